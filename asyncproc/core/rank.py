@@ -1,0 +1,18 @@
+"""The number that orders ready tasks: lower runs sooner."""
+
+from typing import Final
+
+STRICT_AGING_S: Final = 1e10
+"""What `aging: off` means: no wait that can happen is worth a level of priority."""
+
+MIN_PRIORITY: Final = -100
+MAX_PRIORITY: Final = 100
+
+
+def rank(ready_at: float, priority: int, aging_s: float) -> float:
+    """Seconds; `aging_s` is how long a wait is worth one level of priority.
+
+    All tasks age at the same pace, so the order of two waiting tasks never changes: no re-sorting, no starvation, and
+    the same number orders the rows on disk.
+    """
+    return ready_at - priority * aging_s

@@ -1,0 +1,51 @@
+"""The records that a task is made of, small enough for a window of hundreds of thousands."""
+
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+from asyncproc.core.retry import RetryPolicy
+from asyncproc.core.states import State
+
+TaskId: TypeAlias = bytes
+"""The 16 bytes of a UUIDv7: they sort by time of creation, and cost a third of a `uuid.UUID`."""
+
+
+class Options(NamedTuple):
+    """What tasks posted together mostly share. One object serves many tasks, in memory and on the wire, where pickle
+    writes it once and then refers to it."""
+
+    type: str
+    queue: str
+    priority: int
+    retry: RetryPolicy
+    created_by: str
+
+
+NewTask: TypeAlias = tuple[TaskId, bytes, Options, float]
+"""A task on its way to the QueueActor: id, payload (JSON as UTF-8), options, delay in seconds (0: ready at once).
+A tuple, because a frozen dataclass costs twenty times as much to pickle."""
+
+
+@dataclass(slots=True, eq=False)
+class Task:
+    """A task in memory. `rank` means something only once it is ready."""
+
+    id: TaskId
+    payload: bytes
+    options: Options
+    state: State
+    ready_at: float
+    created_at: float
+    rank: float = 0.0
+    attempt: int = 0
+    """Number of the attempt that runs or ran last; a lost one gives its number back."""
+    lease: int = 0
+    """Number of the last lease; it only grows, whatever resets the attempts."""
+    losses: int = 0
+    """Times its worker died with it aboard since the last attempt that ended. Above 0 it is a suspect and runs alone."""
+    worker: str = ""
+    started_at: float = 0.0
+
+    @property
+    def queue(self) -> str:
+        return self.options.queue

@@ -1,0 +1,59 @@
+"""Errors that cross a layer. Each says in its message what the reader can do next."""
+
+from dataclasses import dataclass
+
+
+class AsyncprocError(Exception):
+    """Anything this package raises on purpose."""
+
+
+@dataclass(eq=False)
+class InvalidTransition(AsyncprocError):
+    """The task is in a state from which this cannot happen."""
+
+    state: str
+    trigger: str
+
+    def __str__(self) -> str:
+        return f"a {self.state} task cannot {self.trigger}"
+
+
+@dataclass(eq=False)
+class ConfigError(AsyncprocError):
+    """The configuration cannot be used; one line per key that is wrong."""
+
+    problems: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "; ".join(self.problems)
+
+
+@dataclass(eq=False)
+class StorageUnavailable(AsyncprocError):
+    """Postgres does not answer: nothing was decided, or nobody knows yet."""
+
+    cause: str
+
+    def __str__(self) -> str:
+        return f"Postgres does not answer ({self.cause}); retry with the same request"
+
+
+@dataclass(eq=False)
+class EpochLost(AsyncprocError):
+    """Another QueueActor has taken over: this one must stop at once."""
+
+    epoch: int
+
+    def __str__(self) -> str:
+        return f"epoch {self.epoch} is over: another QueueActor reigns, this one stops"
+
+
+@dataclass(eq=False)
+class SchemaTooNew(AsyncprocError):
+    """The database was migrated by a newer release than this one."""
+
+    found: int
+    known: int
+
+    def __str__(self) -> str:
+        return f"the schema is at version {self.found}, this release knows {self.known}: install the newer release"
