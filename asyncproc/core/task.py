@@ -42,7 +42,7 @@ class Task:
     lease: int = 0
     """Number of the last lease; it only grows, whatever resets the attempts."""
     losses: int = 0
-    """Times its worker died with it aboard since the last attempt that ended. Above 0 it is a suspect and runs alone."""
+    """Times its worker died since an attempt last ended. Above 0 the task is a suspect and runs alone."""
     worker: str = ""
     started_at: float = 0.0
 

@@ -1,0 +1,102 @@
+"""What the core answers: rows to write, calls to answer after the commit, pages to read, an instant to be woken at."""
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from asyncproc.core.events import Lease
+from asyncproc.core.states import State
+from asyncproc.core.task import Task, TaskId
+
+Key: TypeAlias = tuple[float, TaskId]
+"""A place in an order: rank (or `ready_at`), then id."""
+
+
+@dataclass(slots=True)
+class Writes:
+    """The changes of one cycle as columns-to-be. They are applied in the order of these fields, in one transaction.
+
+    Every one but `inserts` compares lease and state in the table, so a replay after an unknown commit changes nothing.
+    """
+
+    succeeded: list[tuple[TaskId, int, bytes]] = field(default_factory=list)
+    """id, lease, result."""
+    failed: list[tuple[TaskId, int, str, bytes]] = field(default_factory=list)
+    """id, lease, error, error record."""
+    retried: list[tuple[TaskId, int, float, int, str, bytes]] = field(default_factory=list)
+    """id, lease, ready_at, losses, error, error record."""
+    requeued: list[tuple[TaskId, int, int]] = field(default_factory=list)
+    """id, lease, losses. The attempt is given back."""
+    revived: list[tuple[TaskId, float, float]] = field(default_factory=list)
+    """id, ready_at, rank: from `task_done` back to `task_live`."""
+    came_due: list[tuple[TaskId, float]] = field(default_factory=list)
+    """id, rank."""
+    inserts: list[Task] = field(default_factory=list)
+    """New rows, already running where a worker was waiting for them."""
+    claims: list[tuple[TaskId, int, int, float, str]] = field(default_factory=list)
+    """id, lease, attempt, rank, worker."""
+
+    def __bool__(self) -> bool:
+        return bool(
+            self.inserts
+            or self.claims
+            or self.succeeded
+            or self.failed
+            or self.retried
+            or self.requeued
+            or self.came_due
+            or self.revived
+        )
+
+
+@dataclass(slots=True)
+class EnqueueReply:
+    """The tasks are committed."""
+
+    ticket: int
+
+
+@dataclass(slots=True)
+class RegisterReply:
+    ticket: int
+    session: int
+    dropped: list[TaskId]
+    """Held leases that count no more: the worker forgets them, whatever comes of them."""
+
+
+@dataclass(slots=True)
+class PollReply:
+    """The outcomes that came with the poll are recorded. `leases` is None where the worker must register first; then
+    nothing of the poll was taken notice of."""
+
+    ticket: int
+    leases: list[Lease] | None
+
+
+@dataclass(slots=True)
+class RetryReply:
+    """`refused` is the state that forbids the retry, None where it was granted."""
+
+    ticket: int
+    task_id: TaskId
+    refused: State | None
+
+
+Reply: TypeAlias = EnqueueReply | RegisterReply | PollReply | RetryReply
+
+
+@dataclass(slots=True)
+class PageWanted:
+    """`queue` is None for the tasks that come due; they are ordered by `ready_at` instead of rank."""
+
+    queue: str | None
+    after: Key
+    limit: int
+
+
+@dataclass(slots=True)
+class Decision:
+    writes: Writes = field(default_factory=Writes)
+    replies: list[Reply] = field(default_factory=list)
+    pages: list[PageWanted] = field(default_factory=list)
+    """To be read after the commit and before the next step: only then do memory and table agree on what is missing."""
+    wake_at: float | None = None

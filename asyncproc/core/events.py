@@ -1,0 +1,101 @@
+"""What the core is told. An event is one message; what it carries per task is a tuple, cheap to pickle."""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from asyncproc.core.task import NewTask, Task, TaskId
+
+Lease: TypeAlias = tuple[TaskId, int, int, str, str, bytes]
+"""The grant of one attempt to one worker: id, lease number, attempt, type, queue, payload."""
+
+Outcome: TypeAlias = tuple[TaskId, int, bool, bytes, str, float, float, list[NewTask]]
+"""How an attempt ended: id, lease number, succeeded, body, error, seconds it ran, spread, child tasks.
+
+The body is the result, or the error as an object with type, message and traceback; both are JSON and never parsed by
+the QueueActor. `error` is the short form. `spread` in [-1, 1] is drawn by the worker for the jitter of a retry.
+"""
+
+
+@dataclass(slots=True)
+class Loaded:
+    """What the table held when the reign began: everything that runs, and the names of the queues that have rows."""
+
+    running: list[Task]
+    queues: list[str]
+
+
+@dataclass(slots=True)
+class Enqueued:
+    ticket: int
+    tasks: list[NewTask]
+
+
+@dataclass(slots=True)
+class Registered:
+    """A worker introduces itself: at its start, and after any exchange whose fate it does not know.
+
+    `held` is all it has not been told to be recorded: waiting, running or finished. What the core believes it holds and
+    is not in there never arrived.
+    """
+
+    ticket: int
+    worker: str
+    pool: str
+    concurrency: int
+    held: list[tuple[TaskId, int]]
+
+
+@dataclass(slots=True)
+class Polled:
+    """A worker reports outcomes and asks for leases. `session` is the number its last registration was answered with:
+    a call that was overtaken by a newer registration must not receive anything."""
+
+    ticket: int
+    worker: str
+    session: int
+    outcomes: list[Outcome]
+
+
+@dataclass(slots=True)
+class WorkerLost:
+    """The worker's process is gone. `charged` is False when it was ended on purpose: nobody aboard is suspected."""
+
+    worker: str
+    cause: str
+    charged: bool = True
+
+
+@dataclass(slots=True)
+class RetryAsked:
+    """Somebody wants this failed task, as read from `task_done`, to run again."""
+
+    ticket: int
+    task: Task
+
+
+@dataclass(slots=True)
+class Page:
+    """The next rows of a queue in rank order, or, where `queue` is None, the next ones to come due; read after the
+    commit of the step that asked for them."""
+
+    queue: str | None
+    tasks: list[Task]
+    last: tuple[float, TaskId] | None
+    """The key up to which the page is complete."""
+    complete: bool
+    """Nothing that follows is on disk alone."""
+
+
+@dataclass(slots=True)
+class Refused:
+    """Ids whose write found another state in the table than the core believed: the table is right."""
+
+    ids: list[TaskId]
+
+
+@dataclass(slots=True)
+class Draining:
+    """No further leases: the system is about to stop."""
+
+
+Event: TypeAlias = Loaded | Enqueued | Registered | Polled | WorkerLost | RetryAsked | Page | Refused | Draining

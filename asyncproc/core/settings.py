@@ -1,0 +1,42 @@
+"""What the core is told once, by the shell that read the configuration."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class QueueRules:
+    """How one queue is served."""
+
+    weight: int = 1
+    """Its share of the workers while all queues have work, in relation to the weights of the others."""
+    aging_s: float = 60.0
+    """Seconds of waiting that are worth one level of priority."""
+
+
+@dataclass(frozen=True, slots=True)
+class CoreSettings:
+    queues: Mapping[str, QueueRules] = field(default_factory=dict)
+    """Rules of the queues that have their own."""
+    default_rules: QueueRules = field(default_factory=QueueRules)
+    pool_of: Mapping[str, str] = field(default_factory=dict)
+    """Queue to pool, for queues that a pool names; all others are served by `default_pool`."""
+    default_pool: str = "default"
+    window: int = 10_000
+    """Tasks of one queue held in memory."""
+    window_bytes: int = 64 * 1024 * 1024
+    """Bytes of payload of one queue held in memory."""
+    prefetch_s: float = 0.02
+    """Work a worker may hold beyond what it can start at once, per slot, judged by recent run times."""
+    max_held: int = 1000
+    """Leases one worker may hold."""
+    poll_s: float = 10.0
+    """An unanswered poll is answered with nothing after this long, as a sign of life to both sides."""
+    silence_s: float = 30.0
+    """A worker that has no poll open and is not heard from for this long counts as lost."""
+
+    def rules(self, queue: str) -> QueueRules:
+        return self.queues.get(queue, self.default_rules)
+
+    def pool(self, queue: str) -> str:
+        return self.pool_of.get(queue, self.default_pool)

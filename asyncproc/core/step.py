@@ -1,0 +1,324 @@
+"""One turn of the QueueActor: what happened goes in, what to write and to answer comes out.
+
+`step` may change the `Core` it is given and nothing else; equal inputs give equal decisions. It assumes that its writes
+will be committed: a commit whose fate is unknown is replayed until it is known, and what the table refused comes back
+as an event.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from heapq import heappop, heappush
+from typing import Final, assert_never
+
+from asyncproc.core.backlog import Backlog
+from asyncproc.core.counters import Counters
+from asyncproc.core.decision import (
+    Decision,
+    EnqueueReply,
+    PollReply,
+    RegisterReply,
+    RetryReply,
+)
+from asyncproc.core.dispatch import dispatch
+from asyncproc.core.events import (
+    Draining,
+    Enqueued,
+    Event,
+    Lease,
+    Loaded,
+    Outcome,
+    Page,
+    Polled,
+    Refused,
+    Registered,
+    RetryAsked,
+    WorkerLost,
+)
+from asyncproc.core.retry import retry_at
+from asyncproc.core.settings import CoreSettings
+from asyncproc.core.states import State, Trigger, after
+from asyncproc.core.task import NewTask, Task, TaskId
+from asyncproc.core.window import START
+from asyncproc.core.workers import Poll, RunTimes, Worker
+
+MAX_DUE_A_STEP: Final = 5_000
+"""A million tasks due at one instant become ready over many cycles, so that each stays short."""
+
+
+class Core:
+    """Everything the QueueActor knows. It has one owner, and `step` alone changes it."""
+
+    def __init__(self, settings: CoreSettings) -> None:
+        self.settings = settings
+        self.counters = Counters()
+        self._backlog = Backlog(settings)
+        self.tasks = self._backlog.tasks
+        self.workers: dict[str, Worker] = {}
+        self.run_times = RunTimes(unknown_s=settings.prefetch_s)
+        self.draining = False
+        self._sessions = 0
+        self._alarms: list[tuple[float, str]] = []
+        self._now = 0.0
+        self._decision = Decision()
+        self._fresh: set[TaskId] = set()
+        self._reported: list[tuple[Worker, Poll]] = []
+
+    def step(self, events: Sequence[Event], now: float) -> Decision:
+        """Decide what follows from `events`, in their order. `now` is in seconds since 1970 and never goes back."""
+        self._now = now
+        self._decision = Decision()
+        self._fresh.clear()
+        self._reported.clear()
+        for event in events:
+            self._take(event)
+        came_due = self._backlog.come_due(now, MAX_DUE_A_STEP)
+        self._ring_alarms()
+        if not self.draining:
+            self._dispatch()
+        self._answer_reports()
+        # What came due and was claimed in this same step is written once, as running.
+        waiting = (task for task in came_due if task.state is State.QUEUED)
+        self._decision.writes.came_due.extend((task.id, task.rank) for task in waiting)
+        self._decision.pages.extend(self._backlog.shed())
+        self._decision.wake_at = self._next_wake()
+        return self._decision
+
+    def running(self) -> int:
+        return sum(len(worker.held) for worker in self.workers.values())
+
+    def _take(self, event: Event) -> None:
+        match event:
+            case Polled():
+                self._polled(event)
+            case Enqueued():
+                self._enqueue(event.tasks)
+                self._decision.replies.append(EnqueueReply(event.ticket))
+            case Registered():
+                self._registered(event)
+            case WorkerLost():
+                self._worker_lost(event.worker, event.cause, event.charged)
+            case RetryAsked():
+                self._retry_asked(event)
+            case Page():
+                self._backlog.take_page(event)
+            case Refused():
+                self._refused(event.ids)
+            case Loaded():
+                self._loaded(event)
+            case Draining():
+                self.draining = True
+            case _:
+                assert_never(event)
+
+    # ---- tasks come in
+
+    def _enqueue(self, tasks: Iterable[NewTask]) -> None:
+        now = self._now
+        inserts = self._decision.writes.inserts
+        for task_id, payload, options, delay_s in tasks:
+            if task_id in self.tasks:
+                continue
+            ready_at = now + delay_s
+            state = State.SCHEDULED if delay_s > 0 else State.QUEUED
+            task = Task(task_id, payload, options, state, ready_at, now)
+            inserts.append(task)
+            self._fresh.add(task_id)
+            self.counters.enqueued += 1
+            if state is State.QUEUED:
+                self._backlog.make_ready(task)
+            else:
+                self._backlog.defer(task)
+
+    def _loaded(self, event: Loaded) -> None:
+        for queue in event.queues:
+            self._backlog.stream(queue, START)
+        for task in event.running:
+            self.tasks[task.id] = task
+            worker = self.workers.get(task.worker)
+            if worker is None:
+                worker = self._meet(task.worker, self.settings.pool(task.queue), concurrency=0)
+            worker.hold(task.id, self.run_times.estimate(task.options.type))
+
+    def _retry_asked(self, event: RetryAsked) -> None:
+        task = event.task
+        known = self.tasks.get(task.id)
+        state = task.state if known is None else known.state
+        if state is not State.FAILED:
+            self._decision.replies.append(RetryReply(event.ticket, task.id, state))
+            return
+        task.state = after(State.FAILED, Trigger.RETRY)
+        task.ready_at, task.attempt, task.losses = self._now, 0, 0
+        self._backlog.make_ready(task)
+        self._decision.writes.revived.append((task.id, task.ready_at, task.rank))
+        self._decision.replies.append(RetryReply(event.ticket, task.id, None))
+
+    # ---- workers
+
+    def _registered(self, event: Registered) -> None:
+        worker = self.workers.get(event.worker)
+        if worker is None:
+            worker = self._meet(event.worker, event.pool, event.concurrency)
+        self._sessions += 1
+        worker.session = self._sessions
+        worker.concurrency = event.concurrency
+        worker.heard_at = self._now
+        for poll in worker.polls:
+            self._decision.replies.append(PollReply(poll.ticket, None))
+        worker.polls.clear()
+        self._backlog.pool(worker.pool).hungry.pop(worker.name, None)
+        held = dict(event.held)
+        dropped = [task_id for task_id, lease in event.held if not self._holds(worker, task_id, lease)]
+        for task_id in [task_id for task_id in worker.held if task_id not in held]:
+            worker.release(task_id)
+            self._requeue(self.tasks[task_id])
+        self._decision.replies.append(RegisterReply(event.ticket, worker.session, dropped))
+
+    def _holds(self, worker: Worker, task_id: TaskId, lease: int) -> bool:
+        task = self.tasks.get(task_id)
+        return task_id in worker.held and task is not None and task.lease == lease
+
+    def _polled(self, event: Polled) -> None:
+        worker = self.workers.get(event.worker)
+        if worker is None or worker.session != event.session:
+            self.counters.stale_polls += 1
+            self._decision.replies.append(PollReply(event.ticket, None))
+            return
+        worker.heard_at = self._now
+        for outcome in event.outcomes:
+            self._ended(worker, outcome)
+        poll = Poll(event.ticket, self._now, bool(event.outcomes))
+        worker.polls.append(poll)
+        if poll.reported:
+            self._reported.append((worker, poll))
+        self._backlog.pool(worker.pool).hungry[worker.name] = worker
+
+    def _meet(self, name: str, pool_name: str, concurrency: int) -> Worker:
+        worker = Worker(name, pool_name, concurrency, heard_at=self._now)
+        self.workers[name] = worker
+        self._backlog.pool(pool_name).workers[name] = worker
+        heappush(self._alarms, (self._now + self.settings.poll_s, name))
+        return worker
+
+    def _worker_lost(self, name: str, cause: str, charged: bool) -> None:
+        worker = self.workers.pop(name, None)
+        if worker is None:
+            return
+        self._backlog.pool(worker.pool).forget(worker)
+        self._decision.replies.extend(PollReply(poll.ticket, None) for poll in worker.polls)
+        for task_id in worker.held:
+            task = self.tasks[task_id]
+            if charged and task.losses:
+                # It ran alone this time: nobody else can have done it.
+                self._failed(task, f"WorkerDied: {cause}", _worker_died(cause), spread=0.0)
+                continue
+            self.counters.lost += 1
+            task.losses += charged
+            self._requeue(task)
+
+    def _requeue(self, task: Task) -> None:
+        """Back to its old place: the lost attempt is not counted, and the wait it had counts on."""
+        task.state = after(task.state, Trigger.LOSE)
+        task.attempt -= 1
+        task.worker = ""
+        self._decision.writes.requeued.append((task.id, task.lease, task.losses))
+        self._backlog.admit(task)
+
+    def _ring_alarms(self) -> None:
+        """Answer polls that were parked long enough, and notice workers that fell silent."""
+        settings = self.settings
+        while self._alarms and self._alarms[0][0] <= self._now:
+            name = heappop(self._alarms)[1]
+            worker = self.workers.get(name)
+            if worker is None:
+                continue
+            while worker.polls and worker.polls[0].opened_at + settings.poll_s <= self._now:
+                self._decision.replies.append(PollReply(worker.polls.pop(0).ticket, []))
+            if worker.polls:
+                next_at = worker.polls[0].opened_at + settings.poll_s
+            else:
+                self._backlog.pool(worker.pool).hungry.pop(name, None)
+                silent_at = worker.heard_at + settings.poll_s + settings.silence_s
+                if silent_at <= self._now:
+                    self._worker_lost(name, f"silent for {self._now - worker.heard_at:.0f} s", charged=True)
+                    continue
+                next_at = min(silent_at, self._now + settings.poll_s)
+            heappush(self._alarms, (next_at, name))
+
+    # ---- attempts end
+
+    def _ended(self, worker: Worker, outcome: Outcome) -> None:
+        task_id, lease, succeeded, body, error, seconds, spread, children = outcome
+        task = self.tasks.get(task_id)
+        # The number alone is not enough: a doubled report carries the right one.
+        if task is None or task.lease != lease or task.state is not State.RUNNING:
+            self.counters.stale_outcomes += 1
+            return
+        worker.release(task_id)
+        self.run_times.observe(task.options.type, seconds)
+        if not succeeded:
+            task.losses = 0
+            self._failed(task, error, body, spread)
+            return
+        task.state = after(State.RUNNING, Trigger.SUCCEED)
+        del self.tasks[task_id]
+        self.counters.succeeded += 1
+        self._decision.writes.succeeded.append((task_id, lease, body))
+        if children:
+            self._enqueue(children)
+
+    def _failed(self, task: Task, error: str, body: bytes, spread: float) -> None:
+        writes = self._decision.writes
+        again_at = retry_at(task.options.retry, task.attempt, spread, self._now)
+        if again_at is None:
+            task.state = after(task.state, Trigger.EXHAUST)
+            self.tasks.pop(task.id, None)
+            self.counters.failed += 1
+            writes.failed.append((task.id, task.lease, error, body))
+            return
+        task.state = after(task.state, Trigger.FAIL)
+        task.ready_at = again_at
+        self.counters.retried += 1
+        writes.retried.append((task.id, task.lease, again_at, task.losses, error, body))
+        self._backlog.defer(task)
+
+    # ---- what is decided at the end of a step
+
+    def _dispatch(self) -> None:
+        for pool in self._backlog.pools.values():
+            if pool.hungry:
+                self._decision.replies.extend(dispatch(pool, self.run_times, self.settings, self._claim))
+
+    def _claim(self, task: Task, worker: Worker, estimate_s: float) -> Lease:
+        task.state = after(task.state, Trigger.CLAIM)
+        task.lease += 1
+        task.attempt += 1
+        task.worker = worker.name
+        worker.hold(task.id, estimate_s)
+        self.counters.claimed += 1
+        if task.id not in self._fresh:
+            self._decision.writes.claims.append((task.id, task.lease, task.attempt, task.rank, worker.name))
+        return (task.id, task.lease, task.attempt, task.options.type, task.queue, task.payload)
+
+    def _answer_reports(self) -> None:
+        """Whoever reported is answered now, with or without leases: the answer says that the outcomes are recorded."""
+        for worker, poll in self._reported:
+            if poll in worker.polls:
+                worker.polls.remove(poll)
+                self._decision.replies.append(PollReply(poll.ticket, []))
+            if not worker.polls:
+                self._backlog.pool(worker.pool).hungry.pop(worker.name, None)
+
+    def _next_wake(self) -> float | None:
+        alarm_at = self._alarms[0][0] if self._alarms else None
+        return min((at for at in (self._backlog.next_due(), alarm_at) if at is not None), default=None)
+
+    def _refused(self, ids: list[TaskId]) -> None:
+        """The table knows better: forget these tasks, wherever they are."""
+        self.counters.refused_writes += len(ids)
+        for task in self._backlog.forget(ids):
+            if (worker := self.workers.get(task.worker)) is not None:
+                worker.release(task.id)
+
+
+def _worker_died(cause: str) -> bytes:
+    return json.dumps({"type": "WorkerDied", "message": cause, "traceback": ""}).encode()

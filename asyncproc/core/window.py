@@ -1,0 +1,88 @@
+"""The best part of a backlog in memory, the rest on disk, in one order."""
+
+from heapq import heapify, heappop, heappush
+from typing import Final
+
+from asyncproc.core.decision import Key
+from asyncproc.core.task import Task
+
+START: Final[Key] = (float("-inf"), b"")
+
+
+class Window:
+    """Tasks in the order of their keys, bounded by number and by bytes of payload.
+
+    Everything up to `end` is in memory; what is worse is on disk, until a page brings it. `end` is None when nothing is
+    on disk alone. The order of what comes out does not depend on the bounds.
+    """
+
+    __slots__ = ("_bytes", "_heap", "_limit", "_limit_bytes", "end", "paging")
+
+    def __init__(self, limit: int, limit_bytes: int, end: Key | None) -> None:
+        self._heap: list[tuple[float, bytes, Task]] = []
+        self._limit = limit
+        self._limit_bytes = limit_bytes
+        self._bytes = 0
+        self.end = end
+        self.paging = False
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    def push(self, key: float, task: Task) -> bool:
+        """Take the task in; False when it belongs behind the end and stays on disk."""
+        if self.end is not None and (key, task.id) > self.end:
+            return False
+        heappush(self._heap, (key, task.id, task))
+        self._bytes += len(task.payload)
+        return True
+
+    def shed(self) -> list[Task]:
+        """Leave the worst to the disk until the bounds hold; a quarter more goes, so that this stays rare."""
+        if len(self._heap) <= self._limit and (self._bytes <= self._limit_bytes or len(self._heap) == 1):
+            return []
+        self._heap.sort()  # a sorted list is a heap
+        keep = size = 0
+        most, most_bytes = max(1, self._limit * 3 // 4), self._limit_bytes * 3 // 4
+        for _, _, task in self._heap[:most]:
+            size += len(task.payload)
+            if keep and size > most_bytes:
+                size -= len(task.payload)
+                break
+            keep += 1
+        gone = [task for _, _, task in self._heap[keep:]]
+        del self._heap[keep:]
+        self._bytes = size
+        key, task_id, _ = self._heap[-1]
+        self.end = (key, task_id)
+        return gone
+
+    def peek(self) -> tuple[float, bytes, Task] | None:
+        return self._heap[0] if self._heap else None
+
+    def pop(self) -> Task:
+        task = heappop(self._heap)[2]
+        self._bytes -= len(task.payload)
+        return task
+
+    def discard(self, gone: set[bytes]) -> None:
+        """Forget these ids; linear, for the rare case that the table disagrees."""
+        self._heap = [entry for entry in self._heap if entry[1] not in gone]
+        heapify(self._heap)
+        self._bytes = sum(len(task.payload) for _, _, task in self._heap)
+
+    def wanted(self) -> int:
+        """How many rows to page in now; 0 when there is enough, nothing is left, or a page is on its way."""
+        if self.end is None or self.paging or len(self._heap) > self._limit // 2:
+            return 0
+        if self._heap and self._bytes > self._limit_bytes // 2:
+            return 0
+        return max(1, self._limit - len(self._heap))
+
+    def page_arrived(self, last: Key | None, complete: bool) -> None:
+        """Move the end to the last key of a page. Call it before the page's tasks are pushed."""
+        self.paging = False
+        if complete:
+            self.end = None
+        elif last is not None:
+            self.end = last

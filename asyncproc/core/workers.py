@@ -1,0 +1,77 @@
+"""What the core knows of a worker: what it holds, and the polls through which it can be reached."""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from asyncproc.core.task import TaskId
+
+FLOOR_S: Final = 20e-6
+"""No attempt costs a worker less than this, however short the user's code."""
+WEIGHT_OF_NEWEST: Final = 0.2
+
+
+class RunTimes:
+    """Recent run time per task type, in seconds, as an exponential moving average."""
+
+    __slots__ = ("_mean", "_unknown_s")
+
+    def __init__(self, unknown_s: float) -> None:
+        self._mean: dict[str, float] = {}
+        self._unknown_s = unknown_s
+
+    def observe(self, type_name: str, seconds: float) -> None:
+        mean = self._mean.get(type_name)
+        self._mean[type_name] = seconds if mean is None else mean + WEIGHT_OF_NEWEST * (seconds - mean)
+
+    def estimate(self, type_name: str) -> float:
+        """A type that never ran counts as long, so that it is not prefetched."""
+        return max(FLOOR_S, self._mean.get(type_name, self._unknown_s))
+
+
+@dataclass(slots=True)
+class Poll:
+    ticket: int
+    opened_at: float
+    reported: bool
+    """It brought outcomes and is answered in the cycle that records them, with or without leases."""
+
+
+@dataclass(slots=True)
+class Worker:
+    """One incarnation of a WorkerActor. A restarted process is another worker."""
+
+    name: str
+    pool: str
+    concurrency: int
+    session: int = 0
+    """Number of its last registration; 0 for one that is only known from the rows it runs."""
+    held: dict[TaskId, float] = field(default_factory=dict)
+    """Leases granted and not yet recorded as ended, with the estimated seconds of each."""
+    held_s: float = 0.0
+    polls: list[Poll] = field(default_factory=list)
+    heard_at: float = 0.0
+
+    def hold(self, task_id: TaskId, estimate_s: float) -> None:
+        self.held[task_id] = estimate_s
+        self.held_s += estimate_s
+
+    def release(self, task_id: TaskId) -> None:
+        estimate_s = self.held.pop(task_id, 0.0)
+        # Rounding must not leave a debt on an idle worker.
+        self.held_s = self.held_s - estimate_s if self.held else 0.0
+
+    def has_room(self, estimate_s: float, prefetch_s: float, max_held: int) -> bool:
+        """Free slots first; beyond them only as much work as is soon done."""
+        held = len(self.held)
+        if held < self.concurrency:
+            return True
+        return held < max_held and self.held_s + estimate_s <= prefetch_s * self.concurrency
+
+    def take_poll(self) -> Poll | None:
+        """The poll to answer next: one that must be answered anyway before one that can stay parked."""
+        if not self.polls:
+            return None
+        for index, poll in enumerate(self.polls):
+            if poll.reported:
+                return self.polls.pop(index)
+        return self.polls.pop(0)

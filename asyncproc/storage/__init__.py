@@ -1,0 +1,1 @@
+"""The record: explicit SQL on Postgres, and nothing of Ray."""

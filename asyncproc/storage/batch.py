@@ -1,0 +1,161 @@
+"""The writes of one cycle as statements and columns, built before the first byte is sent.
+
+A batch is a value: the core may go on changing its tasks while the commit is in flight, and a replay sends the same.
+"""
+
+from dataclasses import dataclass
+from struct import Struct
+from typing import Final, LiteralString
+
+from asyncproc.core.decision import Writes
+from asyncproc.core.states import State
+from asyncproc.core.task import Task, TaskId
+from asyncproc.storage import statements as sql
+from asyncproc.storage.arrays import PgArray, bigints, floats, ints, texts, uuids
+
+COPY_FROM: Final = 200
+"""From this many new rows on, COPY's extra round trip costs less than what INSERT ... unnest does per row."""
+
+_EPOCH_2000_S: Final = 946_684_800
+_COPY_HEAD: Final = b"PGCOPY\n\xff\r\n\x00" + b"\x00" * 8
+_COPY_TAIL: Final = b"\xff\xff"
+_NULL: Final = b"\xff\xff\xff\xff"
+_FIXED_BEFORE: Final = Struct(">hi16s")
+_FLOAT: Final = Struct(">id")
+_STAMP: Final = Struct(">iq")
+_NUMBERS: Final = Struct(">iqiiiiiiidididid")
+
+
+@dataclass(slots=True)
+class Statement:
+    text: LiteralString
+    parameters: list[PgArray | float]
+    expected: int
+    """Rows that change where memory and table agree."""
+
+
+@dataclass(slots=True)
+class Batch:
+    ended: list[Statement]
+    """What goes before the new rows."""
+    insert: Statement | None
+    copy: bytes | None
+    """The same new rows for COPY, where they are many."""
+    claim: Statement | None
+    started: list[tuple[TaskId, int]]
+    """Id and lease of all that starts with this commit, new rows included."""
+    revived: list[TaskId]
+
+
+def build(writes: Writes, now: float) -> Batch:
+    inserts = writes.inserts
+    started = [(task_id, lease) for task_id, lease, *_ in writes.claims]
+    started.extend((task.id, task.lease) for task in inserts if task.state is State.RUNNING)
+    return Batch(
+        ended=_ended(writes, now),
+        insert=_insert(inserts) if inserts else None,
+        copy=_copy(inserts) if len(inserts) >= COPY_FROM else None,
+        claim=_claim(writes, now) if writes.claims else None,
+        started=started,
+        revived=[row[0] for row in writes.revived],
+    )
+
+
+def _ended(writes: Writes, now: float) -> list[Statement]:
+    ended: list[Statement] = []
+    if rows := writes.succeeded:
+        ids, leases, results = zip(*rows, strict=True)
+        ended.append(Statement(sql.SUCCEED, [uuids(ids), bigints(leases), texts(results), now], len(rows)))
+    if failed := writes.failed:
+        ids, leases, errors, records = zip(*failed, strict=True)
+        columns: list[PgArray | float] = [uuids(ids), bigints(leases), texts(errors), texts(records), now, now]
+        ended.append(Statement(sql.FAIL, columns, len(failed)))
+    if retried := writes.retried:
+        ids, leases, instants, losses, errors, records = zip(*retried, strict=True)
+        columns = [now, uuids(ids), bigints(leases), floats(instants), ints(losses), texts(errors), texts(records)]
+        ended.append(Statement(sql.RETRY, columns, len(retried)))
+    if requeued := writes.requeued:
+        ids, leases, losses = zip(*requeued, strict=True)
+        ended.append(Statement(sql.REQUEUE, [uuids(ids), bigints(leases), ints(losses)], len(requeued)))
+    if revived := writes.revived:
+        ids, instants, ranks = zip(*revived, strict=True)
+        ended.append(Statement(sql.REVIVE, [uuids(ids), floats(instants), floats(ranks)], len(revived)))
+    if came_due := writes.came_due:
+        ids, ranks = zip(*came_due, strict=True)
+        ended.append(Statement(sql.COME_DUE, [uuids(ids), floats(ranks)], len(came_due)))
+    return ended
+
+
+def _claim(writes: Writes, now: float) -> Statement:
+    ids, leases, attempts, ranks, workers = zip(*writes.claims, strict=True)
+    columns: list[PgArray | float] = [now, uuids(ids), bigints(leases), ints(attempts), floats(ranks), texts(workers)]
+    return Statement(sql.CLAIM, columns, len(ids))
+
+
+def _insert(tasks: list[Task]) -> Statement:
+    columns: list[PgArray | float] = [
+        uuids(task.id for task in tasks),
+        floats(_rank(task) for task in tasks),
+        floats(task.ready_at for task in tasks),
+        floats(task.created_at for task in tasks),
+        floats(task.created_at if task.state is State.RUNNING else None for task in tasks),
+        bigints(task.lease for task in tasks),
+        ints(task.options.priority for task in tasks),
+        ints(task.attempt for task in tasks),
+        ints(task.options.retry.max_attempts for task in tasks),
+        floats(task.options.retry.base_s for task in tasks),
+        floats(task.options.retry.factor for task in tasks),
+        floats(task.options.retry.cap_s for task in tasks),
+        floats(task.options.retry.jitter for task in tasks),
+        texts(task.state for task in tasks),
+        texts(task.options.type for task in tasks),
+        texts(task.options.queue for task in tasks),
+        texts(task.options.created_by for task in tasks),
+        texts(task.worker or None for task in tasks),
+        texts(task.payload for task in tasks),
+    ]
+    return Statement(sql.INSERT, columns, len(tasks))
+
+
+def _rank(task: Task) -> float | None:
+    return None if task.state is State.SCHEDULED else task.rank
+
+
+def _copy(tasks: list[Task]) -> bytes:
+    """Rows in COPY's binary format; the columns stand in the order of `INSERT_COLUMNS`."""
+    parts = [_COPY_HEAD]
+    options, constant = None, b""
+    for task in tasks:
+        if task.options is not options:
+            options = task.options
+            constant = b"".join(_sized(text) for text in (options.type, options.queue, options.created_by))
+        retry = task.options.retry
+        rank = _rank(task)
+        created = _STAMP.pack(8, _micros(task.created_at))
+        parts += (
+            _FIXED_BEFORE.pack(19, 16, task.id),
+            _NULL if rank is None else _FLOAT.pack(8, rank),
+            created if task.ready_at == task.created_at else _STAMP.pack(8, _micros(task.ready_at)),
+            created,
+            created if task.state is State.RUNNING else _NULL,
+            _NUMBERS.pack(
+                8, task.lease, 4, task.options.priority, 4, task.attempt, 4, retry.max_attempts,
+                8, retry.base_s, 8, retry.factor, 8, retry.cap_s, 8, retry.jitter,
+            ),
+            _sized(task.state),
+            constant,
+            _sized(task.worker) if task.worker else _NULL,
+            len(task.payload).to_bytes(4),
+            task.payload,
+        )  # fmt: skip
+    parts.append(_COPY_TAIL)
+    return b"".join(parts)
+
+
+def _micros(instant: float) -> int:
+    return round((instant - _EPOCH_2000_S) * 1_000_000)
+
+
+def _sized(text: str) -> bytes:
+    data = text.encode()
+    return len(data).to_bytes(4) + data

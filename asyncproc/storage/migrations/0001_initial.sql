@@ -1,0 +1,105 @@
+-- What is not finished lives in task_live, what is finished in task_done; finishing moves the row in one statement.
+
+CREATE TABLE asyncproc.reign (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    epoch bigint NOT NULL,
+    backend integer
+);
+INSERT INTO asyncproc.reign (epoch) VALUES (0);
+
+-- Raises where the epoch is over. Call it in a statement of its own, after the shared lock is held: a guard inside
+-- another statement reads a snapshot from before the takeover, and does not fence.
+CREATE FUNCTION asyncproc.prove_epoch(mine bigint) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    current_epoch bigint;
+BEGIN
+    SELECT r.epoch INTO current_epoch FROM asyncproc.reign r;
+    IF current_epoch <> mine THEN
+        RAISE EXCEPTION 'epoch % is over, % reigns', mine, current_epoch USING ERRCODE = 'AP001';
+    END IF;
+END $$;
+
+-- How a queue's ranks were computed; where the configuration now says otherwise, they are computed anew at takeover.
+CREATE TABLE asyncproc.queue (
+    name text PRIMARY KEY,
+    aging_s double precision NOT NULL
+);
+
+CREATE TABLE asyncproc.task_live (
+    id uuid PRIMARY KEY,
+    rank double precision,
+    ready_at timestamptz NOT NULL,
+    created_at timestamptz NOT NULL,
+    started_at timestamptz,
+    lease bigint NOT NULL DEFAULT 0,
+    priority integer NOT NULL,
+    attempt integer NOT NULL DEFAULT 0,
+    losses integer NOT NULL DEFAULT 0,
+    max_attempts integer NOT NULL,
+    backoff_s double precision NOT NULL,
+    backoff_factor double precision NOT NULL,
+    backoff_cap_s double precision NOT NULL,
+    backoff_jitter double precision NOT NULL,
+    state text NOT NULL CHECK (state IN ('blocked', 'scheduled', 'queued', 'running', 'retrying')),
+    type text NOT NULL,
+    queue text NOT NULL,
+    created_by text NOT NULL,
+    worker text,
+    error text,
+    errors json[] NOT NULL DEFAULT '{}',
+    payload json NOT NULL
+) WITH (
+    fillfactor = 50,
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0,
+    autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 20000
+);
+ALTER TABLE asyncproc.task_live ALTER COLUMN payload SET STORAGE EXTERNAL;
+
+-- No index touches a column that a claim writes: a claim then stays on its page (HOT). The rank is null until the task
+-- is ready, which parts the two orders in which rows are paged in.
+CREATE INDEX task_live_ready ON asyncproc.task_live (queue, rank, id) WHERE rank IS NOT NULL;
+CREATE INDEX task_live_due ON asyncproc.task_live (ready_at, id) WHERE rank IS NULL;
+
+CREATE TABLE asyncproc.task_done (
+    id uuid NOT NULL,
+    ready_at timestamptz NOT NULL,
+    created_at timestamptz NOT NULL,
+    started_at timestamptz,
+    finished_at timestamptz NOT NULL,
+    lease bigint NOT NULL,
+    priority integer NOT NULL,
+    attempt integer NOT NULL,
+    losses integer NOT NULL,
+    max_attempts integer NOT NULL,
+    backoff_s double precision NOT NULL,
+    backoff_factor double precision NOT NULL,
+    backoff_cap_s double precision NOT NULL,
+    backoff_jitter double precision NOT NULL,
+    state text NOT NULL CHECK (state IN ('succeeded', 'failed', 'cancelled')),
+    type text NOT NULL,
+    queue text NOT NULL,
+    created_by text NOT NULL,
+    worker text,
+    error text,
+    errors json[] NOT NULL,
+    payload json NOT NULL,
+    result json,
+    PRIMARY KEY (id, finished_at)
+) PARTITION BY RANGE (finished_at);
+-- Dead letters are few among many: found without reading the rest.
+CREATE INDEX task_done_failed ON asyncproc.task_done (id) WHERE state = 'failed';
+
+-- One partition a day, in UTC; making those that exist already changes nothing.
+CREATE FUNCTION asyncproc.make_partitions(from_day date, days integer) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    day date;
+BEGIN
+    FOR offset_days IN 0 .. days - 1 LOOP
+        day := from_day + offset_days;
+        EXECUTE format(
+            'CREATE TABLE IF NOT EXISTS asyncproc.%I PARTITION OF asyncproc.task_done FOR VALUES FROM (%L) TO (%L)',
+            'task_done_' || to_char(day, 'YYYYMMDD'),
+            day::timestamp AT TIME ZONE 'UTC', (day + 1)::timestamp AT TIME ZONE 'UTC'
+        );
+    END LOOP;
+END $$;

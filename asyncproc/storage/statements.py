@@ -1,0 +1,200 @@
+"""Every statement, each with what goes in, what comes out, and the plan it relies on."""
+
+from typing import Final, LiteralString
+
+LOCK_KEY: Final = 0x617379636E63
+"""The advisory lock that a takeover holds exclusively and every cycle shared."""
+
+# In: key. A statement of its own: the epoch must be read by a snapshot taken after the lock was granted.
+LOCK_SHARED: Final[LiteralString] = "SELECT pg_advisory_xact_lock_shared(%s)"
+LOCK_EXCLUSIVE: Final[LiteralString] = "SELECT pg_advisory_xact_lock(%s)"
+
+# In: epoch. Raises AP001 where another one reigns.
+PROVE_EPOCH: Final[LiteralString] = "SELECT asyncproc.prove_epoch(%s)"
+
+# Out: the new epoch, the database's clock.
+TAKE_EPOCH: Final[LiteralString] = """
+    UPDATE asyncproc.reign SET epoch = epoch + 1, backend = pg_backend_pid()
+    RETURNING epoch, extract(epoch FROM clock_timestamp())::float8
+"""
+# Out: the backend of the reign before, where it still lives: it may hold the lock while its process is frozen.
+END_BACKEND: Final[LiteralString] = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE pid = (SELECT backend FROM asyncproc.reign) AND pid <> pg_backend_pid() AND datname = current_database()
+"""
+
+# In:   ids, leases, results as columns; now.
+# Plan: nested loop on the primary key. The row lock of the live row makes the move happen once.
+SUCCEED: Final[LiteralString] = """
+    WITH ended AS (
+        DELETE FROM asyncproc.task_live t
+        USING unnest(%s::uuid[], %s::bigint[], %s::text[]) AS o (id, lease, result)
+        WHERE t.id = o.id AND t.lease = o.lease AND t.state = 'running'
+        RETURNING t.*, o.result
+    )
+    INSERT INTO asyncproc.task_done (
+        id, ready_at, created_at, started_at, finished_at, lease, priority, attempt, losses, max_attempts,
+        backoff_s, backoff_factor, backoff_cap_s, backoff_jitter, state, type, queue, created_by, worker,
+        error, errors, payload, result
+    )
+    SELECT id, ready_at, created_at, started_at, to_timestamp(%s), lease, priority, attempt, losses, max_attempts,
+        backoff_s, backoff_factor, backoff_cap_s, backoff_jitter, 'succeeded', type, queue, created_by, worker,
+        error, errors, payload, result::json
+    FROM ended
+"""
+# In: ids, leases, errors, error records as columns; now twice.
+FAIL: Final[LiteralString] = """
+    WITH ended AS (
+        DELETE FROM asyncproc.task_live t
+        USING unnest(%s::uuid[], %s::bigint[], %s::text[], %s::text[]) AS o (id, lease, error, record)
+        WHERE t.id = o.id AND t.lease = o.lease AND t.state = 'running'
+        RETURNING t.*, o.error AS new_error, o.record::json AS record
+    )
+    INSERT INTO asyncproc.task_done (
+        id, ready_at, created_at, started_at, finished_at, lease, priority, attempt, losses, max_attempts,
+        backoff_s, backoff_factor, backoff_cap_s, backoff_jitter, state, type, queue, created_by, worker,
+        error, errors, payload
+    )
+    SELECT id, ready_at, created_at, started_at, to_timestamp(%s), lease, priority, attempt, losses, max_attempts,
+        backoff_s, backoff_factor, backoff_cap_s, backoff_jitter, 'failed', type, queue, created_by, worker,
+        new_error, errors || json_build_object(
+            'attempt', attempt, 'startedAt', started_at, 'failedAt', to_timestamp(%s), 'worker', worker,
+            'type', record->>'type', 'message', record->>'message', 'traceback', record->>'traceback'
+        ), payload
+    FROM ended
+"""
+# In: ids, leases, instants, losses, errors, error records as columns; now.
+RETRY: Final[LiteralString] = """
+    UPDATE asyncproc.task_live t
+    SET state = 'retrying', rank = NULL, ready_at = to_timestamp(o.ready_at), losses = o.losses, error = o.error,
+        errors = t.errors || json_build_object(
+            'attempt', t.attempt, 'startedAt', t.started_at, 'failedAt', to_timestamp(%s), 'worker', t.worker,
+            'type', o.record::json->>'type', 'message', o.record::json->>'message',
+            'traceback', o.record::json->>'traceback'
+        )
+    FROM unnest(%s::uuid[], %s::bigint[], %s::float8[], %s::int[], %s::text[], %s::text[])
+        AS o (id, lease, ready_at, losses, error, record)
+    WHERE t.id = o.id AND t.lease = o.lease AND t.state = 'running'
+"""
+# In: ids, leases, losses as columns. The attempt is given back; rank and lease stay.
+REQUEUE: Final[LiteralString] = """
+    UPDATE asyncproc.task_live t SET state = 'queued', attempt = t.attempt - 1, losses = o.losses, worker = NULL
+    FROM unnest(%s::uuid[], %s::bigint[], %s::int[]) AS o (id, lease, losses)
+    WHERE t.id = o.id AND t.lease = o.lease AND t.state = 'running'
+"""
+# In: ids, instants, ranks as columns. A row that is no longer among the failed is left alone.
+REVIVE: Final[LiteralString] = """
+    WITH back AS (
+        DELETE FROM asyncproc.task_done t
+        USING unnest(%s::uuid[], %s::float8[], %s::float8[]) AS o (id, ready_at, rank)
+        WHERE t.id = o.id AND t.state = 'failed'
+        RETURNING t.*, o.ready_at AS new_ready_at, o.rank AS new_rank
+    )
+    INSERT INTO asyncproc.task_live (
+        id, rank, ready_at, created_at, lease, priority, attempt, losses, max_attempts,
+        backoff_s, backoff_factor, backoff_cap_s, backoff_jitter, state, type, queue, created_by, errors, payload
+    )
+    SELECT id, new_rank, to_timestamp(new_ready_at), created_at, lease, priority, 0, 0, max_attempts,
+        backoff_s, backoff_factor, backoff_cap_s, backoff_jitter, 'queued', type, queue, created_by, errors, payload
+    FROM back
+"""
+# In: ids, ranks as columns.
+COME_DUE: Final[LiteralString] = """
+    UPDATE asyncproc.task_live t SET state = 'queued', rank = o.rank
+    FROM unnest(%s::uuid[], %s::float8[]) AS o (id, rank)
+    WHERE t.id = o.id AND t.state IN ('scheduled', 'retrying')
+"""
+# In:   now; ids, leases, attempts, ranks, workers as columns.
+# Plan: nested loop on the primary key; HOT where the page has room: the rank is indexed, but here it only changes
+#       for a task that came due in this same cycle.
+CLAIM: Final[LiteralString] = """
+    UPDATE asyncproc.task_live t
+    SET state = 'running', lease = c.lease, attempt = c.attempt, rank = c.rank, worker = c.worker,
+        started_at = to_timestamp(%s)
+    FROM unnest(%s::uuid[], %s::bigint[], %s::int[], %s::float8[], %s::text[]) AS c (id, lease, attempt, rank, worker)
+    WHERE t.id = c.id AND t.lease < c.lease AND t.state IN ('queued', 'scheduled', 'retrying')
+"""
+INSERT_COLUMNS: Final[LiteralString] = """
+    (id, rank, ready_at, created_at, started_at, lease, priority, attempt, max_attempts, backoff_s, backoff_factor,
+     backoff_cap_s, backoff_jitter, state, type, queue, created_by, worker, payload)
+"""
+COPY_IN: Final[LiteralString] = f"COPY asyncproc.task_live {INSERT_COLUMNS} FROM STDIN (FORMAT BINARY)"
+# In: the columns of `INSERT_COLUMNS`. A row that exists, live or done, is left alone: this is also how an unknown
+#     commit is replayed.
+INSERT: Final[LiteralString] = f"""
+    INSERT INTO asyncproc.task_live {INSERT_COLUMNS}
+    SELECT n.id, n.rank, to_timestamp(n.ready_at), to_timestamp(n.created_at), to_timestamp(n.started_at), n.lease,
+        n.priority, n.attempt, n.max_attempts, n.backoff_s, n.backoff_factor, n.backoff_cap_s, n.backoff_jitter,
+        n.state, n.type, n.queue, n.created_by, n.worker, n.payload::json
+    FROM unnest(
+        %s::uuid[], %s::float8[], %s::float8[], %s::float8[], %s::float8[], %s::bigint[], %s::int[], %s::int[],
+        %s::int[], %s::float8[], %s::float8[], %s::float8[], %s::float8[], %s::text[], %s::text[], %s::text[],
+        %s::text[], %s::text[], %s::text[]
+    ) AS n {INSERT_COLUMNS}
+    WHERE NOT EXISTS (SELECT FROM asyncproc.task_done d WHERE d.id = n.id)
+    ON CONFLICT (id) DO NOTHING
+"""
+
+TASK_COLUMNS: Final[LiteralString] = """
+    id, payload::text, type, queue, priority, max_attempts, backoff_s, backoff_factor, backoff_cap_s, backoff_jitter,
+    created_by, state, extract(epoch FROM ready_at)::float8, extract(epoch FROM created_at)::float8,
+    coalesce(rank, 0), attempt, lease, losses, coalesce(worker, '')
+"""
+# In:   queue, rank and id to start behind, number of rows, bytes of payload.
+# Out:  rows in rank order, at least one where there is one, none beyond the bytes.
+# Plan: index scan on task_live_ready, no more rows than asked for but for those that run.
+READY_PAGE: Final[LiteralString] = f"""
+    SELECT {TASK_COLUMNS} FROM (
+        SELECT p.*, sum(pg_column_size(payload)) OVER (ORDER BY rank, id) - pg_column_size(payload) AS bytes_before
+        FROM (
+            SELECT * FROM asyncproc.task_live
+            WHERE queue = %s AND rank IS NOT NULL AND (rank, id) > (%s, %s::uuid) AND state = 'queued'
+            ORDER BY rank, id LIMIT %s
+        ) p
+    ) b WHERE bytes_before < %s ORDER BY rank, id
+"""
+# In, out, plan: as above, by the instant and on task_live_due.
+DUE_PAGE: Final[LiteralString] = f"""
+    SELECT {TASK_COLUMNS} FROM (
+        SELECT p.*, sum(pg_column_size(payload)) OVER (ORDER BY ready_at, id) - pg_column_size(payload) AS bytes_before
+        FROM (
+            SELECT * FROM asyncproc.task_live
+            WHERE rank IS NULL AND (ready_at, id) > (to_timestamp(%s), %s::uuid)
+            AND state IN ('scheduled', 'retrying')
+            ORDER BY ready_at, id LIMIT %s
+        ) p
+    ) b WHERE bytes_before < %s ORDER BY ready_at, id
+"""
+RUNNING: Final[LiteralString] = f"SELECT {TASK_COLUMNS} FROM asyncproc.task_live WHERE state = 'running'"
+# Plan: one index probe a queue, whatever the number of rows.
+QUEUE_NAMES: Final[LiteralString] = """
+    WITH RECURSIVE names AS (
+        (SELECT queue FROM asyncproc.task_live WHERE rank IS NOT NULL ORDER BY queue LIMIT 1)
+        UNION ALL
+        SELECT (SELECT t.queue FROM asyncproc.task_live t WHERE t.rank IS NOT NULL AND t.queue > names.queue
+                ORDER BY t.queue LIMIT 1)
+        FROM names WHERE names.queue IS NOT NULL
+    ) SELECT queue FROM names WHERE queue IS NOT NULL
+"""
+# In: name, seconds. Out: a row where the ranks on disk were computed with another value.
+AGING_OF: Final[LiteralString] = "SELECT aging_s FROM asyncproc.queue WHERE name = %s"
+SET_AGING: Final[LiteralString] = """
+    INSERT INTO asyncproc.queue (name, aging_s) VALUES (%s, %s) ON CONFLICT (name) DO UPDATE SET aging_s = excluded.aging_s
+"""
+RERANK: Final[LiteralString] = """
+    UPDATE asyncproc.task_live SET rank = extract(epoch FROM ready_at)::float8 - priority * %s::float8
+    WHERE queue = %s AND rank IS NOT NULL
+"""
+# In: ids. Out: those that exist.
+EXISTING: Final[LiteralString] = """
+    SELECT id FROM asyncproc.task_live WHERE id = ANY(%s::uuid[])
+    UNION ALL SELECT id FROM asyncproc.task_done WHERE id = ANY(%s::uuid[])
+"""
+# In: ids and leases as columns. Out: the ids that hold this lease and run.
+HOLDING: Final[LiteralString] = """
+    SELECT t.id FROM asyncproc.task_live t JOIN unnest(%s::uuid[], %s::bigint[]) AS c (id, lease)
+    ON t.id = c.id AND t.lease = c.lease AND t.state = 'running'
+"""
+MAKE_PARTITIONS: Final[LiteralString] = """
+    SELECT asyncproc.make_partitions((now() AT TIME ZONE 'UTC')::date - 1, %s)
+"""
