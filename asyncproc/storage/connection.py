@@ -4,6 +4,7 @@ from typing import Final, TypeAlias
 
 import psycopg
 from psycopg import AsyncConnection
+from psycopg.conninfo import make_conninfo
 from psycopg_pool import AsyncConnectionPool
 
 from asyncproc.storage import arrays
@@ -11,7 +12,7 @@ from asyncproc.storage import arrays
 Connection: TypeAlias = AsyncConnection[tuple[object, ...]]
 
 CONNECT_TIMEOUT_S: Final = 3
-KEEPALIVES: Final = {
+_KEEPALIVES: Final = {
     "keepalives_idle": 3,
     "keepalives_interval": 2,
     "keepalives_count": 3,
@@ -29,15 +30,15 @@ _WRITER_OPTIONS: Final = (
 _READER_OPTIONS: Final = "-c statement_timeout=5s -c default_transaction_read_only=on -c jit=off -c timezone=UTC"
 
 
+def hardened(conninfo: str, application_name: str, options: str) -> str:
+    """The same database, with our time limits and a name that `pg_stat_activity` shows."""
+    return make_conninfo(conninfo, application_name=application_name, options=options, **_KEEPALIVES)
+
+
 async def open_writer(conninfo: str) -> Connection:
     """The QueueActor's one writing connection. Raises `psycopg.OperationalError` where Postgres is away."""
     connection: Connection = await AsyncConnection.connect(
-        conninfo,
-        autocommit=True,
-        prepare_threshold=0,
-        application_name="asyncproc-queue",
-        options=_WRITER_OPTIONS,
-        **KEEPALIVES,
+        hardened(conninfo, "asyncproc-queue", _WRITER_OPTIONS), autocommit=True, prepare_threshold=0
     )
     arrays.register(connection)
     return connection
@@ -46,18 +47,13 @@ async def open_writer(conninfo: str) -> Connection:
 def reader_pool(conninfo: str, max_size: int) -> AsyncConnectionPool[Connection]:
     """Connections for reads, opened when first needed."""
     return AsyncConnectionPool(
-        conninfo,
+        hardened(conninfo, "asyncproc-reader", _READER_OPTIONS),
         min_size=0,
         max_size=max_size,
         timeout=2.0,
         open=False,
         check=AsyncConnectionPool.check_connection,
-        kwargs={
-            "autocommit": True,
-            "application_name": "asyncproc-reader",
-            "options": _READER_OPTIONS,
-            **KEEPALIVES,
-        },
+        kwargs={"autocommit": True},
         configure=_register,
     )
 

@@ -6,7 +6,7 @@ from typing import Final
 from psycopg import AsyncConnection
 
 from asyncproc.errors import SchemaTooNew
-from asyncproc.storage.connection import KEEPALIVES
+from asyncproc.storage.connection import hardened
 
 _LOCK_KEY: Final = 0x6D696772617465
 
@@ -18,7 +18,9 @@ async def migrate(conninfo: str) -> list[int]:
     was here before.
     """
     known = _files()
-    connection = await AsyncConnection.connect(conninfo, autocommit=True, options="-c timezone=UTC", **KEEPALIVES)
+    connection = await AsyncConnection.connect(
+        hardened(conninfo, "asyncproc-migrate", "-c timezone=UTC"), autocommit=True
+    )
     async with connection:
         await connection.execute("SET lock_timeout = '30s'")
         await connection.execute("SELECT pg_advisory_lock(%s)", [_LOCK_KEY])

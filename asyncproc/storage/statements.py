@@ -179,7 +179,8 @@ QUEUE_NAMES: Final[LiteralString] = """
 # In: name, seconds. Out: a row where the ranks on disk were computed with another value.
 AGING_OF: Final[LiteralString] = "SELECT aging_s FROM asyncproc.queue WHERE name = %s"
 SET_AGING: Final[LiteralString] = """
-    INSERT INTO asyncproc.queue (name, aging_s) VALUES (%s, %s) ON CONFLICT (name) DO UPDATE SET aging_s = excluded.aging_s
+    INSERT INTO asyncproc.queue (name, aging_s) VALUES (%s, %s)
+    ON CONFLICT (name) DO UPDATE SET aging_s = excluded.aging_s
 """
 RERANK: Final[LiteralString] = """
     UPDATE asyncproc.task_live SET rank = extract(epoch FROM ready_at)::float8 - priority * %s::float8
@@ -197,4 +198,41 @@ HOLDING: Final[LiteralString] = """
 """
 MAKE_PARTITIONS: Final[LiteralString] = """
     SELECT asyncproc.make_partitions((now() AT TIME ZONE 'UTC')::date - 1, %s)
+"""
+
+RECORD_COLUMNS: Final[LiteralString] = """
+    id, type, queue, state, priority, attempt, max_attempts, extract(epoch FROM created_at)::float8,
+    extract(epoch FROM ready_at)::float8, extract(epoch FROM started_at)::float8, created_by, backoff_s, worker, error,
+    array_to_json(errors)::text, payload::text
+"""
+_LIVE_RECORD: Final[LiteralString] = f"SELECT {RECORD_COLUMNS}, NULL::float8, NULL FROM asyncproc.task_live"
+_DONE_RECORD: Final[LiteralString] = f"""
+    SELECT {RECORD_COLUMNS}, extract(epoch FROM finished_at)::float8, result::text FROM asyncproc.task_done"""
+
+# In: id, twice. Out: at most one row.
+RECORD: Final[LiteralString] = f"{_LIVE_RECORD} WHERE id = %s UNION ALL {_DONE_RECORD} WHERE id = %s LIMIT 1"
+_FILTER: Final[LiteralString] = """
+    WHERE id < %(before)s::uuid
+    AND (%(state)s::text IS NULL OR state = %(state)s) AND (%(type)s::text IS NULL OR type = %(type)s)
+    AND (%(queue)s::text IS NULL OR queue = %(queue)s) AND (%(priority)s::int IS NULL OR priority = %(priority)s)
+    AND (%(created_by)s::text IS NULL OR created_by = %(created_by)s)
+    ORDER BY id DESC LIMIT %(limit)s
+"""
+# In:   the fields of a filter, null where it does not ask; an id to end before; a number of rows.
+# Plan: the primary keys backwards; a filter that few rows pass reads more of them, within the reader's time limit.
+RECORDS: Final[LiteralString] = f"""
+    SELECT * FROM (({_LIVE_RECORD} {_FILTER}) UNION ALL ({_DONE_RECORD} {_FILTER})) t ORDER BY id DESC LIMIT %(limit)s
+"""
+# In: id. Out: the failed task as the core takes it.
+FAILED_TASK: Final[LiteralString] = f"""
+    SELECT {TASK_COLUMNS} FROM (SELECT *, 0::float8 AS rank FROM asyncproc.task_done) t WHERE id = %s
+"""
+# Out: state, queue, type, number of tasks, mean seconds from start to end, seconds the oldest has waited.
+FIGURES: Final[LiteralString] = """
+    SELECT state, queue, type, count(*), NULL::float8,
+        max(CASE WHEN state = 'queued' THEN extract(epoch FROM now() - ready_at) END)::float8
+    FROM asyncproc.task_live GROUP BY 1, 2, 3
+    UNION ALL
+    SELECT state, queue, type, count(*), avg(extract(epoch FROM finished_at - started_at))::float8, NULL
+    FROM asyncproc.task_done GROUP BY 1, 2, 3
 """

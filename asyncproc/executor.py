@@ -1,0 +1,127 @@
+"""Runs one attempt: payload to model, model to result, and whatever goes wrong to bounded text."""
+
+import inspect
+import traceback
+from collections.abc import Mapping
+from time import perf_counter
+from typing import Any, Final
+from uuid import UUID
+
+from pydantic_core import PydanticSerializationError, to_json
+
+from asyncproc.clock import TaskIds, id_text, spread
+from asyncproc.core.events import Lease, Outcome
+from asyncproc.core.task import NewTask
+from asyncproc.processable import Processable, TaskContext
+from asyncproc.registry import Registry, UnknownTaskType
+
+MAX_MESSAGE: Final = 1_000
+MAX_TRACEBACK: Final = 16 * 1024
+
+
+class ResultRefused(Exception):
+    """The task returned something that cannot be kept."""
+
+
+class Executor:
+    """One per worker. Never raises for anything that a task does."""
+
+    def __init__(self, registry: Registry, worker: str, max_result_bytes: int, services: Mapping[type, object]) -> None:
+        self._registry = registry
+        self._worker = worker
+        self._max_result_bytes = max_result_bytes
+        self._services = services
+        self._ids = TaskIds()
+        self._models: dict[str, type[Processable]] = {name: registry.get(name).cls for name in registry.names()}
+        self._async = {name for name, cls in self._models.items() if inspect.iscoroutinefunction(cls.process)}
+
+    def is_async(self, type_name: str) -> bool:
+        return type_name in self._async
+
+    def run(self, lease: Lease) -> Outcome:
+        """Run a sync task to its end, in the calling thread."""
+        started = perf_counter()
+        try:
+            model, ctx = self._prepare(lease)
+            result = model.process(ctx)
+            return self._succeeded(lease, ctx, result, started)
+        except BaseException as error:
+            # A task may raise anything, SystemExit and KeyboardInterrupt included: it fails, its worker does not.
+            return _failed(lease, error, perf_counter() - started)
+
+    async def run_async(self, lease: Lease) -> Outcome:
+        """Run an `async def` task on the calling loop."""
+        started = perf_counter()
+        try:
+            model, ctx = self._prepare(lease)
+            result = await model.process(ctx)
+            return self._succeeded(lease, ctx, result, started)
+        except BaseException as error:
+            return _failed(lease, error, perf_counter() - started)
+
+    def _prepare(self, lease: Lease) -> tuple[Processable, TaskContext]:
+        task_id, _, attempt, type_name, queue, payload = lease
+        cls = self._models.get(type_name)
+        if cls is None:
+            raise UnknownTaskType(type_name, tuple(self._models))
+        ctx = TaskContext(id_text(task_id), attempt, queue, self._worker, self._services, self._make_id)
+        return cls.model_validate_json(payload), ctx
+
+    def _make_id(self) -> str:
+        return id_text(self._ids.make())
+
+    def _succeeded(self, lease: Lease, ctx: TaskContext, result: object, started: float) -> Outcome:
+        body = b"null" if result is None else self._encode(result)
+        children = [self._child(child, ctx) for child in ctx.children] if ctx.children else []
+        return (lease[0], lease[1], True, body, "", perf_counter() - started, 0.0, children)
+
+    def _encode(self, result: object) -> bytes:
+        if inspect.isgenerator(result) or inspect.iscoroutine(result):
+            raise ResultRefused(f"a {type(result).__name__} is not a JSON value")
+        try:
+            body = to_json(result, inf_nan_mode="strings")
+        except (PydanticSerializationError, ValueError, RecursionError) as error:
+            raise ResultRefused(f"the result is not a JSON value: {error}") from error
+        if len(body) > self._max_result_bytes:
+            raise ResultRefused(f"the result is {len(body)} bytes: at most {self._max_result_bytes} are kept")
+        # Postgres has no NUL in text, and refuses the escape when it reads into the value.
+        return body.replace(b"\\u0000", b"\\ufffd") if b"\\u0000" in body else body
+
+    def _child(self, child: Any, ctx: TaskContext) -> NewTask:
+        name = type(child.model).task_options.name
+        options = self._registry.options_for(
+            name, queue=child.queue, priority=child.priority, created_by=f"task {ctx.id}"
+        )
+        payload = child.model.model_dump_json(by_alias=True).encode()
+        return (UUID(child.id).bytes, payload, options, child.delay_s)
+
+
+def _failed(lease: Lease, error: BaseException, seconds: float) -> Outcome:
+    name = type(error).__name__
+    message = _message(error)
+    record = {"type": _clean(name, 200), "message": message, "traceback": _traceback(error)}
+    short = _clean(f"{name}: {message}" if message else name, MAX_MESSAGE)
+    return (lease[0], lease[1], False, to_json(record), short, seconds, spread(), [])
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return _clean(str(error), MAX_MESSAGE)
+    except BaseException as second:
+        # The text of an error is the task's code too.
+        return f"(its text cannot be had: {type(second).__name__})"
+
+
+def _traceback(error: BaseException) -> str:
+    try:
+        text = "".join(traceback.format_exception(error))
+    except BaseException:
+        text = "".join(traceback.format_tb(error.__traceback__))
+    half = MAX_TRACEBACK // 2
+    return _clean(text if len(text) <= MAX_TRACEBACK else f"{text[:half]}\n...\n{text[-half:]}", MAX_TRACEBACK + 5)
+
+
+def _clean(text: str, most: int) -> str:
+    """At most so many characters, all of which Postgres stores: neither NUL nor half a surrogate pair."""
+    cut = text if len(text) <= most else text[: most - 1] + "…"
+    return cut.replace("\x00", "\ufffd").encode("utf-8", "replace").decode()

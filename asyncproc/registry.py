@@ -1,0 +1,152 @@
+"""Task types by name, and what their tasks are enqueued with."""
+
+import importlib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pydantic_core import to_json
+
+from asyncproc.core.retry import RetryPolicy, constant
+from asyncproc.core.task import Options
+from asyncproc.errors import AsyncprocError
+from asyncproc.processable import Processable
+
+
+@dataclass(eq=False)
+class RegistryError(AsyncprocError):
+    """The task modules cannot be used as they are."""
+
+    problem: str
+
+    def __str__(self) -> str:
+        return self.problem
+
+
+@dataclass(eq=False)
+class UnknownTaskType(AsyncprocError):
+    """Nobody registered a type of this name."""
+
+    name: str
+    known: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"unknown task type {self.name[:100]!r}: known are {', '.join(self.known)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What the configuration says where a type says nothing."""
+
+    queue: str
+    retry: RetryPolicy
+    pool_of: Callable[[str], str]
+    """The pool that serves a queue."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskType:
+    cls: type[Processable]
+    queue: str
+    priority: int
+    retry: RetryPolicy
+
+
+class Registry:
+    def __init__(self, types: Mapping[str, TaskType], defaults: Defaults) -> None:
+        self._types = dict(types)
+        self._defaults = defaults
+
+    def names(self) -> list[str]:
+        return sorted(self._types)
+
+    def get(self, name: str) -> TaskType:
+        """Raises `UnknownTaskType`."""
+        found = self._types.get(name)
+        if found is None:
+            raise UnknownTaskType(name, tuple(self.names()))
+        return found
+
+    def validate(self, name: str, payload: Mapping[str, Any]) -> bytes:
+        """The payload as compact JSON, once its model has accepted it; the keys stay as they were sent.
+
+        Raises `UnknownTaskType` and `pydantic.ValidationError`.
+        """
+        self.get(name).cls.model_validate(payload)
+        return to_json(payload)
+
+    def options_for(
+        self,
+        name: str,
+        *,
+        queue: str | None = None,
+        priority: int | None = None,
+        backoff_s: float | None = None,
+        created_by: str = "",
+    ) -> Options:
+        """A task's own value before its type's, the type's before the configured default."""
+        found = self.get(name)
+        retry = found.retry if backoff_s is None else constant(found.retry.max_attempts, backoff_s)
+        return Options(
+            name,
+            found.queue if queue is None else queue,
+            found.priority if priority is None else priority,
+            retry,
+            created_by,
+        )
+
+
+def load(modules: Sequence[str], defaults: Defaults, start_dir: Path | None = None) -> Registry:
+    """Import the built-in types and the named modules. Raises `RegistryError` naming module and cause."""
+    if start_dir is not None and str(start_dir) not in sys.path:
+        sys.path.insert(0, str(start_dir))
+    types: dict[str, TaskType] = {}
+    for module_name in ("asyncproc.tasks", *modules):
+        for cls in _processables(_import(module_name)):
+            name = cls.task_options.name
+            known = types.get(name)
+            if known is not None and known.cls is not cls:
+                raise RegistryError(
+                    f"two task types are called {name}: in {known.cls.__module__} and in {cls.__module__};"
+                    " give one of them another name=..."
+                )
+            types[name] = _resolve(cls, defaults)
+    return Registry(types, defaults)
+
+
+def _import(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except Exception as error:
+        # Whatever a user's module raises is the answer to "why can it not be imported".
+        raise RegistryError(f"task module {name!r} cannot be imported: {type(error).__name__}: {error}") from error
+
+
+def _processables(module: ModuleType) -> list[type[Processable]]:
+    found: list[type[Processable]] = []
+    for value in vars(module).values():
+        candidate = value if isinstance(value, type) else getattr(value, "processable", None)
+        if isinstance(candidate, type) and issubclass(candidate, Processable) and candidate is not Processable:
+            found.append(candidate)
+    return found
+
+
+def _resolve(cls: type[Processable], defaults: Defaults) -> TaskType:
+    options = cls.task_options
+    queue = options.queue or options.pool or defaults.queue
+    if options.pool is not None and defaults.pool_of(queue) != options.pool:
+        raise RegistryError(
+            f"task type {options.name} wants pool {options.pool!r}, but its queue {queue!r} is served by pool"
+            f" {defaults.pool_of(queue)!r}: name the queue under pools.{options.pool}.queues"
+        )
+    retry = options.retry
+    if retry is None:
+        retry = defaults.retry
+    elif isinstance(retry, int):
+        retry = defaults.retry._replace(max_attempts=retry + 1)
+    elif not isinstance(retry, RetryPolicy):
+        raise RegistryError(f"task type {options.name}: retry must be a number of retries or a RetryPolicy")
+    return TaskType(cls, queue, options.priority or 0, RetryPolicy(*retry))

@@ -1,0 +1,78 @@
+"""Reads for people: one task, lists, figures. They never touch what the cycle writes with."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+from uuid import UUID
+
+import psycopg
+from psycopg_pool import PoolTimeout
+
+from asyncproc.core.record import TaskFilter, TaskRecord
+from asyncproc.core.states import State
+from asyncproc.core.task import Task, TaskId
+from asyncproc.errors import StorageUnavailable
+from asyncproc.storage import statements as sql
+from asyncproc.storage.connection import reader_pool
+from asyncproc.storage.rows import to_tasks
+
+_LAST_ID: Final = b"\xff" * 16
+
+
+class Inspector:
+    """A small pool of read-only connections. Every read may raise `StorageUnavailable`."""
+
+    def __init__(self, conninfo: str, max_connections: int = 4) -> None:
+        self._pool = reader_pool(conninfo, max_connections)
+
+    async def open(self) -> None:
+        await self._pool.open()
+
+    async def close(self) -> None:
+        await self._pool.close()
+
+    async def ping(self) -> None:
+        await self._read("SELECT 1", {})
+
+    async def task(self, task_id: TaskId) -> TaskRecord | None:
+        uuid = UUID(bytes=task_id)
+        rows = await self._read(sql.RECORD, [uuid, uuid])
+        return _record(rows[0]) if rows else None
+
+    async def tasks(self, narrowed: TaskFilter, limit: int, before: TaskId | None) -> list[TaskRecord]:
+        """Newest first: ids are ordered by the time of their making. `before` is the last id of the page before."""
+        parameters = {
+            "before": UUID(bytes=before or _LAST_ID),
+            "state": narrowed.state,
+            "type": narrowed.type,
+            "queue": narrowed.queue,
+            "priority": narrowed.priority,
+            "created_by": narrowed.created_by,
+            "limit": limit,
+        }
+        return [_record(row) for row in await self._read(sql.RECORDS, parameters)]
+
+    async def finished_task(self, task_id: TaskId) -> Task | None:
+        """A finished task as the core takes it, to be run again."""
+        rows = await self._read(sql.FAILED_TASK, [UUID(bytes=task_id)])
+        return to_tasks(rows)[0] if rows else None
+
+    async def figures(self) -> list[tuple[str, str, str, int, float | None, float | None]]:
+        """Rows of state, queue, type, number, mean run time in seconds, longest wait in seconds."""
+        return [(row[0], row[1], row[2], row[3], row[4], row[5]) for row in await self._read(sql.FIGURES, {})]
+
+    async def _read(self, text: Any, parameters: Sequence[object] | Mapping[str, object]) -> list[tuple[Any, ...]]:
+        try:
+            async with self._pool.connection() as connection:
+                return await (await connection.execute(text, parameters)).fetchall()
+        except (psycopg.Error, PoolTimeout) as error:
+            raise StorageUnavailable(f"{type(error).__name__}: {error}".split("\n")[0]) from error
+
+
+def _record(row: Sequence[Any]) -> TaskRecord:
+    (id_, type_, queue, state, priority, attempt, most, created_at, ready_at, started_at, created_by, backoff_s,
+     worker, error, errors, payload, finished_at, result) = row  # fmt: skip
+    return TaskRecord(
+        id_.bytes, type_, queue, State(state), priority, attempt, most, created_at, ready_at, started_at, created_by,
+        backoff_s, worker, error, errors.encode(), payload.encode(), finished_at,
+        None if result is None else result.encode(),
+    )  # fmt: skip
