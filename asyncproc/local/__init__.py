@@ -1,0 +1,1 @@
+"""Everything on one machine: the parts that `make up` starts beside Ray."""
