@@ -28,7 +28,8 @@ def parse_duration(text: str) -> float:
 def format_duration(seconds: float) -> str:
     """The same syntax back, as short as it goes: `1m30s`, `5s`, `250ms`."""
     if seconds < 1:
-        return "0s" if seconds == 0 else f"{seconds * 1000:g}ms"
+        # No exponent, which the syntax does not know, however short it is.
+        return "0s" if seconds == 0 else f"{seconds * 1000:.6f}".rstrip("0").rstrip(".") + "ms"
     hours, rest = divmod(round(seconds, 3), 3600)
     minutes, left = divmod(rest, 60)
     parts = [f"{hours:.0f}h" if hours else "", f"{minutes:.0f}m" if minutes else "", f"{left:g}s" if left else ""]

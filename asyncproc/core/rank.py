@@ -9,6 +9,12 @@ MIN_PRIORITY: Final = -100
 MAX_PRIORITY: Final = 100
 
 
+def to_micros(instant: float) -> float:
+    """The instant as Postgres keeps it. Rows of the same microsecond would otherwise stand in one order in memory and
+    in another on disk, and one that lies between the two is never paged in."""
+    return round(instant, 6)
+
+
 def rank(ready_at: float, priority: int, aging_s: float) -> float:
     """Seconds; `aging_s` is how long a wait is worth one level of priority.
 

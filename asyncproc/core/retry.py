@@ -41,6 +41,9 @@ def retry_at(policy: RetryPolicy, attempt: int, spread: float, now: float) -> fl
     """
     if attempt >= policy.max_attempts:
         return None
-    # The exponent is bounded: factor ** 1000 overflows a float long before the cap would have caught it.
-    delay = min(policy.base_s * policy.factor ** min(attempt - 1, 64), policy.cap_s)
+    try:
+        delay = min(policy.base_s * policy.factor ** (attempt - 1), policy.cap_s)
+    except OverflowError:
+        # A large factor leaves the range of floats long before the attempts run out.
+        delay = policy.cap_s
     return now + delay * (1.0 + policy.jitter * spread)
