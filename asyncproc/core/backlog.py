@@ -7,7 +7,7 @@ from asyncproc.core.dispatch import Pool
 from asyncproc.core.events import Page
 from asyncproc.core.rank import rank
 from asyncproc.core.settings import CoreSettings
-from asyncproc.core.states import State, Trigger, after
+from asyncproc.core.states import DUE_LATER, State, Trigger, after
 from asyncproc.core.streams import Stream
 from asyncproc.core.task import Task, TaskId
 from asyncproc.core.window import START, Window
@@ -81,7 +81,8 @@ class Backlog:
 
     def take_page(self, page: Page) -> None:
         """Rows from disk take their place; those that are in memory already are left alone."""
-        window = self._due if page.queue is None else self.stream(page.queue).ready
+        stream = None if page.queue is None else self.stream(page.queue)
+        window = self._due if stream is None else stream.ready
         window.page_arrived(page.last, page.complete)
         for task in page.tasks:
             if task.id in self.tasks:
@@ -90,6 +91,9 @@ class Backlog:
                 self.admit(task)
             else:
                 self.defer(task)
+        if stream is not None and stream.ready.end is None and not len(stream.ready):
+            # There was nothing left on disk: the queue was idle and not starved, and keeps no claim on the past.
+            stream.starved = False
 
     def shed(self) -> Iterator[PageWanted]:
         """Hold the bounds of the windows; yields the pages that are wanted where one runs low."""
@@ -99,17 +103,24 @@ class Backlog:
         yield from self._trim(None, self._due)
 
     def _trim(self, queue: str | None, window: Window) -> Iterator[PageWanted]:
-        for task in window.shed():
-            del self.tasks[task.id]
+        self._leave(window.shed())
         limit = window.wanted()
         if limit and window.end is not None:
             window.paging = True
             yield PageWanted(queue, window.end, limit)
 
     def forget(self, ids: Iterable[TaskId]) -> list[Task]:
-        """Drop these wherever they are; linear in what is in memory."""
-        gone = {task_id for task_id in ids if task_id in self.tasks}
-        self._due.discard(gone)
+        """Drop these wherever they are, and read their part of the table again: what is there is not in memory now."""
+        tasks = [self.tasks[task_id] for task_id in dict.fromkeys(ids) if task_id in self.tasks]
         for pool in self.pools.values():
-            pool.discard(gone)
-        return [self.tasks.pop(task_id) for task_id in gone]
+            pool.clear({task.id for task in tasks})
+        for task in tasks:
+            self._leave(self._due.rewind((task.ready_at, b"")))
+            if task.state not in DUE_LATER:
+                self._leave(self.stream(task.queue).ready.rewind((task.rank, b"")))
+            self.tasks.pop(task.id, None)
+        return tasks
+
+    def _leave(self, tasks: Iterable[Task]) -> None:
+        for task in tasks:
+            del self.tasks[task.id]

@@ -33,16 +33,19 @@ class Pool:
     def suspect(self, task: Task) -> None:
         heappush(self.suspects, (task.rank, task.id, task))
 
-    def discard(self, gone: set[TaskId]) -> None:
-        """Forget these tasks; linear, for the rare case that the table disagrees."""
+    def clear(self, gone: set[TaskId]) -> None:
+        """Suspect these no more; linear, for the rare case that the table disagrees."""
         self.suspects = [entry for entry in self.suspects if entry[1] not in gone]
         heapify(self.suspects)
-        for stream in self.lineup:
-            stream.ready.discard(gone)
+
+    def sated(self, worker: Worker) -> None:
+        """The worker has no poll open. Another one that has its name by now is left alone."""
+        if self.hungry.get(worker.name) is worker:
+            del self.hungry[worker.name]
 
     def forget(self, worker: Worker) -> None:
         self.workers.pop(worker.name, None)
-        self.hungry.pop(worker.name, None)
+        self.sated(worker)
         if self.isolation is worker:
             self.isolation = None
 
@@ -50,10 +53,17 @@ class Pool:
 def dispatch(pool: Pool, run_times: RunTimes, settings: CoreSettings, claim: Claim) -> list[PollReply]:
     """Grant leases until tasks, polls or room run out. Every poll answered here is used up."""
     replies = _dispatch_suspects(pool, run_times, claim)
-    if not pool.hungry or pool.lineup.head() is None:
+    head = pool.lineup.head()
+    if head is None:
         return replies
+    estimate_s = run_times.estimate(head[1].options.type)
+    # Whoever is full keeps its poll parked, and must not count where the others share.
+    hungry = [
+        worker
+        for worker in pool.hungry.values()
+        if worker is not pool.isolation and worker.has_room(estimate_s, settings.prefetch_s, settings.max_held)
+    ]
     ready = pool.lineup.ready()
-    hungry = [worker for worker in pool.hungry.values() if worker is not pool.isolation]
     for waiting in range(len(hungry), 0, -1):
         worker = hungry[len(hungry) - waiting]
         # A fair share, rounded up: a few tasks are spread over the workers rather than heaped on the first.
@@ -82,18 +92,22 @@ def _fill(
 
 def _dispatch_suspects(pool: Pool, run_times: RunTimes, claim: Claim) -> list[PollReply]:
     """One suspect at a time, on a worker that holds nothing else."""
+    if pool.isolation is not None and pool.isolation.alone:
+        return []
     if not pool.suspects:
-        if pool.isolation is not None and not pool.isolation.held:
-            pool.isolation = None
+        pool.isolation = None
         return []
-    if pool.isolation is None:
-        pool.isolation = min(pool.workers.values(), key=lambda worker: len(worker.held), default=None)
-    worker = pool.isolation
-    if worker is None or worker.held or not worker.polls:
+    # One that is idle already spares the wait for the one that was told to finish first.
+    idle = next((worker for worker in pool.hungry.values() if not worker.held), None)
+    if idle is None:
+        if pool.isolation is None:
+            present = (worker for worker in pool.workers.values() if worker.session)
+            pool.isolation = min(present, key=lambda worker: len(worker.held), default=None)
         return []
+    pool.isolation = idle
     task = heappop(pool.suspects)[2]
-    lease = claim(task, worker, run_times.estimate(task.options.type))
-    return [_answer(pool, worker, [lease])]
+    lease = claim(task, idle, run_times.estimate(task.options.type))
+    return [_answer(pool, idle, [lease])]
 
 
 def _answer(pool: Pool, worker: Worker, leases: list[Lease]) -> PollReply:
@@ -101,5 +115,5 @@ def _answer(pool: Pool, worker: Worker, leases: list[Lease]) -> PollReply:
     if poll is None:
         raise AssertionError(f"{worker.name} was offered leases without a poll to carry them")
     if not worker.polls:
-        pool.hungry.pop(worker.name, None)
+        pool.sated(worker)
     return PollReply(poll.ticket, leases)

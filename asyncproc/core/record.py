@@ -39,11 +39,3 @@ class TaskFilter:
     queue: str | None = None
     priority: int | None = None
     created_by: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RetryAnswer:
-    """`state` is the one the task had; None where there is no such task."""
-
-    accepted: bool
-    state: State | None

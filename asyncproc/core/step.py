@@ -34,6 +34,7 @@ from asyncproc.core.events import (
     RetryAsked,
     WorkerLost,
 )
+from asyncproc.core.rank import to_micros
 from asyncproc.core.retry import retry_at
 from asyncproc.core.settings import CoreSettings
 from asyncproc.core.states import State, Trigger, after
@@ -48,7 +49,8 @@ MAX_DUE_A_STEP: Final = 5_000
 class Core:
     """Everything the QueueActor knows. It has one owner, and `step` alone changes it."""
 
-    def __init__(self, settings: CoreSettings) -> None:
+    def __init__(self, settings: CoreSettings, epoch: int = 0) -> None:
+        """`epoch` keeps the sessions of one reign apart from those of the reigns before."""
         self.settings = settings
         self.counters = Counters()
         self._backlog = Backlog(settings)
@@ -56,7 +58,7 @@ class Core:
         self.workers: dict[str, Worker] = {}
         self.run_times = RunTimes(unknown_s=settings.prefetch_s)
         self.draining = False
-        self._sessions = 0
+        self._sessions = epoch << 32
         self._alarms: list[tuple[float, str]] = []
         self._now = 0.0
         self._decision = Decision()
@@ -65,10 +67,16 @@ class Core:
 
     def step(self, events: Sequence[Event], now: float) -> Decision:
         """Decide what follows from `events`, in their order. `now` is in seconds since 1970 and never goes back."""
+        self._excuse_absence(now)
         self._now = now
         self._decision = Decision()
         self._fresh.clear()
         self._reported.clear()
+        # A page is older than all that happened since: taken later, it would move the end of its window past tasks
+        # that were left to the disk in the meantime.
+        for event in events:
+            if isinstance(event, Page):
+                self._backlog.take_page(event)
         for event in events:
             self._take(event)
         came_due = self._backlog.come_due(now, MAX_DUE_A_STEP)
@@ -100,7 +108,7 @@ class Core:
             case RetryAsked():
                 self._retry_asked(event)
             case Page():
-                self._backlog.take_page(event)
+                pass
             case Refused():
                 self._refused(event.ids)
             case Loaded():
@@ -113,13 +121,13 @@ class Core:
     # ---- tasks come in
 
     def _enqueue(self, tasks: Iterable[NewTask]) -> None:
-        now = self._now
+        now = to_micros(self._now)
         inserts = self._decision.writes.inserts
         for task_id, payload, options, delay_s in tasks:
-            if task_id in self.tasks:
+            if task_id in self.tasks or task_id in self._fresh:
                 continue
-            ready_at = now + delay_s
-            state = State.SCHEDULED if delay_s > 0 else State.QUEUED
+            ready_at = to_micros(now + delay_s) if delay_s else now
+            state = State.SCHEDULED if ready_at > self._now else State.QUEUED
             task = Task(task_id, payload, options, state, ready_at, now)
             inserts.append(task)
             self._fresh.add(task_id)
@@ -137,7 +145,7 @@ class Core:
             worker = self.workers.get(task.worker)
             if worker is None:
                 worker = self._meet(task.worker, self.settings.pool(task.queue), concurrency=0)
-            worker.hold(task.id, self.run_times.estimate(task.options.type))
+            worker.hold(task.id, self.run_times.estimate(task.options.type), alone=task.losses > 0)
 
     def _retry_asked(self, event: RetryAsked) -> None:
         task = event.task
@@ -147,7 +155,7 @@ class Core:
             self._decision.replies.append(RetryReply(event.ticket, task.id, state))
             return
         task.state = after(State.FAILED, Trigger.RETRY)
-        task.ready_at, task.attempt, task.losses = self._now, 0, 0
+        task.ready_at, task.attempt, task.losses = to_micros(self._now), 0, 0
         self._backlog.make_ready(task)
         self._decision.writes.revived.append((task.id, task.ready_at, task.rank))
         self._decision.replies.append(RetryReply(event.ticket, task.id, None))
@@ -158,6 +166,8 @@ class Core:
         worker = self.workers.get(event.worker)
         if worker is None:
             worker = self._meet(event.worker, event.pool, event.concurrency)
+        elif worker.pool != event.pool:
+            self._move(worker, event.pool)
         self._sessions += 1
         worker.session = self._sessions
         worker.concurrency = event.concurrency
@@ -165,10 +175,11 @@ class Core:
         for poll in worker.polls:
             self._decision.replies.append(PollReply(poll.ticket, None))
         worker.polls.clear()
-        self._backlog.pool(worker.pool).hungry.pop(worker.name, None)
-        held = dict(event.held)
-        dropped = [task_id for task_id, lease in event.held if not self._holds(worker, task_id, lease)]
-        for task_id in [task_id for task_id in worker.held if task_id not in held]:
+        self._backlog.pool(worker.pool).sated(worker)
+        # By lease and not by id alone: it may hold an old one of a task whose new one never arrived.
+        adopted = {task_id for task_id, lease in event.held if self._holds(worker, task_id, lease)}
+        dropped = [task_id for task_id, _ in event.held if task_id not in adopted]
+        for task_id in [task_id for task_id in worker.held if task_id not in adopted]:
             worker.release(task_id)
             self._requeue(self.tasks[task_id])
         self._decision.replies.append(RegisterReply(event.ticket, worker.session, dropped))
@@ -179,7 +190,7 @@ class Core:
 
     def _polled(self, event: Polled) -> None:
         worker = self.workers.get(event.worker)
-        if worker is None or worker.session != event.session:
+        if worker is None or not worker.session or worker.session != event.session:
             self.counters.stale_polls += 1
             self._decision.replies.append(PollReply(event.ticket, None))
             return
@@ -196,8 +207,14 @@ class Core:
         worker = Worker(name, pool_name, concurrency, heard_at=self._now)
         self.workers[name] = worker
         self._backlog.pool(pool_name).workers[name] = worker
-        heappush(self._alarms, (self._now + self.settings.poll_s, name))
+        self._set_alarm(worker, self._now + self.settings.poll_s)
         return worker
+
+    def _move(self, worker: Worker, pool_name: str) -> None:
+        """A worker known by its rows alone was put where their queue belongs, in a pool that need not be its."""
+        self._backlog.pool(worker.pool).forget(worker)
+        worker.pool = pool_name
+        self._backlog.pool(pool_name).workers[worker.name] = worker
 
     def _worker_lost(self, name: str, cause: str, charged: bool) -> None:
         worker = self.workers.pop(name, None)
@@ -205,13 +222,15 @@ class Core:
             return
         self._backlog.pool(worker.pool).forget(worker)
         self._decision.replies.extend(PollReply(poll.ticket, None) for poll in worker.polls)
+        worker.polls.clear()
+        alone = len(worker.held) == 1
+        self.counters.lost += len(worker.held)
         for task_id in worker.held:
             task = self.tasks[task_id]
-            if charged and task.losses:
-                # It ran alone this time: nobody else can have done it.
+            if charged and task.losses and alone:
+                # Nobody else can have done it.
                 self._failed(task, f"WorkerDied: {cause}", _worker_died(cause), spread=0.0)
                 continue
-            self.counters.lost += 1
             task.losses += charged
             self._requeue(task)
 
@@ -223,26 +242,37 @@ class Core:
         self._decision.writes.requeued.append((task.id, task.lease, task.losses))
         self._backlog.admit(task)
 
+    def _excuse_absence(self, now: float) -> None:
+        """While a commit waits for Postgres no poll is answered: that silence is ours and not the workers'."""
+        absence_s = now - self._now - self.settings.poll_s
+        if absence_s > 0:
+            for worker in self.workers.values():
+                worker.heard_at += absence_s
+
+    def _set_alarm(self, worker: Worker, at: float) -> None:
+        worker.alarm_at = at
+        heappush(self._alarms, (at, worker.name))
+
     def _ring_alarms(self) -> None:
         """Answer polls that were parked long enough, and notice workers that fell silent."""
         settings = self.settings
         while self._alarms and self._alarms[0][0] <= self._now:
-            name = heappop(self._alarms)[1]
+            at, name = heappop(self._alarms)
             worker = self.workers.get(name)
-            if worker is None:
+            if worker is None or worker.alarm_at != at:
                 continue
             while worker.polls and worker.polls[0].opened_at + settings.poll_s <= self._now:
                 self._decision.replies.append(PollReply(worker.polls.pop(0).ticket, []))
             if worker.polls:
                 next_at = worker.polls[0].opened_at + settings.poll_s
             else:
-                self._backlog.pool(worker.pool).hungry.pop(name, None)
+                self._backlog.pool(worker.pool).sated(worker)
                 silent_at = worker.heard_at + settings.poll_s + settings.silence_s
                 if silent_at <= self._now:
                     self._worker_lost(name, f"silent for {self._now - worker.heard_at:.0f} s", charged=True)
                     continue
                 next_at = min(silent_at, self._now + settings.poll_s)
-            heappush(self._alarms, (next_at, name))
+            self._set_alarm(worker, next_at)
 
     # ---- attempts end
 
@@ -250,7 +280,7 @@ class Core:
         task_id, lease, succeeded, body, error, seconds, spread, children = outcome
         task = self.tasks.get(task_id)
         # The number alone is not enough: a doubled report carries the right one.
-        if task is None or task.lease != lease or task.state is not State.RUNNING:
+        if task is None or task.lease != lease or task.state is not State.RUNNING or task.worker != worker.name:
             self.counters.stale_outcomes += 1
             return
         worker.release(task_id)
@@ -276,9 +306,9 @@ class Core:
             writes.failed.append((task.id, task.lease, error, body))
             return
         task.state = after(task.state, Trigger.FAIL)
-        task.ready_at = again_at
+        task.ready_at = to_micros(again_at)
         self.counters.retried += 1
-        writes.retried.append((task.id, task.lease, again_at, task.losses, error, body))
+        writes.retried.append((task.id, task.lease, task.ready_at, task.losses, error, body))
         self._backlog.defer(task)
 
     # ---- what is decided at the end of a step
@@ -293,7 +323,7 @@ class Core:
         task.lease += 1
         task.attempt += 1
         task.worker = worker.name
-        worker.hold(task.id, estimate_s)
+        worker.hold(task.id, estimate_s, alone=task.losses > 0)
         self.counters.claimed += 1
         if task.id not in self._fresh:
             self._decision.writes.claims.append((task.id, task.lease, task.attempt, task.rank, worker.name))
@@ -306,14 +336,14 @@ class Core:
                 worker.polls.remove(poll)
                 self._decision.replies.append(PollReply(poll.ticket, []))
             if not worker.polls:
-                self._backlog.pool(worker.pool).hungry.pop(worker.name, None)
+                self._backlog.pool(worker.pool).sated(worker)
 
     def _next_wake(self) -> float | None:
         alarm_at = self._alarms[0][0] if self._alarms else None
         return min((at for at in (self._backlog.next_due(), alarm_at) if at is not None), default=None)
 
     def _refused(self, ids: list[TaskId]) -> None:
-        """The table knows better: forget these tasks, wherever they are."""
+        """The table knows better: forget these tasks, wherever they are, and read them again."""
         self.counters.refused_writes += len(ids)
         for task in self._backlog.forget(ids):
             if (worker := self.workers.get(task.worker)) is not None:

@@ -72,7 +72,8 @@ class Lineup:
     def serve(self, stream: Stream) -> Task:
         """Take what `head` showed, and let the queue pay for it."""
         heappop(self._heap)
-        self._now = stream.passed
+        # A queue that was starved serves out what it was owed: the time of the others does not go back with it.
+        self._now = max(self._now, stream.passed)
         stream.passed += 1.0 / stream.rules.weight
         heappush(self._heap, (stream.passed, stream.name))
         return stream.ready.pop()

@@ -65,11 +65,16 @@ class Window:
         self._bytes -= len(task.payload)
         return task
 
-    def discard(self, gone: set[bytes]) -> None:
-        """Forget these ids; linear, for the rare case that the table disagrees."""
-        self._heap = [entry for entry in self._heap if entry[1] not in gone]
+    def rewind(self, end: Key) -> list[Task]:
+        """Leave all from this key on to the disk, to be paged in anew: for the rare case that the table disagrees."""
+        if self.end is not None and self.end < end:
+            return []
+        gone = [task for key, task_id, task in self._heap if (key, task_id) >= end]
+        self._heap = [entry for entry in self._heap if entry[:2] < end]
         heapify(self._heap)
-        self._bytes = sum(len(task.payload) for _, _, task in self._heap)
+        self._bytes -= sum(len(task.payload) for task in gone)
+        self.end = end
+        return gone
 
     def wanted(self) -> int:
         """How many rows to page in now; 0 when there is enough, nothing is left, or a page is on its way."""

@@ -48,20 +48,28 @@ class Worker:
     held: dict[TaskId, float] = field(default_factory=dict)
     """Leases granted and not yet recorded as ended, with the estimated seconds of each."""
     held_s: float = 0.0
+    alone: bool = False
+    """It runs a suspect, and nothing is put beside that."""
     polls: list[Poll] = field(default_factory=list)
     heard_at: float = 0.0
+    alarm_at: float = 0.0
+    """The one alarm that counts; those of an earlier life of the name may still be pending."""
 
-    def hold(self, task_id: TaskId, estimate_s: float) -> None:
+    def hold(self, task_id: TaskId, estimate_s: float, alone: bool) -> None:
         self.held[task_id] = estimate_s
         self.held_s += estimate_s
+        self.alone = self.alone or alone
 
     def release(self, task_id: TaskId) -> None:
         estimate_s = self.held.pop(task_id, 0.0)
         # Rounding must not leave a debt on an idle worker.
         self.held_s = self.held_s - estimate_s if self.held else 0.0
+        self.alone = self.alone and bool(self.held)
 
     def has_room(self, estimate_s: float, prefetch_s: float, max_held: int) -> bool:
         """Free slots first; beyond them only as much work as is soon done."""
+        if self.alone:
+            return False
         held = len(self.held)
         if held < self.concurrency:
             return True
