@@ -1,0 +1,116 @@
+"""The table of tasks as a dict, with the guards of the real statements."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from asyncproc.core.decision import Key, PageWanted, Writes
+from asyncproc.core.events import Loaded, Page
+from asyncproc.core.states import DUE_LATER, State
+from asyncproc.core.task import Task, TaskId
+
+NO_LIMIT: Final = 1 << 40
+
+
+@dataclass
+class Table:
+    page_bytes: int = NO_LIMIT
+    live: dict[TaskId, Task] = field(default_factory=dict)
+    done: dict[TaskId, Task] = field(default_factory=dict)
+    bodies: dict[TaskId, bytes] = field(default_factory=dict)
+    """Result or error record of what is done."""
+    ends: Counter[TaskId] = field(default_factory=Counter)
+    """How often each task reached a final state."""
+
+    def apply(self, writes: Writes) -> list[TaskId]:
+        """One transaction; returns the ids whose start or revival the table does not hold afterwards."""
+        self._end(writes)
+        self._put_back(writes)
+        for task in writes.inserts:
+            if task.id not in self.live and task.id not in self.done:
+                self.live[task.id] = replace(task)
+        for task_id, lease, attempt, rank, worker in writes.claims:
+            row = self.live.get(task_id)
+            if row is not None and row.lease < lease and row.state in {State.QUEUED, *DUE_LATER}:
+                row.state, row.lease, row.attempt, row.rank, row.worker = State.RUNNING, lease, attempt, rank, worker
+        return self._refused(writes)
+
+    def _end(self, writes: Writes) -> None:
+        for task_id, lease, result in writes.succeeded:
+            if self._runs(task_id, lease):
+                self._finish(task_id, State.SUCCEEDED, result)
+        for task_id, lease, _, record in writes.failed:
+            if self._runs(task_id, lease):
+                self._finish(task_id, State.FAILED, record)
+
+    def _put_back(self, writes: Writes) -> None:
+        for task_id, lease, ready_at, losses, _, _ in writes.retried:
+            if row := self._runs(task_id, lease):
+                row.state, row.ready_at, row.losses = State.RETRYING, ready_at, losses
+        for task_id, lease, losses in writes.requeued:
+            if row := self._runs(task_id, lease):
+                row.state, row.losses, row.worker = State.QUEUED, losses, ""
+                row.attempt -= 1
+        for task_id, ready_at, rank in writes.revived:
+            if task_id in self.done and self.done[task_id].state is State.FAILED:
+                row = self.live[task_id] = self.done.pop(task_id)
+                row.state, row.ready_at, row.rank = State.QUEUED, ready_at, rank
+                row.attempt, row.losses, row.worker = 0, 0, ""
+        for task_id, rank in writes.came_due:
+            row = self.live.get(task_id)
+            if row is not None and row.state in DUE_LATER:
+                row.state, row.rank = State.QUEUED, rank
+
+    def _runs(self, task_id: TaskId, lease: int) -> Task | None:
+        row = self.live.get(task_id)
+        return row if row is not None and row.lease == lease and row.state is State.RUNNING else None
+
+    def _finish(self, task_id: TaskId, state: State, body: bytes) -> None:
+        row = self.done[task_id] = self.live.pop(task_id)
+        row.state = state
+        self.bodies[task_id] = body
+        self.ends[task_id] += 1
+
+    def _refused(self, writes: Writes) -> list[TaskId]:
+        started = [(claim[0], claim[1]) for claim in writes.claims]
+        started.extend((task.id, task.lease) for task in writes.inserts if task.state is State.RUNNING)
+        refused = [task_id for task_id, lease in started if self._runs(task_id, lease) is None]
+        return refused + [row[0] for row in writes.revived if row[0] not in self.live and row[0] not in self.done]
+
+    def load(self) -> Loaded:
+        ready = {row.queue for row in self.live.values() if row.state in {State.QUEUED, State.RUNNING}}
+        running = [replace(row) for row in self.live.values() if row.state is State.RUNNING]
+        return Loaded(running, sorted(ready))
+
+    def page(self, wanted: PageWanted) -> Page:
+        key: Callable[[Task], Key] = due_key if wanted.queue is None else ready_key
+        states = DUE_LATER if wanted.queue is None else {State.QUEUED}
+        rows = sorted(
+            (
+                row
+                for row in self.live.values()
+                if row.state in states and wanted.queue in {None, row.queue} and key(row) > wanted.after
+            ),
+            key=key,
+        )
+        page, size = rows[: wanted.limit], 0
+        for index, row in enumerate(page):
+            if size >= self.page_bytes:
+                del page[index:]
+                break
+            size += len(row.payload)
+        complete = len(page) < wanted.limit and size < self.page_bytes
+        return Page(wanted.queue, [replace(row) for row in page], key(page[-1]) if page else None, complete)
+
+    def snapshot(self) -> tuple[dict[TaskId, str], dict[TaskId, str]]:
+        """All rows as text, to compare by value."""
+        return {id_: repr(row) for id_, row in self.live.items()}, {id_: repr(row) for id_, row in self.done.items()}
+
+
+def ready_key(task: Task) -> Key:
+    return (task.rank, task.id)
+
+
+def due_key(task: Task) -> Key:
+    return (task.ready_at, task.id)

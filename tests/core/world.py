@@ -1,0 +1,277 @@
+"""A QueueActor without Ray and Postgres: the core, a table, a clock that moves when told, and workers by name."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Final, NamedTuple
+
+from asyncproc.core.decision import Decision, PollReply, RegisterReply, Reply, RetryReply
+from asyncproc.core.events import (
+    Draining,
+    Enqueued,
+    Event,
+    Lease,
+    Outcome,
+    Polled,
+    Refused,
+    Registered,
+    RetryAsked,
+    WorkerLost,
+)
+from asyncproc.core.retry import RetryPolicy, constant
+from asyncproc.core.settings import CoreSettings
+from asyncproc.core.states import DUE_LATER, State
+from asyncproc.core.step import Core
+from asyncproc.core.task import NewTask, Options, Task, TaskId
+from tests.core.table import Table, due_key, ready_key
+
+NOON: Final = 1_800_000_000.0
+ONCE: Final = constant(max_attempts=1, backoff_s=0)
+THRICE: Final = constant(max_attempts=3, backoff_s=5)
+
+
+class Granted(NamedTuple):
+    """A lease as its worker knows it."""
+
+    task: TaskId
+    number: int
+    attempt: int
+    worker: str
+
+
+class World:
+    def __init__(
+        self,
+        settings: CoreSettings | None = None,
+        make_core: Callable[[CoreSettings, int], Core] = Core,
+        page_bytes: int | None = None,
+    ) -> None:
+        self.settings = settings or CoreSettings()
+        self.make_core = make_core
+        self.table = Table() if page_bytes is None else Table(page_bytes)
+        self.now = NOON
+        self.epoch = 0
+        self.answers: dict[int, Reply] = {}
+        self.sessions: dict[str, int] = {}
+        self.wake_at: float | None = None
+        self.decisions: list[Decision] = []
+        self.tampered = False
+        """Somebody else changed the table: memory learns of it when a claim is refused."""
+        self._registering: dict[int, str] = {}
+        self._made = 0
+        self._tickets = 0
+        self._after_commit: list[Event] = []
+        self.core = make_core(self.settings, self.epoch)
+        self.restart()
+
+    # ---- the cycle
+
+    def restart(self) -> None:
+        """The QueueActor dies, and the next one takes over."""
+        self.epoch += 1
+        self.core = self.make_core(self.settings, self.epoch)
+        self.sessions.clear()
+        self._after_commit.clear()
+        self.turn(self.table.load())
+
+    def turn(self, *events: Event) -> Decision:
+        """One cycle with these events, and those that follow until all pages are read."""
+        decision = self.cycle(events)
+        while self._after_commit:
+            self.cycle([])
+        return decision
+
+    def cycle(self, events: Iterable[Event]) -> Decision:
+        decision = self.decide(events)
+        self.commit(decision)
+        self.answer(decision.replies)
+        if not self.tampered:
+            agree(self.core, self.table)
+        return decision
+
+    def decide(self, events: Iterable[Event]) -> Decision:
+        # The pages come last here: the core must not rely on the order in which a shell gathers.
+        decision = self.core.step([*events, *self._after_commit], self.now)
+        self._after_commit = []
+        self.wake_at = decision.wake_at
+        self.decisions.append(decision)
+        return decision
+
+    def commit(self, decision: Decision) -> None:
+        refused = self.table.apply(decision.writes)
+        if refused:
+            self._after_commit.append(Refused(refused))
+            for reply in decision.replies:
+                if isinstance(reply, PollReply) and reply.leases:
+                    reply.leases = [lease for lease in reply.leases if lease[0] not in refused]
+        self._after_commit.extend(self.table.page(wanted) for wanted in decision.pages)
+
+    def answer(self, replies: Iterable[Reply]) -> None:
+        for reply in replies:
+            assert reply.ticket not in self.answers, f"ticket {reply.ticket} is answered twice"
+            self.answers[reply.ticket] = reply
+            if isinstance(reply, RegisterReply):
+                self.sessions[self._registering[reply.ticket]] = reply.session
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass; the core is woken when it asked to be."""
+        end = self.now + seconds
+        while self.wake_at is not None and self.wake_at <= end:
+            self.now = max(self.now, self.wake_at)
+            self.turn()
+        self.now = end
+        self.turn()
+
+    # ---- clients
+
+    def new(
+        self,
+        queue: str = "default",
+        priority: int = 0,
+        delay_s: float = 0.0,
+        type_name: str = "Work",
+        retry: RetryPolicy = THRICE,
+        payload: bytes = b"{}",
+    ) -> NewTask:
+        self._made += 1
+        return (self._made.to_bytes(16), payload, Options(type_name, queue, priority, retry, "tests"), delay_s)
+
+    def enqueue(
+        self,
+        queue: str = "default",
+        priority: int = 0,
+        delay_s: float = 0.0,
+        type_name: str = "Work",
+        retry: RetryPolicy = THRICE,
+        payload: bytes = b"{}",
+    ) -> TaskId:
+        return self.enqueue_all([self.new(queue, priority, delay_s, type_name, retry, payload)])[0]
+
+    def enqueue_all(self, tasks: Sequence[NewTask]) -> list[TaskId]:
+        ticket = self.ticket()
+        self.turn(Enqueued(ticket, list(tasks)))
+        assert ticket in self.answers
+        return [task[0] for task in tasks]
+
+    def ask_retry(self, task: TaskId) -> State | None:
+        """Returns the state that forbids it."""
+        ticket = self.ticket()
+        row = self.table.done.get(task) or self.table.live[task]
+        self.turn(RetryAsked(ticket, copy_of(row)))
+        reply = self.answers[ticket]
+        assert isinstance(reply, RetryReply)
+        return reply.refused
+
+    def drain(self) -> None:
+        self.turn(Draining())
+
+    # ---- workers
+
+    def register(self, worker: str, *held: Granted, pool: str = "default", concurrency: int = 1) -> list[TaskId]:
+        """Returns what the worker is to forget."""
+        ticket = self.ticket()
+        self._registering = {ticket: worker}
+        leases = [(lease.task, lease.number) for lease in held]
+        self.turn(Registered(ticket, worker, pool, concurrency, leases))
+        reply = self.answers[ticket]
+        assert isinstance(reply, RegisterReply)
+        return reply.dropped
+
+    def poll(self, worker: str, *outcomes: Outcome) -> int:
+        """Returns the ticket under which the answer will be found."""
+        if worker not in self.sessions:
+            self.register(worker)
+        ticket = self.ticket()
+        self.turn(Polled(ticket, worker, self.sessions[worker], list(outcomes)))
+        return ticket
+
+    def granted(self, ticket: int, worker: str) -> list[Granted]:
+        return [Granted(lease[0], lease[1], lease[2], worker) for lease in self.leases(ticket) or []]
+
+    def leases(self, ticket: int) -> list[Lease] | None:
+        """What the poll was answered with; it must have been."""
+        reply = self.answers[ticket]
+        assert isinstance(reply, PollReply)
+        return reply.leases
+
+    def parked(self, ticket: int) -> bool:
+        return ticket not in self.answers
+
+    def take(self, worker: str) -> list[Granted]:
+        """Poll, and return what is granted at once."""
+        ticket = self.poll(worker)
+        return [] if self.parked(ticket) else self.granted(ticket, worker)
+
+    def lease(self, task: TaskId, worker: str) -> Granted:
+        """The worker takes one task, and it is this one."""
+        (lease,) = self.take(worker)
+        assert lease.task == task
+        return lease
+
+    def report(self, lease: Granted, outcome: Outcome) -> list[Granted]:
+        """Returns the leases that the answer brings."""
+        ticket = self.poll(lease.worker, (lease.task, lease.number, *outcome[2:]))
+        return self.granted(ticket, lease.worker)
+
+    def lose(self, worker: str, charged: bool = True) -> None:
+        self.turn(WorkerLost(worker, "killed by signal 9", charged))
+
+    # ---- what is there to see
+
+    def row(self, task: TaskId) -> Task:
+        return self.table.live.get(task) or self.table.done[task]
+
+    def state(self, task: TaskId) -> State:
+        return self.row(task).state
+
+    def ticket(self) -> int:
+        self._tickets += 1
+        return self._tickets
+
+
+def succeeded(result: bytes = b"null", seconds: float = 1.0, children: Sequence[NewTask] = ()) -> Outcome:
+    """The task and its lease are filled in by `World.report`."""
+    return (b"", 0, True, result, "", seconds, 0.0, list(children))
+
+
+def failed(error: str = "ValueError: no", seconds: float = 1.0, spread: float = 0.0) -> Outcome:
+    return (b"", 0, False, b'{"type":"ValueError","message":"no","traceback":""}', error, seconds, spread, [])
+
+
+def copy_of(task: Task) -> Task:
+    return replace(task)
+
+
+def agree(core: Core, table: Table) -> None:
+    """What is in memory is what the table says, and what is not in memory is known to be on disk."""
+    for task in core.tasks.values():
+        row = table.live[task.id]
+        assert _figures(task) == _figures(row)
+    holders = [task_id for worker in core.workers.values() for task_id in worker.held]
+    running = [row.id for row in table.live.values() if row.state is State.RUNNING]
+    assert sorted(holders) == sorted(running), "one lease per running task"
+    for worker in core.workers.values():
+        held = [core.tasks[task_id] for task_id in worker.held]
+        assert all(task.worker == worker.name for task in held)
+        assert len(held) == 1 or not any(task.losses for task in held), "suspects run alone"
+    _nothing_is_forgotten(core, table)
+
+
+def _figures(task: Task) -> tuple[object, ...]:
+    rank = None if task.state in DUE_LATER else task.rank
+    worker = task.worker if task.state is State.RUNNING else ""
+    return (task.state, task.lease, task.attempt, task.losses, task.ready_at, task.payload, rank, worker)
+
+
+def _nothing_is_forgotten(core: Core, table: Table) -> None:
+    backlog = core._backlog
+    ends = {stream.name: stream.ready.end for pool in backlog.pools.values() for stream in pool.lineup}
+    for row in table.live.values():
+        if row.id in core.tasks:
+            continue
+        assert row.state is not State.RUNNING
+        end, key = (ends[row.queue], ready_key(row)) if row.state is State.QUEUED else (backlog._due.end, due_key(row))
+        assert end is not None, "a window that claims to hold all does"
+        assert key > end, "a window holds all up to its end"
+    for pool in backlog.pools.values():
+        for stream in pool.lineup:
+            assert len(stream.ready) <= core.settings.window
