@@ -78,7 +78,8 @@ def floats(values: Iterable[float | None]) -> FloatArray:
 def _text(value: bytes | str | None) -> bytes:
     if value is None:
         return _NULL
-    data = value.encode() if isinstance(value, str) else value
+    # "replace": half a surrogate pair is a str in Python and nothing in UTF-8; it must not end the cycle of all.
+    data = value.encode("utf-8", "replace") if isinstance(value, str) else value
     return len(data).to_bytes(4) + data
 
 

@@ -1,6 +1,6 @@
 """The writes of one cycle as statements and columns, built before the first byte is sent.
 
-A batch is a value: the core may go on changing its tasks while the commit is in flight, and a replay sends the same.
+A replay sends the very same bytes.
 """
 
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ from asyncproc.core.task import Task, TaskId
 from asyncproc.storage import statements as sql
 from asyncproc.storage.arrays import PgArray, bigints, floats, ints, texts, uuids
 
-COPY_FROM: Final = 200
-"""From this many new rows on, COPY's extra round trip costs less than what INSERT ... unnest does per row."""
+COPY_FROM: Final = 50
+"""From this many new rows on, COPY's extra round trips cost less than what INSERT ... unnest does per row."""
 
 _EPOCH_2000_S: Final = 946_684_800
 _COPY_HEAD: Final = b"PGCOPY\n\xff\r\n\x00" + b"\x00" * 8
@@ -44,7 +44,12 @@ class Batch:
     claim: Statement | None
     started: list[tuple[TaskId, int]]
     """Id and lease of all that starts with this commit, new rows included."""
+    waiting: list[tuple[TaskId, int, State]]
+    """Id, lease and state of the new rows that do not start."""
     revived: list[TaskId]
+    writes: Writes
+    """What it was made of. Its tasks must not change before the commit is known: that is, no step before that."""
+    now: float
 
 
 def build(writes: Writes, now: float) -> Batch:
@@ -57,7 +62,10 @@ def build(writes: Writes, now: float) -> Batch:
         copy=_copy(inserts) if len(inserts) >= COPY_FROM else None,
         claim=_claim(writes, now) if writes.claims else None,
         started=started,
+        waiting=[(task.id, task.lease, task.state) for task in inserts if task.state is not State.RUNNING],
         revived=[row[0] for row in writes.revived],
+        writes=writes,
+        now=now,
     )
 
 
@@ -157,5 +165,5 @@ def _micros(instant: float) -> int:
 
 
 def _sized(text: str) -> bytes:
-    data = text.encode()
+    data = text.encode("utf-8", "replace")
     return len(data).to_bytes(4) + data

@@ -1,10 +1,10 @@
-"""Opening connections: time limits, keepalives, and which errors mean that Postgres is away."""
+"""Opening connections: time limits, keepalives, and what an error says about whose fault it is."""
 
 from typing import Final, TypeAlias
 
 import psycopg
 from psycopg import AsyncConnection
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import AsyncConnectionPool
 
 from asyncproc.storage import arrays
@@ -22,23 +22,31 @@ _KEEPALIVES: Final = {
 """A peer that vanished without a word is noticed within ten seconds."""
 
 # Generic plans: a table that was never analysed was seen to flip to a sequential scan, four times slower.
-_WRITER_OPTIONS: Final = (
+# Read committed: under a stricter level the snapshot is older than the lock of the fence, and the fence does not hold.
+WRITER_OPTIONS: Final = (
     "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off"
     " -c jit=off -c lock_timeout=5s -c statement_timeout=60s -c idle_in_transaction_session_timeout=10s"
-    " -c timezone=UTC"
+    " -c default_transaction_isolation=read\\ committed -c synchronous_commit=on -c timezone=UTC"
 )
 _READER_OPTIONS: Final = "-c statement_timeout=5s -c default_transaction_read_only=on -c jit=off -c timezone=UTC"
 
 
 def hardened(conninfo: str, application_name: str, options: str) -> str:
     """The same database, with our time limits and a name that `pg_stat_activity` shows."""
-    return make_conninfo(conninfo, application_name=application_name, options=options, **_KEEPALIVES)
+    theirs = conninfo_to_dict(conninfo).get("options") or ""
+    return make_conninfo(
+        conninfo,
+        application_name=application_name,
+        options=f"{theirs} {options}".strip(),
+        client_encoding="utf8",
+        **_KEEPALIVES,
+    )
 
 
 async def open_writer(conninfo: str) -> Connection:
     """The QueueActor's one writing connection. Raises `psycopg.OperationalError` where Postgres is away."""
     connection: Connection = await AsyncConnection.connect(
-        hardened(conninfo, "asyncproc-queue", _WRITER_OPTIONS), autocommit=True, prepare_threshold=0
+        hardened(conninfo, "asyncproc-queue", WRITER_OPTIONS), autocommit=True, prepare_threshold=0
     )
     arrays.register(connection)
     return connection
@@ -51,6 +59,9 @@ def reader_pool(conninfo: str, max_size: int) -> AsyncConnectionPool[Connection]
         min_size=0,
         max_size=max_size,
         timeout=2.0,
+        # The waits between the pool's own attempts double: with its five minutes it was still waiting long after
+        # Postgres had come back. Whoever reads next starts a new attempt.
+        reconnect_timeout=1.0,
         open=False,
         check=AsyncConnectionPool.check_connection,
         kwargs={"autocommit": True},
@@ -65,10 +76,21 @@ async def _register(connection: Connection) -> None:
 def is_away(error: psycopg.Error) -> bool:
     """True where the connection, and not the statement, is at fault: worth another try later.
 
-    Class 08 connection, 53 resources (disk full, too many clients), 57 operator (shutdown, restart, terminated), 58
-    I/O, 40 serialization and deadlock, 55 lock timeout. Without a code it is the client library's own word.
+    Class 08 connection, 25 transaction state (idle for too long, a standby that takes no writes), 40 serialization and
+    deadlock, 53 resources (disk full, too many clients), 55 lock timeout, 57 operator (shutdown, restart, terminated),
+    58 I/O. Without a code it is the client library's own word.
     """
     code = error.sqlstate
     if code is None:
         return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
-    return code[:2] in {"08", "40", "53", "55", "57", "58"} or code == "XX000"
+    return code[:2] in {"08", "25", "40", "53", "55", "57", "58"} or code == "XX000"
+
+
+def is_about_a_row(error: psycopg.Error) -> bool:
+    """True where a value is at fault: class 22 data, 23 constraints, 54 limits (nested too deep, too long to index)."""
+    return (error.sqlstate or "")[:2] in {"22", "23", "54"}
+
+
+def first_line(error: psycopg.Error) -> str:
+    """What went wrong, without the values that Postgres quotes below it."""
+    return str(error).split("\n")[0]

@@ -1,23 +1,30 @@
 """The one transaction of a cycle, the pages that follow it, and the takeover that begins a reign."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, LiteralString
 from uuid import UUID
 
 import psycopg
 
 from asyncproc.core.decision import PageWanted
 from asyncproc.core.events import Loaded, Page
+from asyncproc.core.states import State
 from asyncproc.core.task import Task, TaskId
 from asyncproc.errors import EpochLost, StorageUnavailable
 from asyncproc.storage import statements as sql
-from asyncproc.storage.arrays import bigints, uuids
+from asyncproc.storage.arrays import bigints, texts, uuids
 from asyncproc.storage.batch import Batch, Statement
-from asyncproc.storage.connection import Connection, is_away, open_writer
+from asyncproc.storage.bisect import salvage
+from asyncproc.storage.connection import Connection, first_line, is_about_a_row, is_away, open_writer
+from asyncproc.storage.ranks import rank_anew
 from asyncproc.storage.rows import to_tasks
 
 PARTITIONS_AHEAD: Final = 8
+_EPOCH_OVER: Final = "AP001"
+_NO_PARTITION: Final = "23514"
 _NO_ID: Final = b"\x00" * 16
 _VALUE_HEADER: Final = 4
 """What Postgres adds to the size of a value, at most."""
@@ -25,68 +32,52 @@ _VALUE_HEADER: Final = 4
 
 @dataclass(slots=True)
 class Committed:
-    """What became of a batch. `refused` are ids for which the table held something else than the core believed."""
+    """What became of a batch."""
 
     refused: list[TaskId] = field(default_factory=list)
+    """Ids for which the table holds something else than the core believes."""
     pages: list[Page] = field(default_factory=list)
+    rejected: dict[TaskId, str] = field(default_factory=dict)
+    """Ids of which nothing was written because Postgres cannot keep a value of theirs, and what is wrong with it."""
 
 
 class Storage:
-    """The QueueActor's writing side. One call at a time; every call may raise `StorageUnavailable`."""
+    """The QueueActor's writing side. Calls take turns; every one may raise `StorageUnavailable` or `EpochLost`."""
 
     def __init__(self, conninfo: str, page_bytes: int) -> None:
         self._conninfo = conninfo
         self._page_bytes = page_bytes
         self._connection: Connection | None = None
+        self._turns = asyncio.Lock()
         self.epoch = 0
 
     async def take_over(self) -> float:
         """Begin a reign and end all others; returns the database's clock. Only after this is anything loaded."""
-        try:
-            connection = await self._open()
+        async with self._turn() as connection:
             async with connection.transaction():
                 await connection.execute("SET LOCAL lock_timeout = '2s'")
                 try:
                     async with connection.transaction():
                         await connection.execute(sql.LOCK_EXCLUSIVE, [sql.LOCK_KEY])
                 except psycopg.errors.LockNotAvailable:
-                    # A frozen QueueActor may sit on the lock: end its backend, then wait our turn.
-                    await connection.execute(sql.END_BACKEND)
+                    await connection.execute(sql.END_HOLDERS, [sql.LOCK_KEY])
                     await connection.execute(sql.LOCK_EXCLUSIVE, [sql.LOCK_KEY])
-                row = await (await connection.execute(sql.TAKE_EPOCH)).fetchone()
-            if row is None:
-                raise StorageUnavailable("the table of reigns is empty: run `asyncproc migrate`")
-            self.epoch = _integer(row[0])
-            await connection.execute(sql.MAKE_PARTITIONS, [PARTITIONS_AHEAD])
-        except psycopg.Error as error:
-            raise await self._unavailable(error) from error
-        return float(str(row[1]))
+                (reign,) = await _rows(connection, sql.TAKE_EPOCH)
+            epoch, now = reign
+            await connection.execute(sql.MAKE_PARTITIONS, [None, PARTITIONS_AHEAD])
+            self.epoch = epoch
+            return float(now)
 
     async def load(self, aging_s: Mapping[str, float], default_aging_s: float) -> Loaded:
         """All that runs, and the names of the queues; ranks are computed anew where aging was configured anew."""
-        try:
-            connection = await self._open()
+        async with self._turn() as connection:
             names = [str(row[0]) for row in await _rows(connection, sql.QUEUE_NAMES)]
-            for name in names:
-                await self._rerank(connection, name, aging_s.get(name, default_aging_s))
-            # The planner may read the whole table here, once a reign: no index may know what is running.
-            await connection.execute("SET enable_seqscan = on")
-            running = to_tasks(await _rows(connection, sql.RUNNING))
-            await connection.execute("SET enable_seqscan = off")
-        except psycopg.Error as error:
-            raise await self._unavailable(error) from error
-        return Loaded(running, names)
-
-    async def _rerank(self, connection: Connection, queue: str, aging_s: float) -> None:
-        known = await _rows(connection, sql.AGING_OF, [queue])
-        if known and known[0][0] == aging_s:
-            return
-        async with connection.transaction():
-            await self._fence(connection)
-            if known:
-                await connection.execute("SET LOCAL statement_timeout = 0")
-                await connection.execute(sql.RERANK, [aging_s, queue])
-            await connection.execute(sql.SET_AGING, [queue, aging_s])
+            await rank_anew(connection, self._fence, names, aging_s, default_aging_s)
+            async with connection.transaction():
+                # The planner may read the whole table here, once a reign: no index may know what is running.
+                await connection.execute("SET LOCAL enable_seqscan = on")
+                running = to_tasks(await _rows(connection, sql.RUNNING))
+            return Loaded(running, names)
 
     async def commit(self, batch: Batch | None, wanted: Sequence[PageWanted], replay: bool) -> Committed:
         """Write a batch and read the pages that its step asked for.
@@ -94,27 +85,63 @@ class Storage:
         `replay` says that an earlier try may have been committed: the same rows are then written only where they are
         missing. Raises `EpochLost` where another QueueActor reigns.
         """
+        async with self._turn():
+            committed = Committed() if batch is None else await self._record(batch, replay)
+            for page in wanted:
+                committed.pages.append(await self._page(await self._open(), page))
+            return committed
+
+    async def existing(self, ids: Sequence[TaskId]) -> set[TaskId]:
+        """Those of the ids that have a row, finished or not."""
+        async with self._turn() as connection:
+            return _ids(await _rows(connection, sql.EXISTING, [uuids(ids), uuids(ids)]))
+
+    async def make_partitions(self) -> None:
+        """Make those of the days to come; call it a few times a day."""
+        async with self._turn() as connection:
+            await connection.execute(sql.MAKE_PARTITIONS, [None, PARTITIONS_AHEAD])
+
+    async def close(self) -> None:
+        if self._connection is not None:
+            await self._connection.close()
+            self._connection = None
+
+    async def _record(self, batch: Batch, replay: bool) -> Committed:
         committed = Committed()
         try:
-            connection = await self._open()
-            if batch is not None:
-                changed = await self._write(connection, batch, replay)
-                if replay or not changed:
-                    committed.refused = await self._refused(connection, batch)
-            for page in wanted:
-                committed.pages.append(await self._page(connection, page))
+            as_expected = await self._write(await self._open(), batch, replay)
         except psycopg.Error as error:
-            if error.sqlstate == "AP001":
-                raise EpochLost(self.epoch) from error
-            raise await self._unavailable(error) from error
+            if not is_about_a_row(error):
+                raise
+            await self.close()
+            if error.sqlstate == _NO_PARTITION:
+                # The clock of this reign went far from the database's: after weeks asleep, say.
+                await (await self._open()).execute(sql.MAKE_PARTITIONS, [batch.now, PARTITIONS_AHEAD])
+            committed.rejected = await salvage(self._write_part, batch.writes, batch.now)
+            as_expected = False
+        if replay or not as_expected:
+            refused = await self._refused(await self._open(), batch)
+            committed.refused = [task_id for task_id in refused if task_id not in committed.rejected]
         return committed
+
+    async def _write_part(self, batch: Batch) -> str | None:
+        """Write a part of a batch that failed; the answer is what Postgres has against one of its rows."""
+        try:
+            await self._write(await self._open(), batch, replay=True)
+        except psycopg.Error as error:
+            if not is_about_a_row(error):
+                raise
+            await self.close()
+            return first_line(error)
+        return None
 
     async def _write(self, connection: Connection, batch: Batch, replay: bool) -> bool:
         """One transaction; True where every statement changed the rows it was expected to."""
         cursors: list[tuple[psycopg.AsyncCursor[tuple[object, ...]], int]] = []
 
-        async def send(statement: Statement) -> None:
-            cursors.append((await connection.execute(statement.text, statement.parameters), statement.expected))
+        async def send(statement: Statement, text: LiteralString | None = None) -> None:
+            cursor = await connection.execute(text or statement.text, statement.parameters)
+            cursors.append((cursor, statement.expected))
 
         copy = None if replay else batch.copy
         async with connection.pipeline():
@@ -124,7 +151,7 @@ class Storage:
                 await send(statement)
             if copy is None:
                 if batch.insert is not None:
-                    await send(batch.insert)
+                    await send(batch.insert, sql.INSERT_AGAIN if replay else None)
                 if batch.claim is not None:
                     await send(batch.claim)
                 last = await connection.execute("COMMIT")
@@ -144,20 +171,19 @@ class Storage:
         await connection.execute(sql.PROVE_EPOCH, [self.epoch])
 
     async def _refused(self, connection: Connection, batch: Batch) -> list[TaskId]:
-        """Ask the table which of the starts it does not hold."""
-        ids, leases = [start[0] for start in batch.started], [start[1] for start in batch.started]
-        holding = _ids(await _rows(connection, sql.HOLDING, [uuids(ids), bigints(leases)]))
-        live = set(batch.revived) and await self.existing(batch.revived)
-        refused = [task_id for task_id in ids if task_id not in holding]
-        return refused + [task_id for task_id in batch.revived if task_id not in live]
-
-    async def existing(self, ids: Sequence[TaskId]) -> set[TaskId]:
-        """Those of the ids that have a row, finished or not."""
-        try:
-            connection = await self._open()
-            return _ids(await _rows(connection, sql.EXISTING, [uuids(ids), uuids(ids)]))
-        except psycopg.Error as error:
-            raise await self._unavailable(error) from error
+        """Ask the table which of the rows that this batch made or started are not what the core believes."""
+        believed = [(task_id, lease, State.RUNNING) for task_id, lease in batch.started] + batch.waiting
+        columns = [
+            uuids(row[0] for row in believed),
+            bigints(row[1] for row in believed),
+            texts(row[2] for row in believed),
+        ]
+        agreeing = _ids(await _rows(connection, sql.AGREEING, columns))
+        refused = [task_id for task_id, _, _ in believed if task_id not in agreeing]
+        if batch.revived:
+            live = _ids(await _rows(connection, sql.LIVE, [uuids(batch.revived)]))
+            refused += [task_id for task_id in batch.revived if task_id not in live]
+        return list(dict.fromkeys(refused))
 
     async def _page(self, connection: Connection, wanted: PageWanted) -> Page:
         key, task_id = wanted.after
@@ -178,27 +204,29 @@ class Storage:
         cut = sum(len(task.payload) + _VALUE_HEADER for task in tasks) >= self._page_bytes
         return len(tasks) < limit and not cut
 
-    async def make_partitions(self) -> None:
-        try:
-            connection = await self._open()
-            await connection.execute(sql.MAKE_PARTITIONS, [PARTITIONS_AHEAD])
-        except psycopg.Error as error:
-            raise await self._unavailable(error) from error
-
-    async def close(self) -> None:
-        if self._connection is not None:
-            await self._connection.close()
-            self._connection = None
-
     async def _open(self) -> Connection:
         if self._connection is None or self._connection.closed:
             self._connection = await open_writer(self._conninfo)
         return self._connection
 
-    async def _unavailable(self, error: psycopg.Error) -> Exception:
-        """A failed statement leaves a transaction behind, a failed connection nothing: both start afresh."""
-        await self.close()
-        return StorageUnavailable(f"{type(error).__name__}: {error}".split("\n")[0]) if is_away(error) else error
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[Connection]:
+        """The connection, for one call at a time. Whatever goes wrong in it ends the connection too: it may have been
+        left inside a pipeline or a transaction, and where a prepared statement failed, client and server disagree on
+        whether there is one."""
+        async with self._turns:
+            try:
+                yield await self._open()
+            except BaseException as error:
+                await self.close()
+                if isinstance(error, psycopg.Error):
+                    raise self._translated(error) from error
+                raise
+
+    def _translated(self, error: psycopg.Error) -> Exception:
+        if error.sqlstate == _EPOCH_OVER:
+            return EpochLost(self.epoch)
+        return StorageUnavailable(first_line(error)) if is_away(error) else error
 
 
 async def _rows(connection: Connection, text: Any, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
@@ -207,10 +235,6 @@ async def _rows(connection: Connection, text: Any, parameters: Sequence[object] 
 
 def _ids(rows: Iterable[Sequence[Any]]) -> set[TaskId]:
     return {row[0].bytes for row in rows}
-
-
-def _integer(value: object) -> int:
-    return int(str(value))
 
 
 def _last(tasks: Sequence[Task], due: bool) -> tuple[float, TaskId] | None:

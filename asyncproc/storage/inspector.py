@@ -1,18 +1,19 @@
 """Reads for people: one task, lists, figures. They never touch what the cycle writes with."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import astuple
 from typing import Any, Final
 from uuid import UUID
 
 import psycopg
-from psycopg_pool import PoolTimeout
 
 from asyncproc.core.record import TaskFilter, TaskRecord
 from asyncproc.core.states import State
 from asyncproc.core.task import Task, TaskId
 from asyncproc.errors import StorageUnavailable
 from asyncproc.storage import statements as sql
-from asyncproc.storage.connection import reader_pool
+from asyncproc.storage.arrays import uuids
+from asyncproc.storage.connection import first_line, reader_pool
 from asyncproc.storage.rows import to_tasks
 
 _LAST_ID: Final = b"\xff" * 16
@@ -40,6 +41,8 @@ class Inspector:
 
     async def tasks(self, narrowed: TaskFilter, limit: int, before: TaskId | None) -> list[TaskRecord]:
         """Newest first: ids are ordered by the time of their making. `before` is the last id of the page before."""
+        if any("\x00" in asked for asked in astuple(narrowed) if isinstance(asked, str)):
+            return []  # no text in Postgres has a NUL, and no parameter may have one
         parameters = {
             "before": UUID(bytes=before or _LAST_ID),
             "state": narrowed.state,
@@ -56,6 +59,11 @@ class Inspector:
         rows = await self._read(sql.FAILED_TASK, [UUID(bytes=task_id)])
         return to_tasks(rows)[0] if rows else None
 
+    async def existing(self, ids: Sequence[TaskId]) -> set[TaskId]:
+        """Those of the ids that have a row, finished or not."""
+        rows = await self._read(sql.EXISTING, [uuids(ids), uuids(ids)])
+        return {row[0].bytes for row in rows}
+
     async def figures(self) -> list[tuple[str, str, str, int, float | None, float | None]]:
         """Rows of state, queue, type, number, mean run time in seconds, longest wait in seconds."""
         return [(row[0], row[1], row[2], row[3], row[4], row[5]) for row in await self._read(sql.FIGURES, {})]
@@ -64,8 +72,8 @@ class Inspector:
         try:
             async with self._pool.connection() as connection:
                 return await (await connection.execute(text, parameters)).fetchall()
-        except (psycopg.Error, PoolTimeout) as error:
-            raise StorageUnavailable(f"{type(error).__name__}: {error}".split("\n")[0]) from error
+        except psycopg.Error as error:
+            raise StorageUnavailable(first_line(error)) from error
 
 
 def _record(row: Sequence[Any]) -> TaskRecord:

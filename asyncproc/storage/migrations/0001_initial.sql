@@ -2,8 +2,7 @@
 
 CREATE TABLE asyncproc.reign (
     only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
-    epoch bigint NOT NULL,
-    backend integer
+    epoch bigint NOT NULL
 );
 INSERT INTO asyncproc.reign (epoch) VALUES (0);
 
@@ -14,12 +13,13 @@ DECLARE
     current_epoch bigint;
 BEGIN
     SELECT r.epoch INTO current_epoch FROM asyncproc.reign r;
-    IF current_epoch <> mine THEN
+    IF current_epoch IS DISTINCT FROM mine THEN
         RAISE EXCEPTION 'epoch % is over, % reigns', mine, current_epoch USING ERRCODE = 'AP001';
     END IF;
 END $$;
 
 -- How a queue's ranks were computed; where the configuration now says otherwise, they are computed anew at takeover.
+-- The empty name stands for all queues that have no row.
 CREATE TABLE asyncproc.queue (
     name text PRIMARY KEY,
     aging_s double precision NOT NULL
@@ -89,17 +89,37 @@ CREATE TABLE asyncproc.task_done (
 -- Dead letters are few among many: found without reading the rest.
 CREATE INDEX task_done_failed ON asyncproc.task_done (id) WHERE state = 'failed';
 
--- One partition a day, in UTC; making those that exist already changes nothing.
+-- One entry of `errors`: what the table knows of the attempt, then the members of the record that the worker sent.
+-- They are joined as text and never read: an escaped NUL is valid JSON, and every function that reads JSON fails on it.
+CREATE FUNCTION asyncproc.error_entry(
+    attempt integer, started_at timestamptz, failed_at timestamptz, worker text, record text
+) RETURNS json LANGUAGE sql AS $$
+    SELECT (
+        left(json_build_object(
+            'attempt', attempt, 'startedAt', started_at, 'failedAt', failed_at, 'worker', worker
+        )::text, -1) || ', ' || substr(ltrim(record), 2)
+    )::json
+$$;
+
+-- One partition a day, in UTC; making those that exist already changes nothing. Made first and attached then: creating
+-- it as a partition would wait for every reader of the parent, a backup of hours included, and all others behind it.
 CREATE FUNCTION asyncproc.make_partitions(from_day date, days integer) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     day date;
+    partition_name text;
 BEGIN
+    PERFORM pg_advisory_xact_lock(hashtextextended('asyncproc.make_partitions', 0));
     FOR offset_days IN 0 .. days - 1 LOOP
         day := from_day + offset_days;
+        partition_name := 'task_done_' || to_char(day, 'YYYYMMDD');
+        CONTINUE WHEN to_regclass(format('asyncproc.%I', partition_name)) IS NOT NULL;
         EXECUTE format(
-            'CREATE TABLE IF NOT EXISTS asyncproc.%I PARTITION OF asyncproc.task_done FOR VALUES FROM (%L) TO (%L)',
-            'task_done_' || to_char(day, 'YYYYMMDD'),
-            day::timestamp AT TIME ZONE 'UTC', (day + 1)::timestamp AT TIME ZONE 'UTC'
+            'CREATE TABLE asyncproc.%I (LIKE asyncproc.task_done INCLUDING DEFAULTS INCLUDING CONSTRAINTS)',
+            partition_name
+        );
+        EXECUTE format(
+            'ALTER TABLE asyncproc.task_done ATTACH PARTITION asyncproc.%I FOR VALUES FROM (%L) TO (%L)',
+            partition_name, day::timestamp AT TIME ZONE 'UTC', (day + 1)::timestamp AT TIME ZONE 'UTC'
         );
     END LOOP;
 END $$;

@@ -1,0 +1,47 @@
+"""One bad row never fails its neighbours: what of a batch can be written, is."""
+
+from collections.abc import Awaitable, Callable, Container
+from typing import Final, TypeAlias
+
+from asyncproc.core.decision import Writes
+from asyncproc.core.task import TaskId
+from asyncproc.storage.batch import Batch, build
+
+Write: TypeAlias = Callable[[Batch], Awaitable[str | None]]
+"""Writes a batch in one transaction; answers what is wrong where a row of it cannot be kept."""
+
+_BY_ID: Final = ("succeeded", "failed", "retried", "requeued", "revived", "came_due", "claims")
+
+
+async def salvage(write: Write, writes: Writes, now: float) -> dict[TaskId, str]:
+    """Write all but the tasks with a row that Postgres refuses; returns those, each with what is wrong.
+
+    A task's rows stay together, in one transaction and in their order. Parts that are written stay written: all of them
+    compare before they change, so whoever is interrupted here may begin anew.
+    """
+    rejected: dict[TaskId, str] = {}
+    parts = [_ids(writes)]
+    while parts:
+        ids = parts.pop()
+        problem = await write(build(_only(writes, set(ids)), now))
+        if problem is None:
+            continue
+        if len(ids) == 1:
+            rejected[ids[0]] = problem
+            continue
+        middle = len(ids) // 2
+        parts += [ids[middle:], ids[:middle]]
+    return rejected
+
+
+def _ids(writes: Writes) -> list[TaskId]:
+    ids = dict.fromkeys(row[0] for name in _BY_ID for row in getattr(writes, name))
+    ids.update(dict.fromkeys(task.id for task in writes.inserts))
+    return list(ids)
+
+
+def _only(writes: Writes, ids: Container[TaskId]) -> Writes:
+    part = Writes(inserts=[task for task in writes.inserts if task.id in ids])
+    for name in _BY_ID:
+        setattr(part, name, [row for row in getattr(writes, name) if row[0] in ids])
+    return part
