@@ -57,3 +57,33 @@ class SchemaTooNew(AsyncprocError):
 
     def __str__(self) -> str:
         return f"the schema is at version {self.found}, this release knows {self.known}: install the newer release"
+
+
+@dataclass(eq=False)
+class Overloaded(AsyncprocError):
+    """More new tasks wait for their commit than the QueueActor takes; nothing of the request was enqueued."""
+
+    waiting: int
+
+    def __str__(self) -> str:
+        return f"{self.waiting} new tasks wait to be committed already: send the request again a little later"
+
+
+@dataclass(eq=False)
+class QueueUnavailable(AsyncprocError):
+    """The QueueActor did not answer in time: the request was refused or its outcome is unknown."""
+
+    cause: str
+
+    def __str__(self) -> str:
+        return f"the QueueActor does not answer ({self.cause}); retry with the same request"
+
+
+@dataclass(eq=False)
+class TaskRefused(AsyncprocError):
+    """Postgres will not store this task; nothing of its request was enqueued, or only the tasks without a fault."""
+
+    cause: str
+
+    def __str__(self) -> str:
+        return self.cause

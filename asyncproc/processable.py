@@ -195,5 +195,5 @@ def _from_function(function: Callable[..., Any], options: TaskOptions) -> type[P
         process = process_sync
     made = create_model(options.name, __base__=Processable, __module__=function.__module__, **fields)
     made.task_options = options
-    made.process = process  # type: ignore[method-assign]
+    made.process = process  # type: ignore[assignment, method-assign]
     return made

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic_core import to_json
 
+from asyncproc.config import DEFAULT, Settings
 from asyncproc.core.retry import RetryPolicy, constant
 from asyncproc.core.task import Options
 from asyncproc.errors import AsyncprocError
@@ -73,10 +74,12 @@ class Registry:
     def validate(self, name: str, payload: Mapping[str, Any]) -> bytes:
         """The payload as compact JSON, once its model has accepted it; the keys stay as they were sent.
 
+        The JSON is what the model sees, here as in the worker: what one accepts the other does too.
         Raises `UnknownTaskType` and `pydantic.ValidationError`.
         """
-        self.get(name).cls.model_validate(payload)
-        return to_json(payload)
+        body = to_json(payload)
+        self.get(name).cls.model_validate_json(body)
+        return body
 
     def options_for(
         self,
@@ -97,6 +100,13 @@ class Registry:
             retry,
             created_by,
         )
+
+
+def from_settings(settings: Settings, start_dir: Path | None = None) -> Registry:
+    """The built-in types and those of the configured modules. Raises `RegistryError`."""
+    pool_of = settings.pool_of()
+    defaults = Defaults(DEFAULT, settings.retry, lambda queue: pool_of.get(queue, DEFAULT))
+    return load(settings.tasks, defaults, start_dir)
 
 
 def load(modules: Sequence[str], defaults: Defaults, start_dir: Path | None = None) -> Registry:

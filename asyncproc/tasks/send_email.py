@@ -25,7 +25,7 @@ class SendEmail(Processable):
         if smtp is None:
             log.info("no smtp is configured: e-mail %r to %d addresses was not sent", self.subject, len(self.send_to))
             return {"delivered": 0, "loggedOnly": True}
-        with smtplib.SMTP(smtp.host, smtp.port, timeout=smtp.timeout_s) as session:
+        with smtplib.SMTP(smtp.host, smtp.port, timeout=smtp.timeout) as session:
             if smtp.starttls:
                 session.starttls()
             if smtp.username is not None and smtp.password is not None:

@@ -1,0 +1,225 @@
+"""A worker's side of the protocol: register, ask for leases, report outcomes, hold each until it is recorded."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ray.exceptions import ActorDiedError, RayError
+
+from asyncproc.actors.deployment import QueueHandle
+from asyncproc.actors.slots import Slots
+from asyncproc.clock import spread
+from asyncproc.core.events import Lease, Outcome
+from asyncproc.core.task import TaskId
+
+log = logging.getLogger(__name__)
+
+FLUSH_S: Final = 0.005
+"""How long a finished task waits for company while others follow it."""
+FULL: Final = 500
+MAX_REPORT_BYTES: Final = 8 * 1024 * 1024
+_MARGIN_S: Final = 10.0
+_FIRST_RETRY_S: Final = 0.05
+_LAST_RETRY_S: Final = 1.0
+
+
+class _MustRegister(Exception):
+    """The QueueActor does not know this session, or is not the one that reigns."""
+
+
+@dataclass(slots=True)
+class _Held:
+    lease: int
+    outcome: Outcome | None = None
+
+
+class Conversation:
+    """One worker's exchanges with the QueueActor: at most two at a time, so that it works while a cycle commits."""
+
+    def __init__(self, queue: QueueHandle, worker: str, pool: str, concurrency: int, poll_s: float) -> None:
+        self._queue = queue
+        self._worker = worker
+        self._pool = pool
+        self._concurrency = concurrency
+        self._deadline_s = poll_s + _MARGIN_S
+        self._held: dict[TaskId, _Held] = {}
+        self._ended: deque[Outcome] = deque()
+        self._epoch = 0
+        self._draining = False
+        self._loop = asyncio.get_running_loop()
+        self._report = asyncio.Event()
+        self._quiet = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._armed = False
+        self._talk: asyncio.Task[None] | None = None
+
+    async def run(self, slots: Slots) -> None:
+        """Talk until the process ends; whatever goes wrong between the two is answered by registering anew."""
+        wait_s = _FIRST_RETRY_S
+        while True:
+            try:
+                session = await self._register(slots)
+                wait_s = _FIRST_RETRY_S
+                self._talk = asyncio.ensure_future(self._exchange(session, slots))
+                await self._talk
+            except asyncio.CancelledError:
+                if self._talk is None or not self._talk.cancelled():
+                    raise
+            except ActorDiedError:
+                self._queue.forget()
+            except (_MustRegister, RayError, TimeoutError, ValueError) as error:
+                log.info("%s registers again: %s", self._worker, type(error).__name__)
+            await asyncio.sleep(wait_s * (1 + 0.5 * spread()))
+            wait_s = min(2 * wait_s, _LAST_RETRY_S)
+
+    def ended(self, outcome: Outcome, idle: bool) -> None:
+        """Called by the slots' threads. Wakes the loop only where there is something to decide."""
+        self._ended.append(outcome)
+        if idle or not self._armed or len(self._ended) >= FULL:
+            self._armed = True
+            self._loop.call_soon_threadsafe(self._consider_report, idle)
+
+    async def drain(self, slots: Slots, grace_s: float) -> int:
+        """Take nothing more, hand back what no slot began, wait for the rest; returns how many still run then."""
+        self._draining = True
+        self._quiet.clear()
+        if self._talk is not None:
+            self._talk.cancel()
+        for lease in slots.take_back():
+            self._held.pop(lease[0], None)
+        if self._held:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._quiet.wait(), grace_s)
+        return len(self._held)
+
+    # ---- the exchanges
+
+    async def _register(self, slots: Slots) -> int:
+        held = [(task_id, entry.lease) for task_id, entry in self._held.items()]
+        actor = await self._queue.get()
+        epoch, session, dropped = await self._answer(
+            actor.register.remote(self._worker, self._pool, self._concurrency, held)
+        )
+        self._check(epoch)
+        for task_id in dropped:
+            self._held.pop(task_id, None)
+        if dropped:
+            self._put_back(slots)
+        self._resend()
+        self._note_quiet()
+        return int(session)
+
+    def _put_back(self, slots: Slots) -> None:
+        """What was dropped and has not begun must not begin: somebody else may be running it."""
+        for lease in slots.take_back():
+            entry = self._held.get(lease[0])
+            if entry is not None and entry.lease == lease[1]:
+                slots.put(lease)
+
+    def _resend(self) -> None:
+        self._collect()
+        self._ended.extendleft(entry.outcome for entry in reversed(self._held.values()) if entry.outcome is not None)
+        if self._ended:
+            self._report.set()
+
+    async def _exchange(self, session: int, slots: Slots) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._report_ends(session, slots))
+                if not self._draining:
+                    group.create_task(self._listen(session, slots))
+        except* (_MustRegister, RayError, TimeoutError) as errors:
+            raise errors.exceptions[0] from None
+
+    async def _listen(self, session: int, slots: Slots) -> None:
+        while True:
+            await self._poll(session, slots, self._take_report())
+
+    async def _report_ends(self, session: int, slots: Slots) -> None:
+        while True:
+            await self._report.wait()
+            self._report.clear()
+            if outcomes := self._take_report():
+                await self._poll(session, slots, outcomes)
+
+    async def _poll(self, session: int, slots: Slots, outcomes: list[Outcome]) -> None:
+        actor = await self._queue.get()
+        epoch, leases = await self._answer(actor.poll.remote(self._worker, session, outcomes))
+        self._check(epoch)
+        if leases is None:
+            raise _MustRegister
+        for outcome in outcomes:
+            self._recorded(outcome)
+        self._note_quiet()
+        if leases and self._draining:
+            # Not ours any more: the next registration does not name them, which hands them back.
+            raise _MustRegister
+        self._grant(leases, slots)
+
+    async def _answer(self, reference: Any) -> Any:
+        async with asyncio.timeout(self._deadline_s):
+            return await reference
+
+    def _check(self, epoch: int) -> None:
+        if epoch < self._epoch:
+            self._queue.forget()
+            raise _MustRegister
+        self._epoch = epoch
+
+    # ---- what is held
+
+    def _grant(self, leases: Iterable[Lease], slots: Slots) -> None:
+        for lease in leases:
+            self._held[lease[0]] = _Held(lease[1])
+            slots.put(lease)
+
+    def _recorded(self, outcome: Outcome) -> None:
+        entry = self._held.get(outcome[0])
+        if entry is not None and entry.lease == outcome[1]:
+            del self._held[outcome[0]]
+
+    def _take_report(self) -> list[Outcome]:
+        """What ended and was not sent yet, bounded by bytes; the rest goes with the next exchange."""
+        self._disarm()
+        outcomes: list[Outcome] = []
+        size = 0
+        while self._ended and size < MAX_REPORT_BYTES and len(outcomes) < 4 * FULL:
+            outcome = self._ended.popleft()
+            if self._note(outcome):
+                outcomes.append(outcome)
+                size += len(outcome[3])
+        if self._ended:
+            self._report.set()
+        return outcomes
+
+    def _collect(self) -> None:
+        while self._ended:
+            self._note(self._ended.popleft())
+
+    def _note(self, outcome: Outcome) -> bool:
+        """Keep the outcome until it is recorded; False where the lease was dropped while it ran."""
+        entry = self._held.get(outcome[0])
+        if entry is None or entry.lease != outcome[1]:
+            return False
+        entry.outcome = outcome
+        return True
+
+    def _note_quiet(self) -> None:
+        if not self._held:
+            self._quiet.set()
+
+    def _consider_report(self, idle: bool) -> None:
+        if idle or len(self._ended) >= FULL:
+            self._report.set()
+        elif self._timer is None:
+            self._timer = self._loop.call_later(FLUSH_S, self._report.set)
+
+    def _disarm(self) -> None:
+        self._armed = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

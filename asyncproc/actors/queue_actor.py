@@ -1,0 +1,281 @@
+"""The singleton that turns the cycle: gather, decide, commit, answer. It has no rule of its own."""
+
+import asyncio
+import logging
+import os
+from typing import Final, TypeVar
+
+from asyncproc.actors.answers import Cause, Health, Refusal, RetryAnswer
+from asyncproc.actors.deployment import Deployment
+from asyncproc.actors.inbox import Inbox
+from asyncproc.actors.pools import Pools
+from asyncproc.clock import AnchoredClock, monotonic, wall_now
+from asyncproc.core.decision import Decision, EnqueueReply, PollReply, RegisterReply, Reply, RetryReply
+from asyncproc.core.events import (
+    Draining,
+    Enqueued,
+    Event,
+    Outcome,
+    Polled,
+    Refused,
+    Registered,
+    RetryAsked,
+    WorkerLost,
+)
+from asyncproc.core.states import State
+from asyncproc.core.step import Core
+from asyncproc.core.task import NewTask, TaskId
+from asyncproc.errors import AsyncprocError, EpochLost, Overloaded, SchemaTooNew, StorageUnavailable
+from asyncproc.storage.batch import build
+from asyncproc.storage.cycle import Committed, Storage
+from asyncproc.storage.inspector import Inspector
+from asyncproc.storage.migrate import migrate
+from asyncproc.tasks.generate_report import Row
+
+log = logging.getLogger(__name__)
+
+MAX_WAITING_ROWS: Final = 200_000
+"""New tasks that may wait for their commit; past it the API answers 503."""
+SLOW_COMMIT_S: Final = 2.0
+"""A commit that takes longer counts as Postgres being away: new requests are refused at once."""
+AWAY_AFTER_S: Final = 0.5
+"""A connection that is back sooner is nobody's business but ours."""
+PARTITIONS_EVERY_S: Final = 3600.0
+_FIRST_RETRY_S: Final = 0.05
+_LAST_RETRY_S: Final = 1.0
+_READ_CONNECTIONS: Final = 2
+
+
+class QueueActor:
+    """Calls post an event and wait for the commit that answers it; one task owns the core and turns the cycle."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", force=True)
+        settings = deployment.settings
+        self._deployment = deployment
+        self._core = Core(settings.core())
+        self._inbox = Inbox(MAX_WAITING_ROWS)
+        self._storage = Storage(deployment.conninfo, settings.queue.max_buffer_bytes)
+        self._inspector = Inspector(deployment.conninfo, _READ_CONNECTIONS)
+        self._pools = Pools(deployment, self._inbox.post)
+        self._clock = AnchoredClock(wall_now())
+        self._away = "the reign has not begun"
+        self._commit_since: float | None = None
+        self._partitions_at = 0.0
+        # Nothing that can fail may happen in here: Ray would never restart an actor whose start failed.
+        loop = asyncio.get_running_loop()
+        self._reign = _supervised(loop.create_task(self._rule()))
+        self._keeper: asyncio.Task[None] | None = None
+
+    def __repr__(self) -> str:
+        return "QueueActor"
+
+    # ---- what is called
+
+    async def fingerprint(self) -> str:
+        return self._deployment.fingerprint
+
+    async def health(self) -> Health:
+        away = self._why_away()
+        return Health(not away, away or "ok", self._answering(), self._storage.epoch)
+
+    async def enqueue(self, tasks: list[NewTask], again: bool) -> Refusal | None:
+        """None once all tasks are committed. `again` says that an earlier call may have brought some of them."""
+        if away := self._why_away():
+            return Refusal(Cause.STORAGE, away)
+        try:
+            if again:
+                # The earlier call may be on its way to its commit right now.
+                await self._inbox.flush()
+                known = await self._inspector.existing([task[0] for task in tasks])
+                tasks = [task for task in tasks if task[0] not in known]
+            if tasks:
+                await self._inbox.ask(lambda ticket: Enqueued(ticket, tasks))
+        except AsyncprocError as error:
+            return _refusal(error)
+        return None
+
+    async def retry(self, task_id: TaskId) -> RetryAnswer | Refusal:
+        """Run a failed task again; the answer follows its commit."""
+        if away := self._why_away():
+            return Refusal(Cause.STORAGE, away)
+        try:
+            task = await self._inspector.finished_task(task_id)
+            if task is None:
+                return RetryAnswer(False, None)
+            if task.state is not State.FAILED:
+                return RetryAnswer(False, task.state)
+            reply = await self._inbox.ask(lambda ticket: RetryAsked(ticket, task))
+        except AsyncprocError as error:
+            return _refusal(error)
+        refused = _expect(reply, RetryReply).refused
+        return RetryAnswer(refused is None, refused)
+
+    async def register(
+        self, worker: str, pool: str, concurrency: int, held: list[tuple[TaskId, int]]
+    ) -> tuple[int, int, list[TaskId]]:
+        """A worker introduces itself; answers epoch, session and the leases it must forget."""
+        reply = await self._inbox.ask(lambda ticket: Registered(ticket, worker, pool, concurrency, held))
+        registered = _expect(reply, RegisterReply)
+        return self._storage.epoch, registered.session, registered.dropped
+
+    async def poll(
+        self, worker: str, session: int, outcomes: list[Outcome]
+    ) -> tuple[int, list[tuple[object, ...]] | None]:
+        """A worker reports and asks; answers the epoch and leases, or None where it must register first."""
+        reply = await self._inbox.ask(lambda ticket: Polled(ticket, worker, session, outcomes))
+        leases = _expect(reply, PollReply).leases
+        return self._storage.epoch, None if leases is None else [*leases]
+
+    async def figures(self) -> list[Row]:
+        """For reports: rows of state, queue, type, number, mean run time, longest wait."""
+        return await self._inspector.figures()
+
+    async def drain(self, grace_s: float) -> None:
+        """Give out nothing more, let what runs end, hand the rest back; returns when all of it is committed."""
+        self._inbox.post(Draining())
+        if self._keeper is not None:
+            self._keeper.cancel()
+        await self._pools.drain(grace_s)
+        await self._inbox.flush()
+
+    # ---- the cycle
+
+    async def _rule(self) -> None:
+        events: list[Event] = await self._take_over()
+        self._keeper = _supervised(asyncio.get_running_loop().create_task(self._pools.run()))
+        wake_at: float | None = None
+        while True:
+            if not events:
+                timeout_s = None if wake_at is None else max(0.0, wake_at - self._clock.now())
+                events = await self._inbox.gather(timeout_s)
+            else:
+                events += self._inbox.take()
+            events, wake_at = await self._cycle(events)
+
+    async def _cycle(self, events: list[Event]) -> tuple[list[Event], float | None]:
+        """One turn; returns the events that follow from it and the instant to turn again at the latest."""
+        now = self._clock.now()
+        decision = self._core.step(events, now)
+        committed = await self._commit(decision, now)
+        for reply in decision.replies:
+            self._answer(reply, committed)
+        follow_up: list[Event] = [Refused(committed.refused)] if committed.refused else []
+        return [*follow_up, *committed.pages], decision.wake_at
+
+    def _answer(self, reply: Reply, committed: Committed) -> None:
+        if isinstance(reply, PollReply) and reply.leases and committed.refused:
+            refused = set(committed.refused)
+            reply.leases = [lease for lease in reply.leases if lease[0] not in refused]
+        self._inbox.answer(reply)
+
+    async def _commit(self, decision: Decision, now: float) -> Committed:
+        """Write until the outcome is known: the core goes on as if it were certain."""
+        batch = build(decision.writes, now) if decision.writes else None
+        if batch is None and not decision.pages:
+            return Committed()
+        replay, wait_s = False, _FIRST_RETRY_S
+        self._commit_since = since = monotonic()
+        while True:
+            try:
+                committed = await self._storage.commit(batch, decision.pages, replay)
+                await self._make_partitions(now)
+            except StorageUnavailable as error:
+                replay = True
+                if monotonic() - since > AWAY_AFTER_S:
+                    self._now_away(error)
+                    self._give_up(decision, error)
+                await asyncio.sleep(wait_s)
+                wait_s = min(2 * wait_s, _LAST_RETRY_S)
+            else:
+                self._away, self._commit_since = "", None
+                return committed
+
+    async def _make_partitions(self, now: float) -> None:
+        if now >= self._partitions_at:
+            await self._storage.make_partitions()
+            self._partitions_at = now + PARTITIONS_EVERY_S
+
+    # ---- the reign
+
+    async def _take_over(self) -> list[Event]:
+        """Begin the reign: schema, epoch, what runs; whoever ran it and is no more has lost it."""
+        settings = self._deployment.settings
+        aging_s = {name: rules.aging_s for name, rules in settings.core().queues.items()}
+        wait_s = _FIRST_RETRY_S
+        while True:
+            try:
+                await migrate(self._deployment.conninfo)
+                self._clock = AnchoredClock(await self._storage.take_over())
+                loaded = await self._storage.load(aging_s, settings.queue.aging)
+                break
+            except (StorageUnavailable, SchemaTooNew) as error:
+                self._now_away(error)
+                await asyncio.sleep(wait_s)
+                wait_s = min(2 * wait_s, _LAST_RETRY_S)
+        await self._inspector.open()
+        alive = await self._pools.find()
+        self._away = ""
+        log.info("epoch %d begins: %d tasks run, %d workers live", self._storage.epoch, len(loaded.running), len(alive))
+        gone = sorted({task.worker for task in loaded.running} - alive)
+        return [loaded, *(WorkerLost(name, "it was gone when the reign began", charged=False) for name in gone)]
+
+    def _now_away(self, error: StorageUnavailable | SchemaTooNew) -> None:
+        cause = error.cause if isinstance(error, StorageUnavailable) else str(error)
+        if cause != self._away:
+            log.warning("%s", error)
+        self._away = cause
+        self._inbox.refuse_requests(StorageUnavailable(cause))
+
+    def _give_up(self, decision: Decision, error: StorageUnavailable) -> None:
+        """Tell clients whose tasks are in the open transaction that the outcome is unknown."""
+        for reply in decision.replies:
+            if isinstance(reply, EnqueueReply | RetryReply):
+                self._inbox.refuse(reply.ticket, error)
+
+    def _why_away(self) -> str:
+        """Why nothing can be committed now; empty where it can."""
+        if not self._away and self._commit_since is not None:
+            taken_s = monotonic() - self._commit_since
+            if taken_s > SLOW_COMMIT_S:
+                return f"a commit takes {taken_s:.0f} s already"
+        return self._away
+
+    def _answering(self) -> int:
+        """Workers that hold a poll open, or were heard from within the time of one."""
+        now, poll_s = self._clock.now(), self._core.settings.poll_s
+        return sum(1 for worker in self._core.workers.values() if worker.polls or now - worker.heard_at < poll_s)
+
+
+R = TypeVar("R")
+
+
+def _expect(reply: Reply, kind: type[R]) -> R:
+    if not isinstance(reply, kind):
+        raise TypeError(f"asked for {kind.__name__}, answered {type(reply).__name__}")
+    return reply
+
+
+def _refusal(error: AsyncprocError) -> Refusal:
+    if isinstance(error, Overloaded):
+        return Refusal(Cause.OVERLOAD, str(error), error.waiting)
+    if isinstance(error, StorageUnavailable):
+        return Refusal(Cause.STORAGE, error.cause)
+    return Refusal(Cause.TASK, str(error))
+
+
+def _supervised(task: "asyncio.Task[None]") -> "asyncio.Task[None]":
+    task.add_done_callback(_end_process)
+    return task
+
+
+def _end_process(task: "asyncio.Task[None]") -> None:
+    """Nothing mends a reign that is over, or a cycle that failed: the next process starts from the table."""
+    if task.cancelled():
+        return
+    error = task.exception()
+    if isinstance(error, EpochLost):
+        log.warning("%s", error)
+    else:
+        log.critical("the QueueActor ends: %s", error, exc_info=error)
+    os._exit(1)

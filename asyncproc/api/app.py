@@ -1,0 +1,112 @@
+"""The REST API as a FastAPI application: what each endpoint takes, answers, and says when it cannot."""
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from importlib.metadata import version
+from typing import Any, Final
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic.json_schema import models_json_schema
+from pydantic_core import to_json
+from starlette.exceptions import HTTPException
+
+from asyncproc.api import health, tasks
+from asyncproc.api.body import BodyRefused, refuse
+from asyncproc.api.door import Door
+from asyncproc.errors import AsyncprocError, Overloaded, QueueUnavailable, StorageUnavailable, TaskRefused
+from asyncproc.wire import EnqueueBody, Problem
+
+log = logging.getLogger(__name__)
+
+OpenDoor = Callable[[], Awaitable[Door]]
+
+_STATUS: Final[dict[type[AsyncprocError], int]] = {
+    StorageUnavailable: 503,
+    QueueUnavailable: 503,
+    Overloaded: 503,
+    TaskRefused: 400,
+}
+RETRY_AFTER_S: Final = 1
+
+
+def build(open_door: OpenDoor) -> FastAPI:
+    """`open_door` is awaited once, when the application starts."""
+    app = FastAPI(
+        title="asyncproc",
+        version=version("asyncproc"),
+        summary="Background tasks for Python on Ray, kept in Postgres",
+        lifespan=_lifespan(open_door),
+    )
+    app.include_router(health.router)
+    app.include_router(tasks.router)
+    app.add_exception_handler(BodyRefused, _refused)
+    app.add_exception_handler(AsyncprocError, _failed)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    _describe_bodies(app)
+    return app
+
+
+def _describe_bodies(app: FastAPI) -> None:
+    """Bodies that are parsed here and not by FastAPI, put among the schemas that its OpenAPI refers to."""
+    _, schema = models_json_schema([(EnqueueBody, "validation")], ref_template="#/components/schemas/{model}")
+    describe = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = describe()
+        document["components"]["schemas"].update(schema["$defs"])
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _lifespan(open_door: OpenDoor) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        door = await open_door()
+        app.state.door = door
+        yield
+        await door.inspector.close()
+
+    return lifespan
+
+
+def error_answer(status: int, message: str, problems: list[Problem] | None = None) -> Response:
+    body: dict[str, object] = {"error": message}
+    if problems:
+        body["errors"] = [problem.model_dump() for problem in problems]
+    headers = {"Retry-After": str(RETRY_AFTER_S)} if status in (429, 503) else None
+    return Response(to_json(body), status, headers, "application/json")
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    if not isinstance(error, BodyRefused):
+        raise error
+    return error_answer(error.status, error.message, error.problems)
+
+
+async def _failed(_: Request, error: Exception) -> Response:
+    status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 500)
+    if status == 500:
+        log.error("request failed: %s", error, exc_info=error)
+    return error_answer(status, str(error))
+
+
+async def _invalid(_: Request, error: Exception) -> Response:
+    if not isinstance(error, RequestValidationError):
+        raise error
+    problems = [
+        Problem(index=None, field=".".join(str(part) for part in item["loc"][1:]), message=str(item["msg"]))
+        for item in error.errors()
+    ]
+    return await _refused(_, refuse(problems))
+
+
+async def _http(_: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        raise error
+    answer = error_answer(error.status_code, str(error.detail))
+    answer.headers.update(error.headers or {})
+    return answer

@@ -1,0 +1,28 @@
+"""What the endpoints of one replica share."""
+
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+
+from asyncproc.actors.gateway import Gateway
+from asyncproc.clock import TaskIds
+from asyncproc.config import ApiSettings
+from asyncproc.registry import Registry
+from asyncproc.storage.inspector import Inspector
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    gateway: Gateway
+    inspector: Inspector
+    registry: Registry
+    limits: ApiSettings
+    ids: TaskIds
+
+
+def _door(request: Request) -> Door:
+    return cast(Door, request.app.state.door)
+
+
+TheDoor = Annotated[Door, Depends(_door)]

@@ -1,0 +1,61 @@
+"""Whether the whole of it works, not just the process that answers."""
+
+import asyncio
+from typing import Final
+
+from fastapi import APIRouter, Response
+from pydantic_core import to_json
+
+from asyncproc.api.door import TheDoor
+from asyncproc.errors import QueueUnavailable, StorageUnavailable
+from asyncproc.wire import HealthBody
+
+router = APIRouter(tags=["health"])
+
+TIMEOUT_S: Final = 2.0
+
+
+@router.get("/healthz", response_model=HealthBody, responses={503: {"model": HealthBody}})
+async def healthz(door: TheDoor) -> Response:
+    """200 when QueueActor, a worker and Postgres answer, else 503 naming which does not."""
+    queue, postgres = await asyncio.gather(_ask_queue(door), _ask_postgres(door))
+    storage_ok, storage, workers, queue_actor = queue
+    # Two looks at Postgres: the replica may reach it where the QueueActor does not, and the other way round.
+    if postgres == "ok" and storage_ok is False:
+        postgres = f"the QueueActor says: {storage}"
+    body = HealthBody(
+        status="healthy",
+        queue_actor=queue_actor,
+        workers=f"{workers} answer" if workers != 1 else "1 answers",
+        postgres=postgres,
+    )
+    wrong = {
+        "QueueActor": "" if queue_actor == "ok" else queue_actor,
+        "workers": "" if workers else "no worker answers",
+        "Postgres": "" if postgres == "ok" else postgres,
+    }
+    problems = [f"{name}: {cause}" for name, cause in wrong.items() if cause]
+    if problems:
+        body = body.model_copy(update={"status": "unhealthy", "error": "; ".join(problems)})
+    headers = {"Retry-After": "1"} if problems else None
+    text = to_json(body, by_alias=True, exclude_none=True)
+    return Response(text, 503 if problems else 200, headers, "application/json")
+
+
+async def _ask_queue(door: TheDoor) -> tuple[bool | None, str, int, str]:
+    try:
+        health = await door.gateway.health(TIMEOUT_S)
+    except QueueUnavailable as error:
+        return None, "", 0, error.cause
+    return health.storage_ok, health.storage, health.workers, "ok"
+
+
+async def _ask_postgres(door: TheDoor) -> str:
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            await door.inspector.ping()
+    except StorageUnavailable as error:
+        return error.cause
+    except TimeoutError:
+        return f"no answer within {TIMEOUT_S:g} s"
+    return "ok"

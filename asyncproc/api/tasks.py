@@ -1,0 +1,184 @@
+"""Tasks: enqueue, look at, list, retry."""
+
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import ValidationError
+from pydantic_core import to_json
+from starlette.exceptions import HTTPException
+
+from asyncproc.api.body import BodyRefused, parse_enqueue, problems_of, refuse
+from asyncproc.api.door import Door, TheDoor
+from asyncproc.clock import id_text
+from asyncproc.core.duration import parse_duration
+from asyncproc.core.rank import MAX_PRIORITY, MIN_PRIORITY
+from asyncproc.core.record import TaskFilter
+from asyncproc.core.states import State
+from asyncproc.core.task import NewTask, Options, TaskId
+from asyncproc.registry import UnknownTaskType
+from asyncproc.wire import EnqueueAnswer, ErrorBody, Problem, TaskBody, TaskList, TaskView, view
+
+router = APIRouter(tags=["tasks"])
+
+ERRORS: Final[dict[int | str, dict[str, Any]]] = {503: {"model": ErrorBody}}
+MAX_PAGE: Final = 1_000
+
+
+@router.post(
+    "/tasks/enqueue",
+    response_model=EnqueueAnswer,
+    responses={**ERRORS, 400: {"model": ErrorBody}, 413: {"model": ErrorBody}},
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/EnqueueBody"}}},
+        }
+    },
+)
+async def enqueue(request: Request, door: TheDoor) -> Response:
+    """Enqueue tasks, all of them or none. 200 once they are committed."""
+    tasks = _accept(parse_enqueue(await _body(request, door), door.limits.max_tasks), door)
+    await door.gateway.enqueue(tasks)
+    summaries = [
+        {
+            "id": id_text(task_id),
+            "taskType": options.type,
+            "priority": options.priority,
+            "status": State.SCHEDULED if delay_s > 0 else State.QUEUED,
+            "queue": options.queue,
+        }
+        for task_id, _, options, delay_s in tasks
+    ]
+    return _json(to_json({"tasks": summaries, "status": "enqueued"}))
+
+
+@router.get("/task/{task_id}", response_model=TaskView, responses={**ERRORS, 404: {"model": ErrorBody}})
+async def get_task(task_id: str, door: TheDoor) -> Response:
+    """One task in full: where it stands, its payload, its result, and every failed attempt."""
+    record = await door.inspector.task(_id(task_id))
+    if record is None:
+        raise _unknown(task_id)
+    return _json(view(record))
+
+
+@router.post(
+    "/task/{task_id}/retry",
+    response_model=TaskView,
+    responses={**ERRORS, 400: {"model": ErrorBody}, 404: {"model": ErrorBody}},
+)
+async def retry(task_id: str, door: TheDoor) -> Response:
+    """Run a failed task again, with all its attempts before it. 400 where it is not failed."""
+    known = _id(task_id)
+    answer = await door.gateway.retry(known)
+    record = await door.inspector.task(known)
+    if record is None:
+        raise _unknown(task_id)
+    if not answer.accepted:
+        state = answer.state or record.state
+        raise BodyRefused(400, f"only failed tasks can be retried: task {task_id} is {state}")
+    return _json(view(record))
+
+
+@router.get("/tasks", response_model=TaskList, responses={**ERRORS, 400: {"model": ErrorBody}})
+async def list_tasks(
+    door: TheDoor,
+    state: State | None = None,
+    task_type: Annotated[str | None, Query(alias="type", max_length=200)] = None,
+    queue: Annotated[str | None, Query(max_length=100)] = None,
+    priority: Annotated[int | None, Query(ge=MIN_PRIORITY, le=MAX_PRIORITY)] = None,
+    created_by: Annotated[str | None, Query(alias="createdBy", max_length=200)] = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 100,
+    cursor: Annotated[str | None, Query(description="`next` of the page before")] = None,
+) -> Response:
+    """Tasks that match all that is asked for, newest first."""
+    before = None if cursor is None else _cursor(cursor)
+    for name, text in (("type", task_type), ("queue", queue), ("createdBy", created_by)):
+        if text is not None and "\x00" in text:
+            raise refuse([Problem(index=None, field=name, message="contains NUL, which Postgres cannot store")])
+    wanted = TaskFilter(state, task_type, queue, priority, created_by)
+    records = await door.inspector.tasks(wanted, limit + 1, before)
+    page = records[:limit]
+    following = to_json(id_text(page[-1].id)) if len(records) > limit else b"null"
+    return _json(b'{"tasks":[' + b",".join(view(record) for record in page) + b'],"next":' + following + b"}")
+
+
+async def _body(request: Request, door: Door) -> bytes:
+    """The whole body, refused as soon as it is known to be too large."""
+    most = door.limits.max_body_bytes
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > most:
+        raise BodyRefused(413, f"the body is {declared} bytes: at most {most} are allowed")
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > most:
+            raise BodyRefused(413, f"the body is over {most} bytes, which is the most that is allowed")
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _accept(bodies: list[TaskBody], door: Door) -> list[NewTask]:
+    """Tasks as the QueueActor takes them. Raises `BodyRefused` naming every offending task."""
+    problems: list[Problem] = []
+    too_large: list[Problem] = []
+    tasks: list[NewTask] = []
+    shared: dict[tuple[object, ...], Options] = {}
+    for index, body in enumerate(bodies):
+        try:
+            payload = door.registry.validate(body.task_type, body.payload or {})
+        except UnknownTaskType as error:
+            problems.append(Problem(index=index, field="taskType", message=str(error)))
+            continue
+        except ValidationError as error:
+            found = error.errors(include_url=False, include_input=False)
+            problems.extend(problems_of(found, index, ("payload",)))
+            continue
+        if len(payload) > door.limits.max_task_bytes:
+            message = f"is {len(payload)} bytes: at most {door.limits.max_task_bytes} are allowed"
+            too_large.append(Problem(index=index, field="payload", message=message))
+            continue
+        delay_s = 0.0 if body.delay is None else parse_duration(body.delay)
+        tasks.append((door.ids.make(), payload, _options(body, door, shared), delay_s))
+    if problems or too_large:
+        raise refuse([*problems, *too_large], 400 if problems else 413)
+    return tasks
+
+
+def _options(body: TaskBody, door: Door, shared: dict[tuple[object, ...], Options]) -> Options:
+    """Tasks that ask for the same share one object, in memory and on the wire."""
+    key = (body.task_type, body.queue, body.priority, body.back_off_duration, body.created_by)
+    options = shared.get(key)
+    if options is None:
+        back_off = body.back_off_duration
+        options = shared[key] = door.registry.options_for(
+            body.task_type,
+            queue=body.queue,
+            priority=body.priority,
+            backoff_s=None if back_off is None else parse_duration(back_off),
+            created_by=body.created_by or "",
+        )
+    return options
+
+
+def _id(text: str) -> TaskId:
+    try:
+        return UUID(text).bytes
+    except ValueError:
+        raise _unknown(text) from None
+
+
+def _cursor(text: str) -> TaskId:
+    try:
+        return UUID(text).bytes
+    except ValueError:
+        raise refuse([Problem(index=None, field="cursor", message="must be `next` of an earlier page")]) from None
+
+
+def _unknown(task_id: str) -> HTTPException:
+    return HTTPException(404, f"there is no task {task_id[:100]}")
+
+
+def _json(text: bytes) -> Response:
+    return Response(text, media_type="application/json")

@@ -1,0 +1,343 @@
+"""The configuration: one YAML file, overridden by the environment, checked once at the start."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, get_args
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic.alias_generators import to_camel
+from pydantic_core import ErrorDetails
+
+from asyncproc.core.duration import format_duration, parse_duration
+from asyncproc.core.rank import STRICT_AGING_S
+from asyncproc.core.retry import MAX_ATTEMPTS, MAX_BACKOFF_S, RetryPolicy, exponential
+from asyncproc.core.settings import CoreSettings, QueueRules
+from asyncproc.errors import ConfigError
+
+FILE_NAME: Final = "asyncproc.yaml"
+PREFIX: Final = "ASYNCPROC_"
+PATH_VARIABLE: Final = f"{PREFIX}CONFIG"
+DEFAULT: Final = "default"
+"""The name of the queue and of the pool that serve whatever names no other."""
+
+LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+def _seconds(value: object) -> object:
+    return parse_duration(value) if isinstance(value, str) else value
+
+
+def _aging(value: object) -> object:
+    # YAML reads a bare `off` as false.
+    return STRICT_AGING_S if value is False or value == "off" else _seconds(value)
+
+
+Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0, le=MAX_BACKOFF_S, allow_inf_nan=False)]
+AgingSeconds = Annotated[float, BeforeValidator(_aging), Field(gt=0, le=STRICT_AGING_S, allow_inf_nan=False)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,99}$")]
+KiB: Final = 1024
+MiB: Final = 1024 * KiB
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", alias_generator=to_camel, validate_default=True, use_attribute_docstrings=True
+    )
+
+
+class ApiSettings(Section):
+    listen_addr: str = "127.0.0.1:8080"
+    """Host and port of the REST API; `:8080` listens on every interface."""
+    replicas: int = Field(default=1, ge=1, le=64)
+    max_tasks: int = Field(default=10_000, ge=1, le=100_000)
+    """Tasks in one request."""
+    max_task_bytes: int = Field(default=MiB, ge=KiB, le=64 * MiB)
+    """Bytes of one task's payload."""
+    max_body_bytes: int = Field(default=16 * MiB, ge=KiB, le=256 * MiB)
+    """Bytes of one request."""
+    enqueue_timeout: Seconds = 10.0
+    """A request that is not committed by then is answered with 503: the outcome is unknown."""
+
+    @model_validator(mode="after")
+    def _has_a_port(self) -> "ApiSettings":
+        host, colon, port = self.listen_addr.rpartition(":")
+        if not colon or not port.isdecimal() or not 0 < int(port) < 65536 or " " in host:
+            raise ValueError(
+                f"listenAddr is {self.listen_addr!r}: it must be host:port, such as 127.0.0.1:8080 or :8080"
+            )
+        return self
+
+    @property
+    def host(self) -> str:
+        return self.listen_addr.rpartition(":")[0].strip("[]") or "0.0.0.0"
+
+    @property
+    def port(self) -> int:
+        return int(self.listen_addr.rpartition(":")[2])
+
+    @property
+    def is_loopback(self) -> bool:
+        return self.host in LOOPBACK
+
+
+class BackOffSettings(Section):
+    """How long a failed attempt waits; a task's own `backOffDuration` makes it constant instead."""
+
+    base: Seconds = 1.0
+    factor: float = Field(default=2.0, ge=1, le=100)
+    cap: Seconds = 3600.0
+    jitter: float = Field(default=0.1, ge=0, le=1)
+    """Waits are spread by up to this part of themselves."""
+
+
+class QueueSettings(Section):
+    max_buffer_size: int = Field(default=10_000, ge=1, le=10_000_000)
+    """Waiting tasks of one queue held in memory; the rest waits in Postgres."""
+    max_buffer_bytes: int = Field(default=64 * MiB, ge=MiB)
+    """Bytes of payload of one queue held in memory."""
+    worker_pool_size: int = Field(default=2, ge=0, le=10_000)
+    """WorkerActors of the default pool."""
+    concurrency: int = Field(default=1, ge=1, le=1_000)
+    """Tasks that one of them runs at once."""
+    max_task_retry: int = Field(default=3, ge=0, lt=MAX_ATTEMPTS)
+    """Further attempts after the first one failed."""
+    back_off: BackOffSettings = BackOffSettings()
+    aging: AgingSeconds = 60.0
+    """How long a wait is worth one level of priority; `off` is strict priority."""
+    max_result_bytes: int = Field(default=MiB, ge=KiB, le=64 * MiB)
+    prefetch: Seconds = 0.02
+    """Work a worker may hold beyond what it can start at once."""
+    poll: Seconds = 10.0
+    """A worker that is offered nothing for this long is told so, as a sign of life to both sides."""
+    silence: Seconds = 30.0
+    """A worker that misses its next poll by this long is lost; its tasks run again."""
+    drain: Seconds = 30.0
+    """How long a stop waits for running tasks before they are handed back."""
+
+
+class QueueRuleSettings(Section):
+    weight: int = Field(default=1, ge=1, le=1_000)
+    """Its share of the workers, in relation to the weights of the other queues of its pool."""
+    aging: AgingSeconds | None = None
+
+
+class PoolSettings(Section):
+    """WorkerActors of one kind."""
+
+    queues: list[Name] = Field(min_length=1)
+    workers: int = Field(default=1, ge=0, le=10_000)
+    concurrency: int = Field(default=1, ge=1, le=1_000)
+    num_cpus: float = Field(default=0, ge=0)
+    """CPUs that Ray sets aside for each worker; more than the cluster has never starts."""
+    num_gpus: float = Field(default=0, ge=0)
+    memory: int | None = Field(default=None, ge=64 * MiB)
+    """Bytes that Ray sets aside for each worker."""
+
+
+class StorageSettings(Section):
+    url: SecretStr | None = None
+    """`postgresql://user:password@host:port/database`; stands in place of all the other keys."""
+    host: str | None = None
+    port: int = Field(default=5432, ge=1, le=65535)
+    user: str = "postgres"
+    dbname: str = "postgres"
+    password: SecretStr | None = None
+    read_connections: int = Field(default=4, ge=1, le=100)
+    """Connections that one API replica reads through."""
+
+    @model_validator(mode="after")
+    def _url_or_host(self) -> "StorageSettings":
+        if self.url is not None and self.host is not None:
+            raise ValueError("url and host are both set: name the database by one of them")
+        return self
+
+    def conninfo(self) -> str | None:
+        """For libpq; None where no server is configured."""
+        if self.url is not None:
+            return self.url.get_secret_value()
+        if self.host is None:
+            return None
+        parts = {"host": self.host, "port": str(self.port), "user": self.user, "dbname": self.dbname}
+        if self.password is not None:
+            parts["password"] = self.password.get_secret_value()
+        return " ".join(f"{key}='{_quoted(value)}'" for key, value in parts.items())
+
+
+def _quoted(value: str) -> str:
+    return value.replace("\\", "\\\\").replace("'", "\\'")
+
+
+class SmtpSettings(Section):
+    host: str = Field(min_length=1)
+    port: int = Field(default=25, ge=1, le=65535)
+    sender: str = "asyncproc@localhost"
+    """From whom the reports of `GenerateReport` come."""
+    starttls: bool = False
+    username: str | None = None
+    password: SecretStr | None = None
+    timeout: Seconds = 30.0
+
+
+class RaySettings(Section):
+    namespace: Name = "asyncproc"
+    """One QueueActor lives in each."""
+    dashboard_port: int = Field(default=8265, ge=1, le=65535)
+    num_cpus: int | None = Field(default=None, ge=1)
+    """CPUs of a Ray that `asyncproc up` starts; all of the machine's where it is not set."""
+
+
+class Settings(Section):
+    api: ApiSettings = ApiSettings()
+    queue: QueueSettings = QueueSettings()
+    queues: dict[Name, QueueRuleSettings] = Field(default_factory=dict)
+    pools: dict[Name, PoolSettings] = Field(default_factory=dict)
+    storage: StorageSettings = StorageSettings()
+    smtp: SmtpSettings | None = None
+    ray: RaySettings = RaySettings()
+    tasks: list[str] = Field(default_factory=list)
+    """Modules with task types, importable from the directory of the start."""
+
+    @model_validator(mode="after")
+    def _each_queue_has_one_pool(self) -> "Settings":
+        if DEFAULT in self.pools:
+            raise ValueError("pools.default: the default pool is set by queue.workerPoolSize and queue.concurrency")
+        served: dict[str, str] = {DEFAULT: DEFAULT}
+        for pool, settings in self.pools.items():
+            for queue in settings.queues:
+                if served.setdefault(queue, pool) != pool:
+                    raise ValueError(
+                        f"queue {queue!r} is served by pools {served[queue]!r} and {pool!r}: name it in one"
+                    )
+        return self
+
+    @property
+    def retry(self) -> RetryPolicy:
+        back_off = self.queue.back_off
+        return exponential(self.queue.max_task_retry + 1, back_off.base, back_off.factor, back_off.cap, back_off.jitter)
+
+    def all_pools(self) -> dict[str, PoolSettings]:
+        """The configured pools and the default one."""
+        queue = self.queue
+        default = PoolSettings(queues=[DEFAULT], workers=queue.worker_pool_size, concurrency=queue.concurrency)
+        return {DEFAULT: default, **self.pools}
+
+    def pool_of(self) -> dict[str, str]:
+        """Queue to pool, for the queues that a pool names."""
+        return {queue: name for name, pool in self.pools.items() for queue in pool.queues}
+
+    def core(self) -> CoreSettings:
+        queue = self.queue
+        rules = {
+            name: QueueRules(rule.weight, queue.aging if rule.aging is None else rule.aging)
+            for name, rule in self.queues.items()
+        }
+        return CoreSettings(
+            queues=rules,
+            default_rules=QueueRules(aging_s=queue.aging),
+            pool_of=self.pool_of(),
+            default_pool=DEFAULT,
+            window=queue.max_buffer_size,
+            window_bytes=queue.max_buffer_bytes,
+            prefetch_s=queue.prefetch,
+            poll_s=queue.poll,
+            silence_s=queue.silence,
+        )
+
+
+def load(path: Path | None, environ: Mapping[str, str], start_dir: Path) -> Settings:
+    """Read file and environment. Raises `ConfigError` with one line per key that is wrong.
+
+    The file is `path`, else the one that `ASYNCPROC_CONFIG` names, else `asyncproc.yaml` in `start_dir` if it exists.
+    """
+    named = path or (Path(environ[PATH_VARIABLE]) if environ.get(PATH_VARIABLE) else None)
+    values = _read(named or start_dir / FILE_NAME, required=named is not None)
+    for section, key, text in _overrides(environ):
+        values.setdefault(section, {})
+        if not isinstance(values[section], dict):
+            raise ConfigError((f"{section} must be a mapping",))
+        values[section][key] = text
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(tuple(_problem(item) for item in error.errors())) from None
+
+
+def _read(path: Path, *, required: bool) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        if required:
+            raise ConfigError((f"{path}: there is no such file",)) from None
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError((f"{path}: cannot be read: {error}",)) from None
+    try:
+        values = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        # Not the whole message: it quotes the line, which may hold a password.
+        line = error.problem_mark.line + 1 if error.problem_mark is not None else 0
+        raise ConfigError((f"{path} is not YAML: line {line}: {error.problem}",)) from None
+    except yaml.YAMLError as error:
+        raise ConfigError((f"{path} is not YAML: {type(error).__name__}",)) from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError((f"{path}: the file must be a mapping of sections such as api, queue and storage",))
+    # A section that is there but empty is null in YAML: it asks for nothing.
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _overrides(environ: Mapping[str, str]) -> Iterable[tuple[str, str, str]]:
+    """Section, key and value of each variable such as `ASYNCPROC_QUEUE_WORKER_POOL_SIZE`; others are none of ours."""
+    for section, kind in _sections().items():
+        for name in kind.model_fields:
+            value = environ.get(f"{PREFIX}{section}_{name}".upper())
+            if value is not None:
+                yield section, to_camel(name), value
+
+
+def _sections() -> dict[str, type[Section]]:
+    """The sections that are one object, by name; `smtp` may be absent as a whole."""
+    sections: dict[str, type[Section]] = {}
+    for name, info in Settings.model_fields.items():
+        for kind in (info.annotation, *get_args(info.annotation)):
+            if isinstance(kind, type) and issubclass(kind, Section):
+                sections[name] = kind
+    return sections
+
+
+_SECRET: Final = frozenset({"password", "url", "storage", "smtp"})
+"""Keys whose value is, or may hold, what nobody should read in a log."""
+
+
+def _problem(item: ErrorDetails) -> str:
+    where = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        return f"{where} is not a known key{_suggestion(item['loc'])}"
+    message = item["msg"].removeprefix("Value error, ")
+    if not where or (item["type"] == "value_error" and isinstance(item["input"], dict | BaseModel)):
+        return f"{where}: {message}" if where else message
+    shown = "(not shown)" if item["loc"][-1] in _SECRET else repr(item["input"])[:100]
+    return f"{where} is {shown}: {message[:1].lower()}{message[1:]}"
+
+
+def _suggestion(loc: tuple[int | str, ...]) -> str:
+    kind: type[Section] = Settings
+    if len(loc) > 1:
+        nested: dict[str, type[Section]] = {"queues": QueueRuleSettings, "pools": PoolSettings, **_sections()}
+        kind = BackOffSettings if loc[1] == "backOff" and len(loc) > 2 else nested.get(str(loc[0]), Settings)
+    keys = [info.alias or name for name, info in kind.model_fields.items()]
+    near = difflib.get_close_matches(str(loc[-1]), keys, n=1, cutoff=0.6)
+    return f": did you mean {near[0]}?" if near else f": known are {', '.join(keys)}"
+
+
+def shown(settings: Settings) -> str:
+    """The configuration in force as YAML, secrets left out."""
+    values = settings.model_dump(mode="json", by_alias=True, exclude_none=True)
+    values["queue"]["aging"] = (
+        "off" if settings.queue.aging == STRICT_AGING_S else format_duration(settings.queue.aging)
+    )
+    text: str = yaml.safe_dump(values, sort_keys=False)
+    return text

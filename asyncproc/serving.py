@@ -1,0 +1,61 @@
+"""The REST API as a Ray Serve application: the one place where FastAPI, Serve and the actors meet."""
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Final
+
+from fastapi import FastAPI
+from ray import serve
+from ray.serve.schema import LoggingConfig
+
+from asyncproc.actors.deployment import Deployment, QueueHandle, replace_stale_queue
+from asyncproc.actors.gateway import Gateway
+from asyncproc.api.app import build
+from asyncproc.api.door import Door
+from asyncproc.clock import TaskIds
+from asyncproc.config import Settings, load
+from asyncproc.registry import from_settings
+from asyncproc.storage.inspector import Inspector
+
+APP_NAME: Final = "asyncproc"
+MAX_ONGOING: Final = 1_000
+"""Requests that one replica works on at once."""
+MAX_QUEUED: Final = 2_000
+"""Requests that wait for a replica; past them Serve answers 503."""
+
+
+def application(settings: Settings, start_dir: Path) -> serve.Application:
+    """Raises `ConfigError` and `RegistryError` here, before anything is started."""
+    from_settings(settings, start_dir)
+    deployment = Deployment.of(settings, start_dir)
+
+    async def open_door() -> Door:
+        registry = await asyncio.to_thread(from_settings, settings, start_dir)
+        await asyncio.to_thread(replace_stale_queue, deployment)
+        queue = QueueHandle(deployment.namespace, deployment)
+        await queue.get()
+        inspector = Inspector(deployment.conninfo, settings.storage.read_connections)
+        await inspector.open()
+        gateway = Gateway(queue, settings.api.enqueue_timeout)
+        return Door(gateway, inspector, registry, settings.api, TaskIds())
+
+    def build_app() -> FastAPI:
+        return build(open_door)
+
+    api = serve.deployment(
+        name="Api",
+        num_replicas=settings.api.replicas,
+        max_ongoing_requests=MAX_ONGOING,
+        max_queued_requests=MAX_QUEUED,
+        ray_actor_options={"num_cpus": 0},
+        graceful_shutdown_timeout_s=settings.api.enqueue_timeout + 5,
+        logging_config=LoggingConfig(enable_access_log=False),
+    )(serve.ingress(build_app)())
+    return api.bind()
+
+
+def configured() -> serve.Application:
+    """The application of the directory and the environment of the start."""
+    start_dir = Path.cwd()
+    return application(load(None, os.environ, start_dir), start_dir)

@@ -1,0 +1,230 @@
+"""What travels over HTTP: the bodies of the REST API, in the seed's camelCase names."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt
+from pydantic.alias_generators import to_camel
+from pydantic.config import JsonDict
+from pydantic_core import to_json
+
+from asyncproc.clock import id_text
+from asyncproc.core.duration import format_duration, parse_duration
+from asyncproc.core.rank import MAX_PRIORITY, MIN_PRIORITY
+from asyncproc.core.record import TaskRecord
+from asyncproc.core.retry import MAX_BACKOFF_S
+from asyncproc.core.states import State
+
+MAX_DELAY_S: Final = 366 * 86_400.0
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
+
+
+def _between(text: str, most_s: float) -> str:
+    if not 0 <= parse_duration(text) <= most_s:
+        raise ValueError(f"must be between 0s and {format_duration(most_s)}")
+    return text
+
+
+BackOff = Annotated[str, AfterValidator(lambda text: _between(text, MAX_BACKOFF_S))]
+Delay = Annotated[str, AfterValidator(lambda text: _between(text, MAX_DELAY_S))]
+
+SEND_EMAIL: Final[JsonDict] = {
+    "taskType": "SendEmail",
+    "payload": {"sendTo": ["ada@example.org"], "sendFrom": "bob@example.org", "subject": "Hi!", "body": "All is well."},
+}
+CPU_PROCESS: Final[JsonDict] = {
+    "taskType": "CPUProcess",
+    "priority": 1,
+    "payload": {"processType": "want to fail"},
+    "backOffDuration": "5s",
+}
+
+
+class TaskBody(Body):
+    """A task to enqueue."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [SEND_EMAIL, CPU_PROCESS]})
+
+    task_type: str = Field(min_length=1, max_length=200)
+    payload: dict[str, Any] | None = None
+    priority: StrictInt | None = Field(default=None, ge=MIN_PRIORITY, le=MAX_PRIORITY)
+    """Higher is sooner; 0 where neither the task nor its type says."""
+    back_off_duration: BackOff | None = Field(default=None, max_length=64)
+    """Seconds between attempts in Go's duration syntax, such as `5s` or `1m30s`; constant, without jitter."""
+    queue: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,99}$")
+    created_by: str | None = Field(default=None, max_length=200)
+    delay: Delay | None = Field(default=None, max_length=64)
+    """How long the task waits before it is ready, in Go's duration syntax."""
+
+
+class EnqueueBody(Body):
+    model_config = ConfigDict(json_schema_extra={"examples": [{"tasks": [SEND_EMAIL, CPU_PROCESS]}]})
+
+    tasks: list[TaskBody] = Field(min_length=1)
+
+
+_TASK_SUMMARY: Final[JsonDict] = {
+    "id": "019a5b7e-2f6a-7c11-9d3e-3f0a4be2c1d7",
+    "taskType": "CPUProcess",
+    "priority": 1,
+    "status": "queued",
+    "queue": "default",
+}
+
+
+class TaskSummary(Body):
+    """A task as the answer to its enqueueing names it."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_TASK_SUMMARY]})
+
+    id: str
+    task_type: str
+    priority: int
+    status: State
+    queue: str
+
+
+class EnqueueAnswer(Body):
+    """All tasks of the request are committed, in their order."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"tasks": [_TASK_SUMMARY], "status": "enqueued"}]})
+
+    tasks: list[TaskSummary]
+    status: str
+
+
+class TaskError(Body):
+    """One failed attempt."""
+
+    attempt: int
+    started_at: datetime
+    failed_at: datetime
+    worker: str | None
+    type: str
+    message: str
+    traceback: str
+
+
+class TaskView(TaskSummary):
+    """A task in full."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                _TASK_SUMMARY
+                | {
+                    "status": "failed",
+                    "attempt": 4,
+                    "maxAttempts": 4,
+                    "backOffDuration": "5s",
+                    "createdAt": "2026-11-25T09:00:00Z",
+                    "createdBy": "",
+                    "readyAt": "2026-11-25T09:00:15Z",
+                    "startedAt": "2026-11-25T09:00:15Z",
+                    "finishedAt": "2026-11-25T09:00:15Z",
+                    "worker": "default-1.4f0c2a91",
+                    "error": "FailsOnPurpose: CPUProcess 'want to fail' fails on purpose (attempt 4)",
+                    "payload": {"processType": "want to fail"},
+                    "result": None,
+                    "errors": [],
+                }
+            ]
+        }
+    )
+
+    attempt: int
+    """Number of the attempt that runs or ran last; 0 before the first."""
+    max_attempts: int
+    back_off_duration: str
+    created_at: datetime
+    created_by: str
+    ready_at: datetime
+    """When it became, or will become, ready to run."""
+    started_at: datetime | None
+    finished_at: datetime | None
+    worker: str | None
+    error: str | None
+    payload: Any
+    result: Any
+    errors: list[TaskError]
+
+
+class TaskList(Body):
+    """Tasks, newest first. `next` is the cursor of the following page, null on the last."""
+
+    tasks: list[TaskView]
+    next: str | None
+
+
+class Problem(Body):
+    """What is wrong with one field of one task."""
+
+    index: int | None
+    field: str
+    message: str
+
+
+class ErrorBody(Body):
+    """`error` says all of it in one line; `errors` says it by task and field."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "error": "tasks[1].payload.sendTo: Field required",
+                    "errors": [{"index": 1, "field": "payload.sendTo", "message": "Field required"}],
+                }
+            ]
+        }
+    )
+
+    error: str
+    errors: list[Problem] | None = None
+
+
+class HealthBody(Body):
+    """Whether QueueActor, workers and Postgres answer; `error` names what does not."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"status": "healthy", "queueActor": "ok", "workers": "2 answer", "postgres": "ok"}]
+        }
+    )
+
+    status: str
+    queue_actor: str
+    workers: str
+    postgres: str
+    error: str | None = None
+
+
+def view(record: TaskRecord) -> bytes:
+    """`TaskView` as JSON. Payload, result and errors pass as the text they are: nobody parses them on the way."""
+    head = to_json(
+        {
+            "id": id_text(record.id),
+            "taskType": record.type,
+            "priority": record.priority,
+            "status": record.state,
+            "queue": record.queue,
+            "attempt": record.attempt,
+            "maxAttempts": record.max_attempts,
+            "backOffDuration": format_duration(record.backoff_s),
+            "createdAt": _instant(record.created_at),
+            "createdBy": record.created_by,
+            "readyAt": _instant(record.ready_at),
+            "startedAt": _instant(record.started_at),
+            "finishedAt": _instant(record.finished_at),
+            "worker": record.worker,
+            "error": record.error,
+        }
+    )
+    tail = (head[:-1], b',"payload":', record.payload, b',"result":', record.result or b"null", b',"errors":')
+    return b"".join((*tail, record.errors, b"}"))
+
+
+def _instant(seconds: float | None) -> str | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
