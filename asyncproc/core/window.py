@@ -45,12 +45,14 @@ class Window:
         keep = size = 0
         most, most_bytes = max(1, self._limit * 3 // 4), self._limit_bytes * 3 // 4
         for _, _, task in self._heap[:most]:
-            size += len(task.payload)
-            if keep and size > most_bytes:
-                size -= len(task.payload)
+            # Never so much that the next page is wanted at once: it would bring the same rows back, for ever.
+            if size > self._limit_bytes // 2 and size + len(task.payload) > most_bytes:
                 break
+            size += len(task.payload)
             keep += 1
         gone = [task for _, _, task in self._heap[keep:]]
+        if not gone:
+            return []
         del self._heap[keep:]
         self._bytes = size
         key, task_id, _ = self._heap[-1]
