@@ -22,6 +22,7 @@ class Table:
     """Result or error record of what is done."""
     ends: Counter[TaskId] = field(default_factory=Counter)
     """How often each task reached a final state."""
+    revivals: Counter[TaskId] = field(default_factory=Counter)
 
     def apply(self, writes: Writes) -> list[TaskId]:
         """One transaction; returns the ids whose start or revival the table does not hold afterwards."""
@@ -57,6 +58,7 @@ class Table:
                 row = self.live[task_id] = self.done.pop(task_id)
                 row.state, row.ready_at, row.rank = State.QUEUED, ready_at, rank
                 row.attempt, row.losses, row.worker = 0, 0, ""
+                self.revivals[task_id] += 1
         for task_id, rank in writes.came_due:
             row = self.live.get(task_id)
             if row is not None and row.state in DUE_LATER:
@@ -76,7 +78,7 @@ class Table:
         started = [(claim[0], claim[1]) for claim in writes.claims]
         started.extend((task.id, task.lease) for task in writes.inserts if task.state is State.RUNNING)
         refused = [task_id for task_id, lease in started if self._runs(task_id, lease) is None]
-        return refused + [row[0] for row in writes.revived if row[0] not in self.live and row[0] not in self.done]
+        return refused + [row[0] for row in writes.revived if row[0] not in self.live]
 
     def load(self) -> Loaded:
         ready = {row.queue for row in self.live.values() if row.state in {State.QUEUED, State.RUNNING}}

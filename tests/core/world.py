@@ -84,8 +84,6 @@ class World:
         decision = self.decide(events)
         self.commit(decision)
         self.answer(decision.replies)
-        if not self.tampered:
-            agree(self.core, self.table)
         return decision
 
     def decide(self, events: Iterable[Event]) -> Decision:
@@ -104,12 +102,14 @@ class World:
                 if isinstance(reply, PollReply) and reply.leases:
                     reply.leases = [lease for lease in reply.leases if lease[0] not in refused]
         self._after_commit.extend(self.table.page(wanted) for wanted in decision.pages)
+        if not self.tampered:
+            agree(self.core, self.table)
 
     def answer(self, replies: Iterable[Reply]) -> None:
         for reply in replies:
             assert reply.ticket not in self.answers, f"ticket {reply.ticket} is answered twice"
             self.answers[reply.ticket] = reply
-            if isinstance(reply, RegisterReply):
+            if isinstance(reply, RegisterReply) and reply.ticket in self._registering:
                 self.sessions[self._registering[reply.ticket]] = reply.session
 
     def wait(self, seconds: float) -> None:
