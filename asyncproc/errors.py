@@ -80,10 +80,11 @@ class QueueUnavailable(AsyncprocError):
 
 
 @dataclass(eq=False)
-class TaskRefused(AsyncprocError):
-    """Postgres will not store this task; nothing of its request was enqueued, or only the tasks without a fault."""
+class TasksRejected(AsyncprocError):
+    """Postgres cannot keep a value of these tasks; the others of their request are enqueued."""
 
-    cause: str
+    causes: dict[bytes, str]
 
     def __str__(self) -> str:
-        return self.cause
+        named = "; ".join(f"task {task_id.hex()}: {cause}" for task_id, cause in list(self.causes.items())[:10])
+        return f"not enqueued, all others of the request are: {named}"

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from asyncproc.core.states import State
 from asyncproc.core.task import NewTask, TaskId
-from asyncproc.errors import AsyncprocError, Overloaded, StorageUnavailable, TaskRefused
+from asyncproc.errors import AsyncprocError, Overloaded, StorageUnavailable, TasksRejected
 
 
 class Cause(Enum):
@@ -16,20 +16,25 @@ class Cause(Enum):
 
 
 class Refusal(NamedTuple):
-    """Why an enqueue was not committed. `tasks` are those it concerns; empty means all of the call."""
+    """Why an enqueue was not committed. `rejected` says it by task; where it is empty, all of the call is meant."""
 
     cause: Cause
     text: str
     waiting: int = 0
-    tasks: frozenset[TaskId] = frozenset()
+    rejected: tuple[tuple[TaskId, str], ...] = ()
 
     def concerns(self, tasks: Iterable[NewTask]) -> bool:
-        return not self.tasks or any(task[0] in self.tasks for task in tasks)
+        if not self.rejected:
+            return True
+        rejected = {task_id for task_id, _ in self.rejected}
+        return any(task[0] in rejected for task in tasks)
 
     def error(self) -> AsyncprocError:
         if self.cause is Cause.STORAGE:
             return StorageUnavailable(self.text)
-        return Overloaded(self.waiting) if self.cause is Cause.OVERLOAD else TaskRefused(self.text)
+        if self.cause is Cause.OVERLOAD:
+            return Overloaded(self.waiting)
+        return TasksRejected(dict(self.rejected))
 
 
 class RetryAnswer(NamedTuple):

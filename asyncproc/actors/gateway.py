@@ -42,7 +42,7 @@ class Gateway:
         """Returns once the tasks are committed.
 
         Raises `QueueUnavailable` or `StorageUnavailable` where that is refused or unknown, `Overloaded` where too many
-        wait already, and `TaskRefused` where Postgres will not have one of them.
+        wait already, and `TasksRejected` where Postgres will not have one of them.
         """
         request = _Request(tasks, asyncio.get_running_loop().create_future())
         self._waiting.append(request)

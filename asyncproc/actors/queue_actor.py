@@ -25,7 +25,7 @@ from asyncproc.core.events import (
 from asyncproc.core.states import State
 from asyncproc.core.step import Core
 from asyncproc.core.task import NewTask, TaskId
-from asyncproc.errors import AsyncprocError, EpochLost, Overloaded, SchemaTooNew, StorageUnavailable
+from asyncproc.errors import AsyncprocError, EpochLost, Overloaded, SchemaTooNew, StorageUnavailable, TasksRejected
 from asyncproc.storage.batch import build
 from asyncproc.storage.cycle import Committed, Storage
 from asyncproc.storage.inspector import Inspector
@@ -53,7 +53,7 @@ class QueueActor:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", force=True)
         settings = deployment.settings
         self._deployment = deployment
-        self._core = Core(settings.core())
+        self._core: Core | None = None
         self._inbox = Inbox(MAX_WAITING_ROWS)
         self._storage = Storage(deployment.conninfo, settings.queue.max_buffer_bytes)
         self._inspector = Inspector(deployment.conninfo, _READ_CONNECTIONS)
@@ -143,6 +143,7 @@ class QueueActor:
 
     async def _rule(self) -> None:
         events: list[Event] = await self._take_over()
+        self._core = core = Core(self._deployment.settings.core(), self._storage.epoch)
         self._keeper = _supervised(asyncio.get_running_loop().create_task(self._pools.run()))
         wake_at: float | None = None
         while True:
@@ -151,23 +152,30 @@ class QueueActor:
                 events = await self._inbox.gather(timeout_s)
             else:
                 events += self._inbox.take()
-            events, wake_at = await self._cycle(events)
+            events, wake_at = await self._cycle(core, events)
 
-    async def _cycle(self, events: list[Event]) -> tuple[list[Event], float | None]:
+    async def _cycle(self, core: Core, events: list[Event]) -> tuple[list[Event], float | None]:
         """One turn; returns the events that follow from it and the instant to turn again at the latest."""
         now = self._clock.now()
-        decision = self._core.step(events, now)
+        decision = core.step(events, now)
         committed = await self._commit(decision, now)
+        unwritten = {*committed.refused, *committed.rejected}
+        if committed.rejected:
+            self._refuse_tasks(events, committed.rejected)
         for reply in decision.replies:
-            self._answer(reply, committed)
-        follow_up: list[Event] = [Refused(committed.refused)] if committed.refused else []
+            if unwritten and isinstance(reply, PollReply) and reply.leases:
+                reply.leases = [lease for lease in reply.leases if lease[0] not in unwritten]
+            self._inbox.answer(reply)
+        follow_up: list[Event] = [Refused([*unwritten])] if unwritten else []
         return [*follow_up, *committed.pages], decision.wake_at
 
-    def _answer(self, reply: Reply, committed: Committed) -> None:
-        if isinstance(reply, PollReply) and reply.leases and committed.refused:
-            refused = set(committed.refused)
-            reply.leases = [lease for lease in reply.leases if lease[0] not in refused]
-        self._inbox.answer(reply)
+    def _refuse_tasks(self, events: list[Event], rejected: dict[TaskId, str]) -> None:
+        """Tell whoever enqueued a task that Postgres will not have; its neighbours are committed."""
+        for event in events:
+            if isinstance(event, Enqueued):
+                causes = {task[0]: rejected[task[0]] for task in event.tasks if task[0] in rejected}
+                if causes:
+                    self._inbox.refuse(event.ticket, TasksRejected(causes))
 
     async def _commit(self, decision: Decision, now: float) -> Committed:
         """Write until the outcome is known: the core goes on as if it were certain."""
@@ -243,6 +251,8 @@ class QueueActor:
 
     def _answering(self) -> int:
         """Workers that hold a poll open, or were heard from within the time of one."""
+        if self._core is None:
+            return 0
         now, poll_s = self._clock.now(), self._core.settings.poll_s
         return sum(1 for worker in self._core.workers.values() if worker.polls or now - worker.heard_at < poll_s)
 
@@ -259,9 +269,9 @@ def _expect(reply: Reply, kind: type[R]) -> R:
 def _refusal(error: AsyncprocError) -> Refusal:
     if isinstance(error, Overloaded):
         return Refusal(Cause.OVERLOAD, str(error), error.waiting)
-    if isinstance(error, StorageUnavailable):
-        return Refusal(Cause.STORAGE, error.cause)
-    return Refusal(Cause.TASK, str(error))
+    if isinstance(error, TasksRejected):
+        return Refusal(Cause.TASK, str(error), rejected=tuple(error.causes.items()))
+    return Refusal(Cause.STORAGE, error.cause if isinstance(error, StorageUnavailable) else str(error))
 
 
 def _supervised(task: "asyncio.Task[None]") -> "asyncio.Task[None]":

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from asyncproc.api import health, tasks
 from asyncproc.api.body import BodyRefused, refuse
 from asyncproc.api.door import Door
-from asyncproc.errors import AsyncprocError, Overloaded, QueueUnavailable, StorageUnavailable, TaskRefused
+from asyncproc.errors import AsyncprocError, Overloaded, QueueUnavailable, StorageUnavailable, TasksRejected
 from asyncproc.wire import EnqueueBody, Problem
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ _STATUS: Final[dict[type[AsyncprocError], int]] = {
     StorageUnavailable: 503,
     QueueUnavailable: 503,
     Overloaded: 503,
-    TaskRefused: 400,
+    TasksRejected: 400,
 }
 RETRY_AFTER_S: Final = 1
 
