@@ -179,10 +179,20 @@ class Core:
         # By lease and not by id alone: it may hold an old one of a task whose new one never arrived.
         adopted = {task_id for task_id, lease in event.held if self._holds(worker, task_id, lease)}
         dropped = [task_id for task_id, _ in event.held if task_id not in adopted]
-        for task_id in [task_id for task_id in worker.held if task_id not in adopted]:
-            worker.release(task_id)
-            self._requeue(self.tasks[task_id])
+        worker.missing = [task_id for task_id in worker.held if task_id not in adopted]
+        # A registration that was overtaken on its way knows nothing of later leases, which may be running: only the
+        # first poll of the session proves that the worker stands by it. A worker that drains polls no more.
+        if self.draining:
+            self._give_back(worker)
         self._decision.replies.append(RegisterReply(event.ticket, worker.session, dropped))
+
+    def _give_back(self, worker: Worker) -> None:
+        """What was granted to the worker and never arrived."""
+        missing, worker.missing = worker.missing, []
+        for task_id in missing:
+            if task_id in worker.held:
+                worker.release(task_id)
+                self._requeue(self.tasks[task_id])
 
     def _holds(self, worker: Worker, task_id: TaskId, lease: int) -> bool:
         task = self.tasks.get(task_id)
@@ -195,6 +205,7 @@ class Core:
             self._decision.replies.append(PollReply(event.ticket, None))
             return
         worker.heard_at = self._now
+        self._give_back(worker)
         for outcome in event.outcomes:
             self._ended(worker, outcome)
         poll = Poll(event.ticket, self._now, bool(event.outcomes))

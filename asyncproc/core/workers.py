@@ -48,6 +48,8 @@ class Worker:
     held: dict[TaskId, float] = field(default_factory=dict)
     """Leases granted and not yet recorded as ended, with the estimated seconds of each."""
     held_s: float = 0.0
+    missing: list[TaskId] = field(default_factory=list)
+    """What its last registration did not name. Given back once the worker is seen to go by that registration."""
     alone: bool = False
     """It runs a suspect, and nothing is put beside that."""
     polls: list[Poll] = field(default_factory=list)
