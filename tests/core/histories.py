@@ -95,6 +95,8 @@ class History:
         self.asked: dict[int, list[NewTask]] = {}
         """Enqueue calls without an answer."""
         self.poll_epochs: dict[int, int] = {}
+        self.slow: set[int] = set()
+        """Calls that were given up and are still on their way."""
         self.world = World(settings, make_core, page_bytes=chance.choice([25, 1 << 20]))
 
     def run(self) -> Ledger:
@@ -183,9 +185,13 @@ class History:
 
     def _arrivals(self, share: float) -> list[Event]:
         self.chance.shuffle(self.to_actor)
-        arrived = [event for event in self.to_actor if self.chance.random() < share]
+        arrived = [event for event in self.to_actor if self.chance.random() < self._pace(event, share)]
         self.to_actor = [event for event in self.to_actor if not any(event is other for other in arrived)]
         return arrived
+
+    def _pace(self, event: Event, share: float) -> float:
+        is_slow = isinstance(event, Registered | Polled) and event.ticket in self.slow
+        return share / 5 if is_slow and not self.calm else share
 
     def _deliver(self, share: float) -> None:
         replies, self.to_workers = self.to_workers, []
@@ -212,6 +218,8 @@ class History:
             elif chance.random() < 0.005:
                 self.ledger.seen["said to be dead"] += 1
                 self._report_dead(worker)
+            elif chance.random() < 0.04:
+                self._give_up_waiting(worker)
         for pool in ("cpu", "gpu"):
             if chance.random() < 0.02 or not any(w.alive and w.pool == pool for w in self.workers.values()):
                 self._hire(pool)
@@ -243,6 +251,14 @@ class History:
             self._report_dead(worker)
         else:
             self.ledger.seen["silent death"] += 1
+
+    def _give_up_waiting(self, worker: SimWorker) -> None:
+        """Its calls took too long, and arrive later still."""
+        self.ledger.seen["impatience"] += 1
+        worker.hang_up()
+        for event in self.to_actor:
+            if isinstance(event, Registered | Polled) and event.worker == worker.name:
+                self.slow.add(event.ticket)
 
     def _report_dead(self, worker: SimWorker) -> None:
         self.ledger.lost.add(worker.name)
@@ -287,8 +303,7 @@ class History:
             if worker.registering is None:
                 worker.registering = self.world.ticket()
                 held = [(task_id, holding.lease) for task_id, holding in worker.held.items()]
-                name, slots = worker.name, worker.concurrency
-                self.to_actor.append(Registered(worker.registering, name, worker.pool, slots, held))
+                self.to_actor.append(Registered(worker.registering, worker.name, worker.pool, worker.concurrency, held))
             return
         under_way = {lease for leases in worker.calls.values() for lease in leases}
         outcomes = [

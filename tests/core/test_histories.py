@@ -22,7 +22,8 @@ SEEDS_FOR_MUTANTS = 60
 
 FAULTS = {
     "crash after answers", "crash before answers", "crash before commit", "death", "doubled enqueue", "doubled report",
-    "dropped lease", "poison", "Postgres away", "retried by hand", "said to be dead", "silent death", "unknown commit",
+    "dropped lease", "impatience", "poison", "Postgres away", "retried by hand", "said to be dead", "silent death",
+    "unknown commit",
 }  # fmt: skip
 
 
@@ -74,13 +75,6 @@ class ForgetsTheUndelivered(Core):
         super()._registered(replace(event, held=[*event.held, *believed]))
 
 
-class KeepsStaleLeases(Core):
-    """An old lease aboard hides that the new one never arrived."""
-
-    def _holds(self, worker: Worker, task_id: bytes, lease: int) -> bool:
-        return task_id in worker.held
-
-
 class PagesLast(Core):
     """A page is taken after what happened since it was read."""
 
@@ -115,6 +109,14 @@ class SharesSessions(Core):
         super().__init__(settings)
 
 
+class HearsOldRegistrations(Core):
+    """A registration counts though a later one may have come first."""
+
+    def _registered(self, event: Registered) -> None:
+        super()._registered(event)
+        self._give_back(self.workers[event.worker])
+
+
 class BlamesTheWorkers(Core):
     """While Postgres is away, it is the workers that are silent."""
 
@@ -133,8 +135,8 @@ class EnqueuesTwice(Core):
 
 
 MUTANTS: list[type[Core]] = [
-    NoLeaseCheck, NoStateCheck, ForgetsTheLost, ForgetsTheUndelivered, KeepsStaleLeases, PagesLast, ChargesTheLost,
-    RestartsLeases, SharesSessions, BlamesTheWorkers, EnqueuesTwice,
+    NoLeaseCheck, NoStateCheck, ForgetsTheLost, ForgetsTheUndelivered, PagesLast, ChargesTheLost,
+    RestartsLeases, SharesSessions, HearsOldRegistrations, BlamesTheWorkers, EnqueuesTwice,
 ]  # fmt: skip
 
 

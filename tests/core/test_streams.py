@@ -1,0 +1,105 @@
+from collections import Counter
+
+from asyncproc.core.settings import QueueRules
+from asyncproc.core.states import State
+from asyncproc.core.streams import Lineup, Stream
+from asyncproc.core.task import Options, Task
+from asyncproc.core.window import Window
+from tests.core.world import THRICE
+
+
+class Queues:
+    """Streams with as many tasks as are asked for."""
+
+    def __init__(self, **weights: int) -> None:
+        self.lineup = Lineup()
+        self.streams = {
+            name: Stream(name, QueueRules(weight), Window(10_000, 1 << 30, None)) for name, weight in weights.items()
+        }
+        self._made = 0
+        for stream in self.streams.values():
+            self.lineup.add(stream)
+
+    def fill(self, name: str, number: int) -> None:
+        for _ in range(number):
+            self._made += 1
+            options = Options("Work", name, 0, THRICE, "tests")
+            self.streams[name].ready.push(0.0, Task(self._made.to_bytes(16), b"", options, State.QUEUED, 0.0, 0.0))
+        self.lineup.wake(self.streams[name])
+
+    def serve(self, number: int) -> list[str]:
+        served: list[str] = []
+        while len(served) < number and (head := self.lineup.head()) is not None:
+            stream, shown = head
+            assert self.lineup.serve(stream) is shown
+            served.append(stream.name)
+        return served
+
+
+def test_equal_weights_take_turns() -> None:
+    queues = Queues(a=1, b=1)
+    queues.fill("a", 4)
+    queues.fill("b", 4)
+    assert queues.serve(8) == ["a", "b"] * 4
+
+
+def test_weights_three_to_one_share_three_to_one() -> None:
+    queues = Queues(a=3, b=1)
+    queues.fill("a", 900)
+    queues.fill("b", 900)
+    for _ in range(100):
+        assert Counter(queues.serve(4)) == {"a": 3, "b": 1}
+
+
+def test_nothing_is_held_back_for_a_queue_that_has_nothing() -> None:
+    queues = Queues(a=1, b=100)
+    queues.fill("a", 5)
+    assert queues.serve(10) == ["a"] * 5
+    assert queues.lineup.head() is None
+
+
+def test_an_idle_queue_does_not_save_up() -> None:
+    queues = Queues(a=1, b=1)
+    queues.fill("a", 100)
+    queues.serve(50)
+    queues.fill("b", 50)
+    assert Counter(queues.serve(20)) == {"a": 10, "b": 10}
+
+
+def test_an_idle_queue_that_was_served_before_does_not_lag_behind() -> None:
+    queues = Queues(a=1, b=1)
+    queues.fill("a", 50)
+    queues.serve(50)
+    queues.fill("b", 50)
+    queues.fill("a", 50)
+    assert Counter(queues.serve(20)) == {"a": 10, "b": 10}
+
+
+def test_a_queue_that_waits_for_a_page_keeps_its_claim() -> None:
+    queues = Queues(a=1, b=1)
+    queues.streams["a"].ready.end = (0.0, b"\xff")
+    queues.fill("a", 10)
+    queues.fill("b", 100)
+    queues.serve(40)
+    queues.fill("a", 30)
+    assert queues.serve(20) == ["a"] * 20
+
+
+def test_a_claim_that_is_made_good_does_not_turn_back_time_for_the_others() -> None:
+    queues = Queues(a=1, b=1, c=1)
+    queues.streams["a"].ready.end = (0.0, b"\xff")
+    queues.fill("a", 1)
+    queues.fill("b", 100)
+    queues.serve(41)
+    queues.fill("a", 100)
+    queues.serve(1)
+    queues.fill("c", 100)
+    assert Counter(queues.serve(38)) == {"a": 38}
+    assert Counter(queues.serve(30)) == {"a": 10, "b": 10, "c": 10}
+
+
+def test_what_is_ready_is_counted_over_all_queues() -> None:
+    queues = Queues(a=1, b=1)
+    queues.fill("a", 3)
+    queues.fill("b", 2)
+    assert queues.lineup.ready() == 5
