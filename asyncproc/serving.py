@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from ray import serve
 from ray.serve.schema import LoggingConfig
 
-from asyncproc.actors.deployment import Deployment, QueueHandle, replace_stale_queue
+from asyncproc.actors.deployment import Deployment, QueueHandle, deploy_queue
 from asyncproc.actors.gateway import Gateway
 from asyncproc.api.app import build
 from asyncproc.api.door import Door
@@ -32,9 +32,8 @@ def application(settings: Settings, start_dir: Path) -> serve.Application:
 
     async def open_door() -> Door:
         registry = await asyncio.to_thread(from_settings, settings, start_dir)
-        await asyncio.to_thread(replace_stale_queue, deployment)
+        await deploy_queue(deployment)
         queue = QueueHandle(deployment.namespace, deployment)
-        await queue.get()
         inspector = Inspector(deployment.conninfo, settings.storage.read_connections)
         await inspector.open()
         gateway = Gateway(queue, settings.api.enqueue_timeout)

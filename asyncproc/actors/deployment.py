@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import RayError
 
 from asyncproc.config import Settings
 from asyncproc.errors import ConfigError
@@ -22,6 +22,8 @@ WORKER_PREFIX: Final = "WorkerActor:"
 MAX_CALLS: Final = 20_000
 """Open calls of one actor: each worker holds two polls for seconds."""
 LOOKUP_TIMEOUT_S: Final = 5.0
+DEPLOY_TIMEOUT_S: Final = 60.0
+RETRY_S: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,19 +126,20 @@ def start_queue(deployment: Deployment) -> Any:
     )
 
 
-def replace_stale_queue(deployment: Deployment) -> None:
-    """End a QueueActor of another configuration or code; the next one takes over what its workers run.
+async def deploy_queue(deployment: Deployment) -> None:
+    """See to it that the QueueActor runs this configuration and code; a new one adopts what its workers run.
 
-    Called once when a system is deployed: a call with `get_if_exists` alone would go on with the old code for ever.
+    `get_if_exists` alone would go on with the old code for ever. Raises `TimeoutError` where there is none in time.
     """
-    fingerprint: Any = ""
-    try:
-        running = ray.get_actor(QUEUE_NAME, namespace=deployment.namespace)
-        fingerprint = ray.get(running.fingerprint.remote(), timeout=LOOKUP_TIMEOUT_S)
-    except ValueError:
-        return
-    except (RayActorError, TimeoutError) as error:
-        # It is restarting or stuck; whether it is stale cannot be known, and to replace it is safe.
-        log.warning("the QueueActor does not say which code it runs (%s): it is replaced", type(error).__name__)
-    if fingerprint != deployment.fingerprint:
-        ray.kill(running, no_restart=True)
+    async with asyncio.timeout(DEPLOY_TIMEOUT_S):
+        while True:
+            actor = await asyncio.to_thread(start_queue, deployment)
+            try:
+                if await actor.fingerprint.remote() == deployment.fingerprint:
+                    return
+            except RayError as error:
+                log.warning("the QueueActor does not say which code it runs (%s): asked again", type(error).__name__)
+            else:
+                # Replicas of the old code may make an old one again before ours is there: hence the loop.
+                await asyncio.to_thread(ray.kill, actor, no_restart=True)
+            await asyncio.sleep(RETRY_S)
