@@ -8,7 +8,7 @@ from struct import Struct
 from typing import Final, LiteralString
 
 from asyncproc.core.decision import Writes
-from asyncproc.core.states import State
+from asyncproc.core.states import DUE_LATER, State
 from asyncproc.core.task import Task, TaskId
 from asyncproc.storage import statements as sql
 from asyncproc.storage.arrays import PgArray, bigints, floats, ints, texts, uuids
@@ -126,7 +126,7 @@ def _insert(tasks: list[Task]) -> Statement:
 
 
 def _rank(task: Task) -> float | None:
-    return None if task.state is State.SCHEDULED else task.rank
+    return None if task.state in DUE_LATER else task.rank
 
 
 def _copy(tasks: list[Task]) -> bytes:

@@ -12,6 +12,7 @@ from asyncproc.core.retry import RetryPolicy
 from asyncproc.core.states import State
 from asyncproc.core.task import Options, Task, TaskId
 from asyncproc.storage.batch import build
+from asyncproc.storage.connection import Connection
 from asyncproc.storage.cycle import Committed, Storage
 
 NOW: Final = round(wall_now(), 6)
@@ -69,6 +70,15 @@ async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 10.0)
     while not await condition():
         assert monotonic() < deadline, "it did not come about in time"
         await asyncio.sleep(0)
+
+
+async def waits_for_a_lock(connection: Connection, how_many: int) -> bool:
+    # Within a transaction the view shows what it showed first.
+    await connection.execute("SELECT pg_stat_clear_snapshot()")
+    cursor = await connection.execute(
+        "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
+    return cursor.rowcount == how_many
 
 
 def _content(database: str, text: str) -> dict[TaskId, dict[str, Any]]:

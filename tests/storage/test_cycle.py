@@ -11,7 +11,20 @@ from asyncproc.core.task import Task
 from asyncproc.storage.batch import COPY_FROM, build
 from asyncproc.storage.connection import Connection
 from asyncproc.storage.cycle import Committed, Storage
-from tests.storage.table import ERROR, NOW, START, a_task, claim, done, live, query, until, write, write_again
+from tests.storage.table import (
+    ERROR,
+    NOW,
+    START,
+    a_task,
+    claim,
+    done,
+    live,
+    query,
+    until,
+    waits_for_a_lock,
+    write,
+    write_again,
+)
 
 
 def many() -> list[Task]:
@@ -35,7 +48,7 @@ async def test_copy_and_insert_write_equal_rows(storage: Storage, database: str)
 
 
 async def test_a_row_comes_back_as_the_task_it_was(storage: Storage) -> None:
-    tasks = [a_task(payload='{"a": 1e5000, "ü": [1,  2]}'.encode()), a_task(ready_at=NOW + 0.1 + 0.2)]
+    tasks = [a_task(payload='{"a": 1e5000, "ü": [1,  2]}'.encode()), a_task(ready_at=round(NOW + 0.3, 6))]
     await write(storage, inserts=tasks)
 
     committed = await storage.commit(None, [PageWanted("mail", START, 10)], False)
@@ -269,7 +282,7 @@ async def test_a_commit_that_is_cancelled_leaves_nothing_half_done(
     async with bystander.transaction():
         await bystander.execute("SELECT 1 FROM asyncproc.task_live FOR UPDATE")
         blocked = asyncio.create_task(write(storage, succeeded=[(task.id, 1, b"1")]))
-        await until(lambda: _waits_for_a_lock(bystander))
+        await until(lambda: waits_for_a_lock(bystander, 1))
         blocked.cancel()
         with pytest.raises(asyncio.CancelledError):
             await blocked
@@ -284,11 +297,6 @@ async def test_calls_take_turns(storage: Storage) -> None:
     await asyncio.gather(*(write(storage, inserts=[task]) for task in tasks), storage.make_partitions())
 
     assert await storage.existing([task.id for task in tasks]) == {task.id for task in tasks}
-
-
-async def _waits_for_a_lock(connection: Connection) -> bool:
-    cursor = await connection.execute("SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
-    return cursor.rowcount == 1
 
 
 def _fields(task: Task) -> tuple[object, ...]:

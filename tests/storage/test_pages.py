@@ -1,0 +1,154 @@
+import itertools
+
+import pytest
+
+from asyncproc.core.decision import Key, PageWanted, Writes
+from asyncproc.core.events import Page
+from asyncproc.core.states import State
+from asyncproc.core.task import Task, TaskId
+from asyncproc.storage.batch import build
+from asyncproc.storage.cycle import Storage
+from tests.storage.table import NOW, START, a_task, claim, page, query, write
+
+
+def backlog() -> list[Task]:
+    """Ready tasks, many of one rank, whose ids stand in another order than their ranks."""
+    return [a_task(rank=float(n * 7 % 5) - 2.0) for n in range(60)]
+
+
+def order(tasks: list[Task]) -> list[TaskId]:
+    return [task.id for task in sorted(tasks, key=lambda task: (task.rank, task.id))]
+
+
+async def pages(storage: Storage, queue: str | None, limit: int) -> list[Page]:
+    """All pages, each from where the one before ended."""
+    found: list[Page] = []
+    after: Key = START
+    while not found or not found[-1].complete:
+        found += (await storage.commit(None, [PageWanted(queue, after, limit)], False)).pages
+        after = found[-1].last or after
+        assert len(found) < 200
+    return found
+
+
+@pytest.mark.parametrize("limit", [1, 7, 59, 60, 61, 1000])
+async def test_pages_join_to_the_rank_order(storage: Storage, limit: int) -> None:
+    tasks = backlog()
+    await write(storage, inserts=tasks)
+
+    found = await pages(storage, "mail", limit)
+
+    assert [task.id for page in found for task in page.tasks] == order(tasks)
+    assert all(len(page.tasks) <= limit for page in found)
+
+
+@pytest.mark.parametrize("limit", [1, 7, 1000])
+async def test_due_pages_join_to_the_order_of_the_instants(storage: Storage, limit: int) -> None:
+    # A microsecond apart, many at one instant.
+    instants = [round(NOW + n * 7 % 5 * 1e-6, 6) for n in range(60)]
+    tasks = [a_task(State.SCHEDULED, ready_at=at) for at in instants]
+    tasks += [a_task(State.RETRYING, ready_at=at) for at in instants]
+    await write(storage, inserts=[*tasks, a_task()])
+
+    found = await pages(storage, None, limit)
+
+    expected = sorted((task.ready_at, task.id) for task in tasks)
+    assert [(task.ready_at, task.id) for page in found for task in page.tasks] == expected
+
+
+async def test_a_page_holds_the_ready_of_its_queue_alone(storage: Storage) -> None:
+    ready, running, claimed = a_task(), a_task(State.RUNNING), a_task()
+    await write(storage, inserts=[ready, running, claimed, a_task(State.SCHEDULED), a_task(queue="other")])
+    await write(storage, claims=[claim(claimed)])
+
+    assert [task.id for task in await page(storage, "mail")] == [ready.id]
+
+
+async def test_a_page_is_read_after_the_commit(storage: Storage) -> None:
+    task = a_task()
+
+    committed = await storage.commit(build(Writes(inserts=[task]), NOW), [PageWanted("mail", START, 5)], False)
+
+    assert [found.id for found in committed.pages[0].tasks] == [task.id]
+
+
+@pytest.mark.parametrize("queue", ["mail", None])
+@pytest.mark.parametrize("size", [10, 90, 3000])
+async def test_pages_are_bounded_in_bytes_and_still_complete(database: str, size: int, queue: str | None) -> None:
+    bound = 1000
+    storage = Storage(database, bound)
+    await storage.take_over()
+    state = State.QUEUED if queue else State.SCHEDULED
+    tasks = [a_task(state, payload=b'"%s"' % (b"x" * size)) for _ in range(25)]
+    await write(storage, inserts=tasks)
+
+    found = await pages(storage, queue, 1000)
+
+    assert [task.id for page in found for task in page.tasks] == [task.id for task in tasks]
+    assert all(sum(len(task.payload) for task in page.tasks[:-1]) < bound for page in found)
+    await storage.close()
+
+
+async def test_an_unknown_queue_has_one_empty_page(storage: Storage) -> None:
+    assert await pages(storage, "nowhere", 10) == [Page("nowhere", [], None, True)]
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1e-6, 0.1, 0.123456, 86_400.000001, 1e9 + 1e-6])
+async def test_an_instant_comes_back_to_the_microsecond(storage: Storage, database: str, seconds: float) -> None:
+    at = round(NOW + seconds, 6)
+    inserted, retried = a_task(State.SCHEDULED, ready_at=at), a_task(State.RUNNING)
+    await write(storage, inserts=[inserted, retried])
+    await write(storage, retried=[(retried.id, 1, at, 0, "Boom", b'{"type": "Boom"}')])
+
+    assert [task.ready_at for task in await page(storage, None)] == [at, at]
+
+
+async def test_a_reign_loads_what_runs_and_the_names_of_all_queues(storage: Storage) -> None:
+    running, claimed = a_task(State.RUNNING), a_task(queue="b")
+    waiting = [a_task(queue=name) for name in ("a", "a", "b", "ü", "z z")]
+    await write(storage, inserts=[running, claimed, *waiting, a_task(State.SCHEDULED, queue="later")])
+    await write(storage, claims=[claim(claimed, worker="v")])
+
+    loaded = await storage.load({}, 60.0)
+
+    assert {(task.id, task.lease, task.worker) for task in loaded.running} == {
+        (running.id, 1, "w"),
+        (claimed.id, 1, "v"),
+    }
+    assert loaded.queues == ["a", "b", "mail", "z z", "ü"]
+
+
+async def test_ranks_follow_the_aging_that_is_configured(database: str) -> None:
+    """Whatever reigns follow each other: a queue of its own aging, one of the default, one that came later."""
+    tasks: list[Task] = []
+    reigns = [({}, 60.0), ({"mail": 5.0}, 60.0), ({"mail": 5.0}, 7.0), ({}, 7.0), ({"new": 1e10}, 60.0), ({}, 60.0)]
+    for (aging_s, default), priority in zip(reigns, itertools.count(-2), strict=False):
+        storage = Storage(database, 1 << 20)
+        await storage.take_over()
+        await storage.load(aging_s, default)
+        for task in tasks:
+            task.rank = task.ready_at - priority_of(task) * aging_s.get(task.queue, default)
+        for queue in ("mail", "other", "new"):
+            task = a_task(queue=queue, priority=priority)
+            task.rank = task.ready_at - priority * aging_s.get(queue, default)
+            tasks.append(task)
+            await write(storage, inserts=[task])
+
+        for queue in ("mail", "other", "new"):
+            found = [(task.id, task.rank) for task in await page(storage, queue)]
+            mine = [task for task in tasks if task.queue == queue]
+            assert found == [(task.id, task.rank) for task in sorted(mine, key=lambda task: (task.rank, task.id))]
+        await storage.close()
+
+
+async def test_a_reign_of_the_same_aging_ranks_nothing_anew(storage: Storage, database: str) -> None:
+    await storage.load({"other": 1.0}, 60.0)
+    await write(storage, inserts=[a_task(rank=123.0), a_task(queue="other", rank=321.0)])
+
+    await storage.load({"other": 1.0}, 60.0)
+
+    assert query(database, "SELECT rank FROM asyncproc.task_live ORDER BY rank") == [(123.0,), (321.0,)]
+
+
+def priority_of(task: Task) -> int:
+    return task.options.priority
