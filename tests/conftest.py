@@ -27,7 +27,12 @@ def postgres() -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="asyncproc-test-"))
     server = EmbeddedPostgres(folder / "postgres")
     try:
-        yield server.start()
+        url = server.start()
+        # The machine does not crash under the tests, and most of their time went into the log of whole databases.
+        for setting in ("fsync", "wal_compression"):
+            _execute(url, "ALTER SYSTEM SET {} = off", setting)
+        _execute(url, "SELECT pg_reload_conf()")
+        yield url
     finally:
         server.stop()
         shutil.rmtree(folder)
@@ -44,7 +49,7 @@ def migrated_template(postgres: str) -> str:
 def database(postgres: str, migrated_template: str) -> Iterator[str]:
     """The connection string of a migrated database that is this test's alone."""
     name = f"test_{next(_numbers)}"
-    _execute(postgres, "CREATE DATABASE {} TEMPLATE {}", name, migrated_template)
+    _execute(postgres, "CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy", name, migrated_template)
     yield make_conninfo(postgres, dbname=name)
     _execute(postgres, "DROP DATABASE {} WITH (FORCE)", name)
 
