@@ -1,0 +1,157 @@
+from asyncproc.core.settings import CoreSettings
+from tests.core.world import Granted, World, failed, succeeded
+
+TINY_S = 0.0001
+
+
+def tiny_tasks(world: World, number: int) -> None:
+    """The core learns that `Work` is short, and then gets so many of it."""
+    lease = world.lease(world.enqueue(), worker="teacher")
+    world.report(lease, succeeded(seconds=TINY_S))
+    world.lose("teacher")
+    world.enqueue_all([world.new() for _ in range(number)])
+
+
+def test_a_waiting_worker_gets_a_task_in_the_cycle_that_inserts_it() -> None:
+    world = World()
+    ticket = world.poll("a")
+    world.enqueue()
+    assert len(world.granted(ticket, "a")) == 1
+    assert world.decisions[-1].writes.claims == []
+
+
+def test_long_tasks_travel_one_a_slot() -> None:
+    world = World()
+    world.enqueue_all([world.new() for _ in range(10)])
+    world.register("a", concurrency=3)
+    assert len(world.take("a")) == 3
+    assert world.take("a") == []
+
+
+def test_tiny_tasks_travel_by_the_hundred() -> None:
+    world = World()
+    tiny_tasks(world, 1000)
+    assert len(world.take("a")) == 200
+
+
+def test_no_worker_holds_more_than_it_may() -> None:
+    world = World(CoreSettings(max_held=50))
+    tiny_tasks(world, 1000)
+    assert len(world.take("a")) == 50
+
+
+def test_a_few_tasks_are_spread_over_the_workers() -> None:
+    world = World()
+    tiny_tasks(world, 0)
+    tickets = {name: world.poll(name) for name in "abc"}
+    world.enqueue_all([world.new() for _ in range(7)])
+    assert [len(world.granted(ticket, name)) for name, ticket in tickets.items()] == [3, 2, 2]
+
+
+def test_a_worker_that_is_full_takes_no_part_in_sharing() -> None:
+    world = World()
+    world.lease(world.enqueue(type_name="Slow"), worker="busy")
+    tiny_tasks(world, 0)
+    parked, free = world.poll("busy"), world.poll("free")
+    world.enqueue_all([world.new() for _ in range(10)])
+    assert len(world.granted(free, "free")) == 10
+    assert world.parked(parked)
+
+
+def test_who_waits_longest_is_served_first() -> None:
+    world = World()
+    first, second = world.poll("b"), world.poll("a")
+    world.enqueue()
+    assert not world.parked(first)
+    assert world.parked(second)
+
+
+def test_a_pool_serves_its_own_queues_only() -> None:
+    world = World(CoreSettings(pool_of={"video": "gpu"}))
+    world.register("a")
+    world.register("g", pool="gpu")
+    on_gpu, elsewhere = world.enqueue(queue="video"), world.enqueue(queue="mail")
+    assert [lease.task for lease in world.take("a")] == [elsewhere]
+    assert [lease.task for lease in world.take("g")] == [on_gpu]
+
+
+def lost_together(world: World, number: int) -> list[Granted]:
+    """So many tasks are aboard of one worker when it dies."""
+    world.register("dead", concurrency=number)
+    world.enqueue_all([world.new() for _ in range(number)])
+    leases = world.take("dead")
+    assert len(leases) == number
+    world.lose("dead")
+    return leases
+
+
+def test_suspects_run_one_at_a_time_and_with_nobody_beside() -> None:
+    world = World()
+    lost_together(world, 3)
+    world.enqueue_all([world.new() for _ in range(5)])
+    world.register("a", concurrency=4)
+    (suspect,) = world.take("a")
+    parked = world.poll("a")
+    assert world.parked(parked)
+    (next_suspect,) = world.report(suspect, succeeded())
+    assert world.row(next_suspect.task).losses == 1
+
+
+def test_while_a_suspect_runs_the_other_workers_go_on() -> None:
+    world = World()
+    lost_together(world, 2)
+    world.enqueue_all([world.new() for _ in range(5)])
+    world.register("a", concurrency=4)
+    world.register("b", concurrency=4)
+    assert len(world.take("a")) == 1
+    assert len(world.take("b")) == 4
+
+
+def test_when_the_suspects_are_through_all_is_as_before() -> None:
+    world = World()
+    lost_together(world, 2)
+    world.register("a", concurrency=4)
+    (first,) = world.take("a")
+    (second,) = world.report(first, succeeded())
+    world.enqueue_all([world.new() for _ in range(4)])
+    assert len(world.report(second, succeeded())) == 4
+
+
+def test_a_suspect_that_is_through_is_a_task_like_others() -> None:
+    world = World()
+    lost_together(world, 1)
+    (suspect,) = world.take("a")
+    world.report(suspect, failed())
+    world.enqueue_all([world.new() for _ in range(3)])
+    world.wait(6)
+    world.register("b", concurrency=4)
+    assert len(world.take("b")) == 4
+
+
+def test_a_busy_worker_is_emptied_for_a_suspect() -> None:
+    world = World()
+    world.register("a", concurrency=2)
+    world.enqueue_all([world.new() for _ in range(2)])
+    one, other = world.take("a")
+    lost = lost_together(world, 1)
+    world.enqueue_all([world.new() for _ in range(4)])
+    assert world.report(one, succeeded()) == []
+    assert [lease.task for lease in world.report(other, succeeded())] == [lost[0].task]
+
+
+def test_a_suspect_does_not_wait_for_the_worker_that_is_emptied_while_another_is_idle() -> None:
+    world = World()
+    world.lease(world.enqueue(), worker="a")
+    (lost,) = lost_together(world, 1)
+    world.poll("a")
+    assert world.lease(lost.task, worker="b")
+    world.enqueue()
+    assert world.core.running() == 2
+
+
+def test_a_suspect_does_not_wait_for_a_worker_that_nobody_has_heard_from() -> None:
+    world = World()
+    world.lease(world.enqueue(), worker="gone")
+    (lost,) = lost_together(world, 1)
+    world.restart()
+    assert world.lease(lost.task, worker="b")
