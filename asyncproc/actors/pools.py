@@ -67,6 +67,8 @@ class Pools:
                     group.create_task(self._keep(place, pool, settings, heir))
             for worker in survivors:
                 group.create_task(self._retire(worker))
+            # Without a place to keep it would be over at once, which the QueueActor takes for a failure.
+            await asyncio.Event().wait()
 
     async def drain(self, grace_s: float) -> None:
         """End all workers; what still runs after the grace is handed back uncharged."""
