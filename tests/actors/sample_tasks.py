@@ -1,0 +1,157 @@
+"""Task types of the tests. A worker imports this file from the directory of the start, as it would a user's."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+from asyncproc import Processable, TaskContext, task
+
+
+def leave_trace(ledger: str, n: int, ctx: TaskContext) -> None:
+    """One line, written at once: lines of many processes do not mix."""
+    line = {"n": n, "attempt": ctx.attempt, "worker": ctx.worker, "pid": os.getpid()}
+    descriptor = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    os.write(descriptor, json.dumps(line).encode() + b"\n")
+    os.close(descriptor)
+
+
+@task(name="Note")
+def note(ledger: str, n: int, ctx: TaskContext) -> int:
+    leave_trace(ledger, n, ctx)
+    return n
+
+
+@task(name="NoteAsync")
+async def note_async(ledger: str, n: int, ctx: TaskContext) -> int:
+    await asyncio.sleep(0)
+    leave_trace(ledger, n, ctx)
+    return n
+
+
+@task(name="Work")
+def work(ledger: str, n: int, seconds: float, ctx: TaskContext) -> None:
+    leave_trace(ledger, n, ctx)
+    time.sleep(seconds)
+
+
+@task(name="Hold")
+def hold(ledger: str, n: int, gate: str, ctx: TaskContext) -> None:
+    """Run until the gate is there."""
+    leave_trace(ledger, n, ctx)
+    while not Path(gate).exists():
+        time.sleep(0.005)
+
+
+@task(name="HoldAsync")
+async def hold_async(ledger: str, n: int, gate: str, ctx: TaskContext) -> None:
+    leave_trace(ledger, n, ctx)
+    while not await asyncio.to_thread(Path(gate).exists):  # noqa: ASYNC110 - another process makes the file
+        await asyncio.sleep(0.005)
+
+
+@task(name="Die", retry=0)
+def die(ledger: str, n: int, ctx: TaskContext) -> None:
+    """Take the whole worker along."""
+    leave_trace(ledger, n, ctx)
+    os.kill(os.getpid(), signal.SIGKILL)
+    signal.pause()
+
+
+class Unpicklable(Exception):
+    def __init__(self, text: str, number: int) -> None:
+        super().__init__(text)
+        self.number = number
+        self.lock = threading.Lock()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("this error stays where it is")
+
+
+class Lying(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("not even its text can be had")
+
+    __repr__ = __str__
+
+
+def _raise(how: str) -> NoReturn:
+    match how:
+        case "plain":
+            raise ValueError("it broke")
+        case "unpicklable":
+            raise Unpicklable("it cannot be pickled", 7)
+        case "lying":
+            raise Lying
+        case "exit":
+            sys.exit(3)
+        case "interrupt":
+            raise KeyboardInterrupt
+        case "cancelled":
+            raise asyncio.CancelledError
+        case "huge":
+            raise ValueError("x" * 3_000_000)
+        case "unstorable":
+            raise ValueError("a NUL \x00 and half a pair \ud800")
+        case _:
+            _raise_deeply()
+
+
+def _raise_deeply() -> NoReturn:
+    _raise_deeply()
+
+
+@task(name="Explode", retry=0)
+def explode(how: str) -> None:
+    _raise(how)
+
+
+@task(name="ExplodeAsync", retry=0)
+async def explode_async(how: str) -> None:
+    await asyncio.sleep(0)
+    _raise(how)
+
+
+class Endless(dict[str, object]):
+    """A JSON object that holds itself."""
+
+
+@task(name="Answer", retry=0)
+def answer(how: str) -> Any:
+    match how:
+        case "object":
+            return object()
+        case "generator":
+            return (n for n in range(3))
+        case "large":
+            return "x" * 2_000_000
+        case "circle":
+            circle = Endless()
+            circle["self"] = circle
+            return circle
+        case "surrogate":
+            return "half a pair \ud800"
+        case "nan":
+            return {"nan": float("nan"), "inf": float("inf")}
+        case _:
+            return {"nul": "a\x00b", "set": {1}}
+
+
+class Parent(Processable):
+    """Enqueues a child and then succeeds or fails, as it is told."""
+
+    ledger: str
+    n: int
+    fails_until: int = 0
+
+    def process(self, ctx: TaskContext) -> str:
+        leave_trace(self.ledger, self.n, ctx)
+        child = ctx.enqueue(note.__dict__["processable"](ledger=self.ledger, n=self.n + 1))
+        if ctx.attempt <= self.fails_until:
+            raise ValueError("the parent fails after it enqueued")
+        return child
