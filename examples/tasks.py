@@ -1,6 +1,6 @@
 """Two task types: a class that is its payload, and a function whose parameters are."""
 
-import asyncio
+from asyncio import sleep
 
 from pydantic import Field
 
@@ -16,5 +16,5 @@ class WordCount(Processable, retry=2):
 
 @task(name="Wait", priority=5)
 async def wait(seconds: float) -> str:
-    await asyncio.sleep(seconds)
+    await sleep(seconds)
     return f"waited {seconds:g} s"
