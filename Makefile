@@ -35,6 +35,7 @@ check: $(INSTALLED) ## Format, lint, types, layers, file sizes
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy examples scripts serve_app.py
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/check_file_sizes.py
 
