@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -115,10 +114,7 @@ class Conversation:
 
     def _put_back(self, slots: Slots) -> None:
         """What was dropped and has not begun must not begin: somebody else may be running it."""
-        for lease in slots.take_back():
-            entry = self._held.get(lease[0])
-            if entry is not None and entry.lease == lease[1]:
-                slots.put(lease)
+        slots.put([lease for lease in slots.take_back() if self._is_held(lease)])
 
     def _resend(self) -> None:
         self._collect()
@@ -172,10 +168,14 @@ class Conversation:
 
     # ---- what is held
 
-    def _grant(self, leases: Iterable[Lease], slots: Slots) -> None:
+    def _grant(self, leases: list[Lease], slots: Slots) -> None:
         for lease in leases:
             self._held[lease[0]] = _Held(lease[1])
-            slots.put(lease)
+        slots.put(leases)
+
+    def _is_held(self, lease: Lease) -> bool:
+        entry = self._held.get(lease[0])
+        return entry is not None and entry.lease == lease[1]
 
     def _recorded(self, outcome: Outcome) -> None:
         entry = self._held.get(outcome[0])
