@@ -52,7 +52,7 @@ def test_a_worker_that_is_full_takes_no_part_in_sharing() -> None:
     world = World()
     world.lease(world.enqueue(type_name="Slow"), worker="busy")
     tiny_tasks(world, 0)
-    parked, free = world.poll("busy"), world.poll("free")
+    free, parked = world.poll("free"), world.poll("busy")
     world.enqueue_all([world.new() for _ in range(10)])
     assert len(world.granted(free, "free")) == 10
     assert world.parked(parked)
@@ -152,6 +152,12 @@ def test_a_suspect_does_not_wait_for_the_worker_that_is_emptied_while_another_is
 def test_a_suspect_does_not_wait_for_a_worker_that_nobody_has_heard_from() -> None:
     world = World()
     world.lease(world.enqueue(), worker="gone")
+    world.register("b", concurrency=2)
+    world.enqueue_all([world.new() for _ in range(2)])
+    one, other = world.take("b")
     (lost,) = lost_together(world, 1)
+    world.enqueue_all([world.new() for _ in range(4)])
     world.restart()
-    assert world.lease(lost.task, worker="b")
+    world.register("b", one, other, concurrency=2)
+    assert world.report(one, succeeded()) == []
+    assert [lease.task for lease in world.report(other, succeeded())] == [lost.task]

@@ -32,6 +32,14 @@ def test_the_core_asks_to_be_woken_when_the_next_task_comes_due() -> None:
     assert world.wake_at == world.now + 10
 
 
+def test_an_instant_is_the_same_in_memory_and_on_disk() -> None:
+    world = World()
+    world.now += 1 / 7
+    ready, later = world.enqueue(), world.enqueue(delay_s=1 / 3)
+    assert world.row(ready).ready_at == round(world.now, 6)
+    assert world.row(later).ready_at == round(round(world.now, 6) + 1 / 3, 6)
+
+
 def test_a_task_that_comes_due_with_nobody_waiting_is_ready_in_the_table() -> None:
     world = World()
     task = world.enqueue(delay_s=10, priority=2)

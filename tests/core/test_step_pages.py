@@ -1,7 +1,7 @@
 import pytest
 
 from asyncproc.core.decision import Writes
-from asyncproc.core.events import Enqueued
+from asyncproc.core.events import Enqueued, Polled, Refused
 from asyncproc.core.rank import STRICT_AGING_S
 from asyncproc.core.retry import constant
 from asyncproc.core.settings import CoreSettings, QueueRules
@@ -69,6 +69,64 @@ def test_what_comes_with_a_page_and_what_came_since_are_both_there() -> None:
         order.append(leases[0].task)
         leases = world.report(leases[0], succeeded())
     assert len(order) == 6
+
+
+def test_what_came_while_a_page_was_read_is_not_lost_behind_it() -> None:
+    world = World(CoreSettings(window=4))
+    world.enqueue_all([world.new(priority=priority) for priority in (20, 18, 16, 14, 12, 10, 8)])
+    world.register("a")
+    ticket = world.ticket()
+    decision = world.cycle([Polled(ticket, "a", world.sessions["a"], [])])
+    assert len(decision.pages) == 1
+    world.cycle([Enqueued(world.ticket(), [world.new(priority=13)])])
+    leases, order = world.granted(ticket, "a"), []
+    while leases:
+        order.append(world.row(leases[0].task).options.priority)
+        leases = world.report(leases[0], succeeded())
+    assert order == [20, 18, 16, 14, 13, 12, 10, 8]
+
+
+def test_a_wait_that_ends_behind_the_window_is_left_to_the_disk() -> None:
+    world = World(CoreSettings(window=2))
+    lease = world.lease(world.enqueue(retry=constant(2, backoff_s=20)), worker="a")
+    world.enqueue_all([world.new(delay_s=5 + number) for number in range(5)])
+    world.report(lease, failed())
+    assert lease.task not in world.core.tasks
+    world.wait(20)
+    assert world.state(lease.task) is State.QUEUED
+
+
+def test_a_queue_that_ran_dry_for_good_owns_nothing_of_the_time_it_was_idle() -> None:
+    world = World(CoreSettings(window=1))
+    world.enqueue_all([world.new(queue="a"), world.new(queue="a")])
+    (lease,) = world.take("w")
+    (lease,) = world.report(lease, succeeded())
+    world.report(lease, succeeded())
+    world.enqueue_all([world.new(queue="b") for _ in range(100)])
+    (lease,) = world.take("w")
+    for _ in range(40):
+        (lease,) = world.report(lease, succeeded())
+    world.enqueue_all([world.new(queue="a") for _ in range(50)])
+    served = []
+    for _ in range(20):
+        (lease,) = world.report(lease, succeeded())
+        served.append(world.row(lease.task).queue)
+    assert 9 <= served.count("a") <= 11
+
+
+def test_a_suspect_that_the_table_refused_is_suspected_no_more() -> None:
+    world = World()
+    task = world.enqueue()
+    world.lease(task, worker="a")
+    world.lose("a")
+    del world.table.live[task]
+    world.tampered = True
+    world.turn(Refused([task]))
+    world.tampered = False
+    parked = world.poll("b")
+    assert world.parked(parked)
+    other = world.enqueue()
+    assert [lease.task for lease in world.granted(parked, "b")] == [other]
 
 
 def test_a_row_that_somebody_deleted_is_forgotten_when_its_claim_is_refused() -> None:
