@@ -155,6 +155,10 @@ class TaskView(TaskSummary):
 class TaskList(Body):
     """Tasks, newest first. `next` is the cursor of the following page, null on the last."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"tasks": TaskView.model_json_schema()["examples"], "next": None}]}
+    )
+
     tasks: list[TaskView]
     next: str | None
 
