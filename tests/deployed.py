@@ -59,10 +59,11 @@ class Ledger:
 
     def traces(self) -> list[Trace]:
         try:
-            lines = Path(self.path).read_text().splitlines()
+            text = Path(self.path).read_text()
         except FileNotFoundError:
             return []
-        return [Trace(**json.loads(line)) for line in lines]
+        # A line that is just being written is not read.
+        return [Trace(**json.loads(line)) for line in text[: text.rfind("\n") + 1].splitlines()]
 
     def order(self) -> list[int]:
         return [trace.n for trace in self.traces()]
