@@ -68,14 +68,13 @@ class EmbeddedPostgres:
     """
 
     def __init__(self, data_dir: Path) -> None:
-        self._data_dir = data_dir.absolute()
+        self._data_dir = data_dir.resolve()
         self._log = self._data_dir / "server.log"
 
     def start(self) -> str:
         """Start the server, or find it running; returns the URL of its database. Two callers at once are safe."""
         programs = _programs()
         with self._alone():
-            self._data_dir = self._data_dir.resolve()
             account = self._account()
             if not (self._data_dir / "PG_VERSION").exists():
                 self._make_data_dir(programs, account)

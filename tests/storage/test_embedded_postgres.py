@@ -80,6 +80,18 @@ def test_any_path_will_do(folder: Path, name: str) -> None:
                 left.rmdir()
 
 
+def test_a_server_is_found_by_every_path_that_leads_to_it(folder: Path) -> None:
+    (folder / "real").mkdir()
+    (folder / "link").symlink_to(folder / "real")
+    server = EmbeddedPostgres(folder / "real" / "data")
+    server.start()
+
+    other = EmbeddedPostgres(folder / "link" / "data")
+    assert other.pid() == server.pid()
+    other.stop()
+    assert server.pid() is None
+
+
 def test_a_number_that_now_belongs_to_another_process_is_not_the_server(folder: Path) -> None:
     server = EmbeddedPostgres(folder / "data")
     server.start()

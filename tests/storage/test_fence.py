@@ -84,23 +84,21 @@ async def test_a_takeover_ends_a_transaction_that_does_not_end(
     assert live(database)[task.id]["state"] == "queued"
 
 
-@pytest.mark.parametrize("frozen_at", ["between two statements", "in the middle of a COPY"])
-async def test_a_takeover_ends_a_predecessor_that_froze(
-    storage: Storage, successor: Storage, database: str, frozen_at: str
-) -> None:
-    # A reconnected one: its backend is another than at its takeover.
-    frozen = await open_writer(database)
-    await frozen.execute("BEGIN")
-    await frozen.execute(sql.LOCK_SHARED, [sql.LOCK_KEY])
-    await frozen.execute(sql.PROVE_EPOCH, [storage.epoch])
-    if frozen_at == "in the middle of a COPY":
-        frozen.pgconn.send_query(sql.COPY_IN.encode())
-        frozen.pgconn.flush()
+async def test_a_takeover_ends_predecessors_that_froze(storage: Storage, successor: Storage, database: str) -> None:
+    # Reconnected ones: their backends are others than at their takeover.
+    between_statements, in_a_copy = [await open_writer(database) for _ in range(2)]
+    for frozen in (between_statements, in_a_copy):
+        await frozen.execute("BEGIN")
+        await frozen.execute(sql.LOCK_SHARED, [sql.LOCK_KEY])
+        await frozen.execute(sql.PROVE_EPOCH, [storage.epoch])
+    in_a_copy.pgconn.send_query(sql.COPY_IN.encode())
+    in_a_copy.pgconn.flush()
 
     await successor.take_over()
 
     assert successor.epoch == storage.epoch + 1
-    await frozen.close()
+    await between_statements.close()
+    await in_a_copy.close()
 
 
 async def test_two_that_take_over_at_once_get_different_epochs(storage: Storage, successor: Storage) -> None:
