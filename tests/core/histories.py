@@ -4,9 +4,8 @@ A ledger that the core never reads judges at the end: nothing lost, nothing ende
 its worker was lost.
 """
 
-from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from random import Random  # noqa: TID251 - seeded: a failing history replays
 from typing import Final
 
@@ -18,6 +17,7 @@ from asyncproc.core.settings import CoreSettings, QueueRules
 from asyncproc.core.states import State
 from asyncproc.core.step import Core
 from asyncproc.core.task import NewTask, Options, TaskId
+from tests.core.cast import Holding, Ledger, SimWorker
 from tests.core.table import ready_key
 from tests.core.world import World
 
@@ -28,47 +28,6 @@ MAX_OUTCOMES: Final = 3
 
 QUEUES: Final = ("mail", "images", "video")
 POOL_OF: Final = {"video": "gpu"}
-
-
-@dataclass
-class Holding:
-    """A lease aboard a worker."""
-
-    lease: int
-    attempt: int
-    started: bool = False
-    outcome: Outcome | None = None
-
-
-@dataclass
-class SimWorker:
-    name: str
-    pool: str
-    concurrency: int
-    alive: bool = True
-    session: int | None = None
-    registering: int | None = None
-    calls: dict[int, list[tuple[TaskId, int]]] = field(default_factory=dict)
-    """Polls without an answer, with the leases whose outcomes they carry."""
-    held: dict[TaskId, Holding] = field(default_factory=dict)
-
-    def hang_up(self) -> None:
-        """Whatever is under way, its fate is unknown from here on."""
-        self.session = self.registering = None
-        self.calls.clear()
-
-
-@dataclass
-class Ledger:
-    """What really happened."""
-
-    acked: set[TaskId] = field(default_factory=set)
-    runs: defaultdict[tuple[TaskId, int, int], list[str]] = field(default_factory=lambda: defaultdict(list))
-    """Workers that began this attempt, by task, revival and attempt."""
-    lost: set[str] = field(default_factory=set)
-    """Workers that died, or were said to have."""
-    seen: Counter[str] = field(default_factory=Counter)
-    """How often each kind of trouble came about."""
 
 
 class History:
