@@ -22,6 +22,10 @@ def standby(postgres: str) -> Iterator[Callable[[str], None]]:
     def name(standby: str) -> None:
         query(postgres, f"ALTER SYSTEM SET synchronous_standby_names = '{standby}'")
         query(postgres, "SELECT pg_reload_conf()")
+        # A new backend has it from the postmaster, which has told the checkpointer by then; that one decides who waits.
+        while query(postgres, "SHOW synchronous_standby_names") != [(standby,)]:
+            pass
+        query(postgres, "CHECKPOINT")
 
     yield name
     name("")
