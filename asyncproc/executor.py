@@ -84,8 +84,7 @@ class Executor:
             raise ResultRefused(f"the result is not a JSON value: {error}") from error
         if len(body) > self._max_result_bytes:
             raise ResultRefused(f"the result is {len(body)} bytes: at most {self._max_result_bytes} are kept")
-        # Postgres has no NUL in text, and refuses the escape when it reads into the value.
-        return body.replace(b"\\u0000", b"\\ufffd") if b"\\u0000" in body else body
+        return body
 
     def _child(self, child: Any, ctx: TaskContext) -> NewTask:
         name = type(child.model).task_options.name

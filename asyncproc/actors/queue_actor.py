@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+from collections.abc import Container
 from typing import Final, TypeVar
 
 from asyncproc.actors.answers import Cause, Health, Refusal, RetryAnswer
@@ -163,8 +164,8 @@ class QueueActor:
         if committed.rejected:
             self._refuse_tasks(events, committed.rejected)
         for reply in decision.replies:
-            if unwritten and isinstance(reply, PollReply) and reply.leases:
-                reply.leases = [lease for lease in reply.leases if lease[0] not in unwritten]
+            if unwritten:
+                _correct(reply, unwritten)
             self._inbox.answer(reply)
         follow_up: list[Event] = [Refused([*unwritten])] if unwritten else []
         return [*follow_up, *committed.pages], decision.wake_at
@@ -255,6 +256,15 @@ class QueueActor:
             return 0
         now, poll_s = self._clock.now(), self._core.settings.poll_s
         return sum(1 for worker in self._core.workers.values() if worker.polls or now - worker.heard_at < poll_s)
+
+
+def _correct(reply: Reply, unwritten: Container[TaskId]) -> None:
+    """Take from an answer what the table did not agree to."""
+    if isinstance(reply, PollReply) and reply.leases:
+        reply.leases = [lease for lease in reply.leases if lease[0] not in unwritten]
+    elif isinstance(reply, RetryReply) and reply.task_id in unwritten:
+        # Somebody else's retry came first: the row is not among the failed any more.
+        reply.refused = State.QUEUED
 
 
 R = TypeVar("R")

@@ -59,7 +59,7 @@ def test_a_result_that_came_while_the_queue_actor_was_away_is_kept(deploy: Deplo
 def test_waiting_tasks_outlive_every_actor_and_then_run(deploy: Deploy, ledger: Ledger) -> None:
     system = deploy(queue={"workerPoolSize": 0})
     tasks = system.enqueue("Note", *({"ledger": ledger.path, "n": n} for n in range(50)))
-    later = system.enqueue("Note", {"ledger": ledger.path, "n": 50}, delay_s=0.05)
+    later = system.enqueue("Note", {"ledger": ledger.path, "n": 50}, delay_s=5.0)
     assert system.states() == {State.QUEUED: 50, State.SCHEDULED: 1}
     remove_actors(system.namespace)
 
