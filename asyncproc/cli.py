@@ -10,6 +10,7 @@ import click
 
 from asyncproc.config import Settings, load, shown
 from asyncproc.errors import AsyncprocError, ConfigError
+from asyncproc.registry import RegistryError
 
 EXIT_FAILED = 1
 EXIT_CONFIG = 2
@@ -85,7 +86,7 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     try:
         cli.main(standalone_mode=False)
-    except ConfigError as error:
+    except (ConfigError, RegistryError) as error:
         click.echo(f"configuration: {error}", err=True)
         sys.exit(EXIT_CONFIG)
     except AsyncprocError as error:

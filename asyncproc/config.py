@@ -183,6 +183,8 @@ class SmtpSettings(Section):
 class RaySettings(Section):
     namespace: Name = "asyncproc"
     """One QueueActor lives in each."""
+    dashboard_host: str = "127.0.0.1"
+    """Where the dashboard of a Ray that `asyncproc up` starts listens; a container that publishes it says 0.0.0.0."""
     dashboard_port: int = Field(default=8265, ge=1, le=65535)
     num_cpus: int | None = Field(default=None, ge=1)
     """CPUs of a Ray that `asyncproc up` starts; all of the machine's where it is not set."""

@@ -89,6 +89,10 @@ class Processable(BaseModel):
     task_options: ClassVar[TaskOptions] = TaskOptions("Processable")
     _keys: ClassVar[dict[str, str]] = {}
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        # Read below, once the fields are known; `object` would refuse them here.
+        super().__init_subclass__()
+
     @classmethod
     def __pydantic_init_subclass__(
         cls,
@@ -99,7 +103,11 @@ class Processable(BaseModel):
         pool: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__pydantic_init_subclass__(**kwargs)
+        if kwargs:
+            raise TypeError(
+                f"{cls.__name__}: {', '.join(kwargs)} is no class option; there are name, queue, priority, retry and pool"
+            )
+        super().__pydantic_init_subclass__()
         cls.task_options = TaskOptions(name or cls.__name__, queue, priority, retry, pool)
         cls._keys = {}
         for field_name, info in cls.model_fields.items():

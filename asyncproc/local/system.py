@@ -24,6 +24,7 @@ from asyncproc.local import note
 from asyncproc.local.haproxy import haproxy_environment
 from asyncproc.local.note import HOME
 from asyncproc.local.postgres import EmbeddedPostgres
+from asyncproc.registry import from_settings
 from asyncproc.serving import APP_NAME, application
 from asyncproc.storage.migrate import migrate
 
@@ -46,12 +47,14 @@ class NotStarted(AsyncprocError):
 def up(settings: Settings, start_dir: Path, say: Say) -> None:
     """Start everything, say where it is, run until SIGINT or SIGTERM, stop everything.
 
-    Raises `AsyncprocError` where it cannot start; whatever was started by then is stopped.
+    Raises `AsyncprocError` where it cannot start; whatever was started by then is stopped. Configuration, task modules
+    and ports are looked at before anything is.
     """
     home = start_dir / HOME
     home.mkdir(exist_ok=True)
     if (other := note.read(start_dir)) is not None:
         raise AlreadyRunning(f"process {other.pid} runs it already: `asyncproc down` stops it")
+    from_settings(settings, start_dir)
     _check_ports(settings)
     stopping = threading.Event()
     with ExitStack() as stack:
@@ -97,7 +100,7 @@ def _start_ray(settings: Settings, stack: ExitStack) -> None:
             namespace=settings.ray.namespace,
             num_cpus=settings.ray.num_cpus,
             include_dashboard=True,
-            dashboard_host="127.0.0.1",
+            dashboard_host=settings.ray.dashboard_host,
             dashboard_port=settings.ray.dashboard_port,
             object_store_memory=_OBJECT_STORE_BYTES,
             log_to_driver=False,
@@ -120,7 +123,7 @@ def _start_api(settings: Settings, app: serve.Application) -> None:
 def _check_ports(settings: Settings) -> None:
     """Whatever holds a port is named before anything starts, not found in the log of a proxy afterwards."""
     ports = {"api.listenAddr": (settings.api.host, settings.api.port)}
-    ports["ray.dashboardPort"] = ("127.0.0.1", settings.ray.dashboard_port)
+    ports["ray.dashboardPort"] = (settings.ray.dashboard_host, settings.ray.dashboard_port)
     for key, (host, port) in ports.items():
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -135,9 +138,12 @@ def _drain(settings: Settings, say: Say) -> None:
     serve.delete(APP_NAME)
     try:
         queue = ray.get_actor(QUEUE_NAME, namespace=settings.ray.namespace)
+    except ValueError:
+        return  # The start was given up before there was one.
+    try:
         grace_s = settings.queue.drain
         ray.get(queue.drain.remote(grace_s), timeout=grace_s + _STOP_MARGIN_S)
-    except (RayError, ValueError, TimeoutError) as error:
+    except (RayError, TimeoutError) as error:
         say(f"the workers could not be drained ({type(error).__name__}): what they ran runs again at the next start")
 
 
