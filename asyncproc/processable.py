@@ -105,7 +105,7 @@ class Processable(BaseModel):
     ) -> None:
         if kwargs:
             raise TypeError(
-                f"{cls.__name__}: {', '.join(kwargs)} is no class option; there are name, queue, priority, retry and pool"
+                f"{cls.__name__}: {', '.join(kwargs)} is no class option: name, queue, priority, retry, pool are"
             )
         super().__pydantic_init_subclass__()
         cls.task_options = TaskOptions(name or cls.__name__, queue, priority, retry, pool)
