@@ -1,5 +1,5 @@
 from asyncproc.core.settings import CoreSettings
-from tests.core.world import Granted, World, failed, succeeded
+from simulation.world import Granted, World, failed, succeeded
 
 TINY_S = 0.0001
 

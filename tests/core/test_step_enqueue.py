@@ -4,7 +4,7 @@ from asyncproc.core.decision import EnqueueReply
 from asyncproc.core.events import Enqueued
 from asyncproc.core.settings import CoreSettings
 from asyncproc.core.states import State
-from tests.core.world import World, failed, succeeded
+from simulation.world import World, failed, succeeded
 
 
 def test_what_is_acknowledged_is_in_the_same_commit() -> None:

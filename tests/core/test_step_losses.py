@@ -6,7 +6,7 @@ from asyncproc.core.events import Polled, WorkerLost
 from asyncproc.core.retry import constant
 from asyncproc.core.settings import CoreSettings
 from asyncproc.core.states import State
-from tests.core.world import ONCE, Granted, World, failed, succeeded
+from simulation.world import ONCE, Granted, World, failed, succeeded
 
 
 def aboard(world: World, number: int, worker: str = "a") -> list[Granted]:

@@ -3,7 +3,7 @@ import pytest
 from asyncproc.core.events import Outcome
 from asyncproc.core.retry import RetryPolicy, constant
 from asyncproc.core.states import State
-from tests.core.world import ONCE, World, failed, succeeded
+from simulation.world import ONCE, World, failed, succeeded
 
 
 def test_a_success_is_final() -> None:

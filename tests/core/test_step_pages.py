@@ -7,7 +7,7 @@ from asyncproc.core.retry import constant
 from asyncproc.core.settings import CoreSettings, QueueRules
 from asyncproc.core.states import State
 from asyncproc.core.task import TaskId
-from tests.core.world import World, failed, succeeded
+from simulation.world import World, failed, succeeded
 
 
 def order_of_execution(window: int, window_bytes: int = 1 << 40, page_bytes: int | None = None) -> list[TaskId]:

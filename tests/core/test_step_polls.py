@@ -1,7 +1,7 @@
 from asyncproc.core.events import Draining, Enqueued, Polled, Registered, WorkerLost
 from asyncproc.core.settings import CoreSettings
 from asyncproc.core.states import State
-from tests.core.world import World, succeeded
+from simulation.world import World, succeeded
 
 
 def test_a_poll_is_parked_until_there_is_work() -> None:

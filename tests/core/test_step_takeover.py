@@ -2,7 +2,7 @@ from asyncproc.core.events import Polled, Registered
 from asyncproc.core.retry import constant
 from asyncproc.core.settings import CoreSettings
 from asyncproc.core.states import State
-from tests.core.world import World, failed, succeeded
+from simulation.world import World, failed, succeeded
 
 
 def test_a_reign_begins_with_what_runs_and_the_best_of_what_waits() -> None:

@@ -5,7 +5,7 @@ from asyncproc.core.states import State
 from asyncproc.core.streams import Lineup, Stream
 from asyncproc.core.task import Options, Task
 from asyncproc.core.window import Window
-from tests.core.world import THRICE
+from simulation.world import THRICE
 
 
 class Queues:

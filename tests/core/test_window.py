@@ -1,7 +1,7 @@
 from asyncproc.core.states import State
 from asyncproc.core.task import Options, Task
 from asyncproc.core.window import START, Window
-from tests.core.world import THRICE
+from simulation.world import THRICE
 
 OPTIONS = Options("Work", "default", 0, THRICE, "tests")
 NO_LIMIT = 1 << 30

@@ -17,9 +17,9 @@ from asyncproc.core.settings import CoreSettings, QueueRules
 from asyncproc.core.states import State
 from asyncproc.core.step import Core
 from asyncproc.core.task import NewTask, Options, TaskId
-from tests.core.cast import Holding, Ledger, SimWorker
-from tests.core.table import ready_key
-from tests.core.world import World
+from simulation.cast import Holding, Ledger, SimWorker
+from simulation.table import ready_key
+from simulation.world import World
 
 TICKS: Final = 120
 ROUNDS: Final = 400

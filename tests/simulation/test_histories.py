@@ -14,7 +14,7 @@ from asyncproc.core.states import State
 from asyncproc.core.step import Core
 from asyncproc.core.task import NewTask, Task
 from asyncproc.core.workers import Worker
-from tests.core.histories import History
+from simulation.histories import History
 
 SEEDS = 200
 BATCHES = 8

@@ -22,7 +22,7 @@ from asyncproc.core.settings import CoreSettings
 from asyncproc.core.states import DUE_LATER, State
 from asyncproc.core.step import Core
 from asyncproc.core.task import NewTask, Options, Task, TaskId
-from tests.core.table import Table, due_key, ready_key
+from simulation.table import Table, due_key, ready_key
 
 NOON: Final = 1_800_000_000.0
 ONCE: Final = constant(max_attempts=1, backoff_s=0)

@@ -1,0 +1,1 @@
+"""The core alone, in simulated time, through seeded histories of faults."""
