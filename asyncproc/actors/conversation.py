@@ -66,7 +66,8 @@ class Conversation:
                 self._talk = asyncio.ensure_future(self._exchange(session, slots))
                 await self._talk
             except asyncio.CancelledError:
-                if self._talk is None or not self._talk.cancelled():
+                # A drain cancels the exchange alone; whoever cancels this task means all of it.
+                if (task := asyncio.current_task()) is None or task.cancelling():
                     raise
             except ActorDiedError:
                 self._queue.forget()
