@@ -13,6 +13,7 @@ class Holding:
 
     lease: int
     attempt: int
+    type: str
     started: bool = False
     outcome: Outcome | None = None
 
@@ -28,6 +29,9 @@ class SimWorker:
     calls: dict[int, list[tuple[TaskId, int]]] = field(default_factory=dict)
     """Polls without an answer, with the leases whose outcomes they carry."""
     held: dict[TaskId, Holding] = field(default_factory=dict)
+
+    back: list[tuple[TaskId, int]] = field(default_factory=list)
+    """Leases that were called back before they began, to be reported with the next call."""
 
     def hang_up(self) -> None:
         """Whatever is under way, its fate is unknown from here on."""

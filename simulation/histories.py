@@ -193,7 +193,9 @@ class History:
         chance = self.chance
         new = self.world.new(delay_s=chance.choice([0.0, 0.0, 0.0, 1e-9, 0.3, 5.0]))
         retry = RetryPolicy(chance.randint(1, 3), chance.choice([0.0, 0.2, 2.0]), 2.0, 10.0, 0.5)
-        options = Options("Work", chance.choice(QUEUES), chance.choice([-1, 0, 0, 2]), retry, "history")
+        options = Options(
+            chance.choice(["Work", "Tiny"]), chance.choice(QUEUES), chance.choice([-1, 0, 0, 2]), retry, "history"
+        )
         if not self.calm and chance.random() < 0.04:
             self.poison.add(new[0])
         return (new[0], b"x" * chance.choice([0, 10, 40]), options, new[3])
@@ -245,12 +247,12 @@ class History:
                     self.ledger.seen["poison"] += 1
                     return self._kill(worker)
             elif holding.started and holding.outcome is None and self.chance.random() < 0.5:
-                holding.outcome = self._end(task_id, holding.lease)
+                holding.outcome = self._end(task_id, holding)
         return None
 
-    def _end(self, task_id: TaskId, lease: int) -> Outcome:
-        chance = self.chance
-        seconds = chance.choice([0.0001, 0.001, 2.0])
+    def _end(self, task_id: TaskId, holding: Holding) -> Outcome:
+        chance, lease = self.chance, holding.lease
+        seconds = 0.0001 if holding.type == "Tiny" else chance.choice([0.0001, 0.001, 2.0])
         if chance.random() < 0.3:
             return (task_id, lease, False, b"{}", f"lease {lease}", seconds, chance.uniform(-1, 1), [])
         children = [self._new_task()] if chance.random() < 0.1 else []
@@ -271,12 +273,17 @@ class History:
             if holding.outcome is not None and (doubles or (task_id, holding.lease) not in under_way)
         ][:MAX_OUTCOMES]
         reported = [(outcome[0], outcome[1]) for outcome in outcomes]
-        if not worker.calls or (reported and len(worker.calls) < 3):
+        if not worker.calls or ((reported or worker.back) and len(worker.calls) < 3):
             self.ledger.seen["doubled report"] += any(lease in under_way for lease in reported)
+            back = list(worker.back)
+            if doubles and back:
+                self.ledger.seen["doubled return"] += 1
+            else:
+                worker.back.clear()
             ticket = self.world.ticket()
             worker.calls[ticket] = reported
             self.poll_epochs[ticket] = self.world.epoch
-            self.to_actor.append(Polled(ticket, worker.name, worker.session, outcomes))
+            self.to_actor.append(Polled(ticket, worker.name, worker.session, outcomes, back))
 
     def _registered(self, reply: RegisterReply) -> None:
         for worker in self.workers.values():
@@ -299,7 +306,13 @@ class History:
             if task_id in worker.held and worker.held[task_id].lease == number:
                 del worker.held[task_id]
         for lease in reply.leases:
-            worker.held[lease[0]] = Holding(lease[1], lease[2])
+            worker.held[lease[0]] = Holding(lease[1], lease[2], lease[3])
+        for task_id, number in reply.recalled:
+            holding = worker.held.get(task_id)
+            if holding is not None and holding.lease == number and not holding.started:
+                self.ledger.seen["recall"] += 1
+                del worker.held[task_id]
+                worker.back.append((task_id, number))
 
     # ---- what must hold
 

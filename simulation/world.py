@@ -176,12 +176,13 @@ class World:
         assert isinstance(reply, RegisterReply)
         return reply.dropped
 
-    def poll(self, worker: str, *outcomes: Outcome) -> int:
+    def poll(self, worker: str, *outcomes: Outcome, returned: Sequence[Granted] = ()) -> int:
         """Returns the ticket under which the answer will be found."""
         if worker not in self.sessions:
             self.register(worker)
         ticket = self.ticket()
-        self.turn(Polled(ticket, worker, self.sessions[worker], list(outcomes)))
+        back = [(lease.task, lease.number) for lease in returned]
+        self.turn(Polled(ticket, worker, self.sessions[worker], list(outcomes), back))
         return ticket
 
     def granted(self, ticket: int, worker: str) -> list[Granted]:
@@ -192,6 +193,17 @@ class World:
         reply = self.answers[ticket]
         assert isinstance(reply, PollReply)
         return reply.leases
+
+    def recalled(self, ticket: int) -> list[TaskId]:
+        """What the answer to the poll calls back; nothing where there is none yet."""
+        reply = self.answers.get(ticket)
+        assert reply is None or isinstance(reply, PollReply)
+        return [] if reply is None else [task_id for task_id, _ in reply.recalled]
+
+    def give_back(self, leases: Sequence[Granted]) -> list[Granted]:
+        """Their worker had not begun them; returns what it is granted instead."""
+        ticket = self.poll(leases[0].worker, returned=leases)
+        return self.granted(ticket, leases[0].worker)
 
     def parked(self, ticket: int) -> bool:
         return ticket not in self.answers

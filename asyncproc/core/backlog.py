@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Iterator
 
 from asyncproc.core.decision import Key, PageWanted
-from asyncproc.core.dispatch import Pool
 from asyncproc.core.events import Page
+from asyncproc.core.pool import Pool
 from asyncproc.core.rank import rank
 from asyncproc.core.settings import CoreSettings
 from asyncproc.core.states import DUE_LATER, State, Trigger, after
@@ -26,7 +26,7 @@ class Backlog:
     def pool(self, name: str) -> Pool:
         pool = self.pools.get(name)
         if pool is None:
-            pool = self.pools[name] = Pool(name)
+            pool = self.pools[name] = Pool(name, self._settings.prefetch_s, self._settings.max_held)
         return pool
 
     def stream(self, queue: str, end: Key | None = None) -> Stream:

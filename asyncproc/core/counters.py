@@ -14,6 +14,8 @@ class Counters:
     """Attempts whose worker died."""
     stale_outcomes: int = 0
     """Reports of a lease that counted no more: late, doubled, or of a worker thought dead."""
+    returned: int = 0
+    """Leases that were called back before they began."""
     refused_writes: int = 0
     """Writes that met another state in the table than memory had."""
     stale_polls: int = 0

@@ -66,10 +66,14 @@ class RegisterReply:
 @dataclass(slots=True)
 class PollReply:
     """The outcomes that came with the poll are recorded. `leases` is None where the worker must register first; then
-    nothing of the poll was taken notice of."""
+    nothing of the poll was taken notice of.
+
+    `recalled` are leases the worker is to return with its next poll, as far as it has not begun them.
+    """
 
     ticket: int
     leases: list[Lease] | None
+    recalled: list[tuple[TaskId, int]] = field(default_factory=list)
 
 
 @dataclass(slots=True)

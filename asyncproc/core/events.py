@@ -1,6 +1,6 @@
 """What the core is told. An event is one message; what it carries per task is a tuple, cheap to pickle."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from asyncproc.core.task import NewTask, Task, TaskId
@@ -48,12 +48,17 @@ class Registered:
 @dataclass(slots=True)
 class Polled:
     """A worker reports outcomes and asks for leases. `session` is the number its last registration was answered with:
-    a call that was overtaken by a newer registration must not receive anything."""
+    a call that was overtaken by a newer registration must not receive anything.
+
+    `returned` are leases that were called back and that no slot had begun; none will. They are sent once: what is lost
+    on the way is missing when the worker registers, as it does after any loss.
+    """
 
     ticket: int
     worker: str
     session: int
     outcomes: list[Outcome]
+    returned: list[tuple[TaskId, int]] = field(default_factory=list)
 
 
 @dataclass(slots=True)

@@ -28,6 +28,9 @@ class CoreSettings:
     """Bytes of payload of one queue held in memory."""
     prefetch_s: float = 0.02
     """Work a worker may hold beyond what it can start at once, per slot, judged by recent run times."""
+    overrun_s: float = 0.1
+    """A worker that holds more than it can start at once and makes no progress for this long is held up by tasks that
+    are longer than was thought: what it has not begun is called back."""
     max_held: int = 1000
     """Leases one worker may hold."""
     poll_s: float = 10.0

@@ -19,7 +19,7 @@ from asyncproc.core.decision import (
     RegisterReply,
     RetryReply,
 )
-from asyncproc.core.dispatch import dispatch
+from asyncproc.core.dispatch import Dispatcher
 from asyncproc.core.events import (
     Draining,
     Enqueued,
@@ -35,6 +35,7 @@ from asyncproc.core.events import (
     WorkerLost,
 )
 from asyncproc.core.rank import to_micros
+from asyncproc.core.recall import look_again_at, recall
 from asyncproc.core.retry import retry_at
 from asyncproc.core.settings import CoreSettings
 from asyncproc.core.states import State, Trigger, after
@@ -47,7 +48,7 @@ MAX_DUE_A_STEP: Final = 5_000
 
 
 class Core:
-    """Everything the QueueActor knows. It has one owner, and `step` alone changes it."""
+    """Everything the QueueActor knows. It has one owner, and `step` alone changes what follows from events."""
 
     def __init__(self, settings: CoreSettings, epoch: int = 0) -> None:
         """`epoch` keeps the sessions of one reign apart from those of the reigns before."""
@@ -64,6 +65,8 @@ class Core:
         self._decision = Decision()
         self._fresh: set[TaskId] = set()
         self._reported: list[tuple[Worker, Poll]] = []
+        self._answered: dict[str, Worker] = {}
+        self._dispatcher = Dispatcher(self.run_times, settings, self._claim)
 
     def step(self, events: Sequence[Event], now: float) -> Decision:
         """Decide what follows from `events`, in their order. `now` is in seconds since 1970 and never goes back."""
@@ -72,6 +75,7 @@ class Core:
         self._decision = Decision()
         self._fresh.clear()
         self._reported.clear()
+        self._answered.clear()
         # A page is older than all that happened since: taken later, it would move the end of its window past tasks
         # that were left to the disk in the meantime.
         for event in events:
@@ -90,6 +94,11 @@ class Core:
         self._decision.pages.extend(self._backlog.shed())
         self._decision.wake_at = self._next_wake()
         return self._decision
+
+    def answered(self, at: float) -> None:
+        """The replies of the last step went out only now: until then its workers had nothing to make progress with."""
+        for worker in self._answered.values():
+            worker.progress_at = max(worker.progress_at, at)
 
     def running(self) -> int:
         return sum(len(worker.held) for worker in self.workers.values())
@@ -175,11 +184,14 @@ class Core:
         for poll in worker.polls:
             self._decision.replies.append(PollReply(poll.ticket, None))
         worker.polls.clear()
-        self._backlog.pool(worker.pool).sated(worker)
         # By lease and not by id alone: it may hold an old one of a task whose new one never arrived.
         adopted = {task_id for task_id, lease in event.held if self._holds(worker, task_id, lease)}
         dropped = [task_id for task_id, _ in event.held if task_id not in adopted]
         worker.missing = [task_id for task_id in worker.held if task_id not in adopted]
+        worker.rearrange(task_id for task_id, _ in event.held if task_id in adopted)
+        pool = self._backlog.pool(worker.pool)
+        pool.progressed(worker, self._now)
+        pool.place(worker)
         # A registration that was overtaken on its way knows nothing of later leases, which may be running: only the
         # first poll of the session proves that the worker stands by it. A worker that drains polls no more.
         if self.draining:
@@ -191,8 +203,22 @@ class Core:
         missing, worker.missing = worker.missing, []
         for task_id in missing:
             if task_id in worker.held:
-                worker.release(task_id)
-                self._requeue(self.tasks[task_id])
+                self._put_back(worker, task_id)
+
+    def _returned(self, worker: Worker, returned: list[tuple[TaskId, int]]) -> None:
+        for task_id, lease in returned:
+            # A doubled or late one names a lease that is over; the worker may run the task under the next one.
+            if self._holds(worker, task_id, lease):
+                self._put_back(worker, task_id)
+                self.counters.returned += 1
+
+    def _put_back(self, worker: Worker, task_id: TaskId) -> None:
+        """The attempt never began."""
+        task = self.tasks[task_id]
+        worker.release(task_id)
+        if not task.losses:
+            self._backlog.stream(task.queue).paid += 1
+        self._requeue(task)
 
     def _holds(self, worker: Worker, task_id: TaskId, lease: int) -> bool:
         task = self.tasks.get(task_id)
@@ -205,14 +231,19 @@ class Core:
             self._decision.replies.append(PollReply(event.ticket, None))
             return
         worker.heard_at = self._now
+        pool = self._backlog.pool(worker.pool)
         self._give_back(worker)
         for outcome in event.outcomes:
             self._ended(worker, outcome)
-        poll = Poll(event.ticket, self._now, bool(event.outcomes))
+        self._returned(worker, event.returned)
+        if event.outcomes:
+            pool.progressed(worker, self._now)
+        poll = Poll(event.ticket, self._now, bool(event.outcomes or event.returned))
         worker.polls.append(poll)
         if poll.reported:
             self._reported.append((worker, poll))
-        self._backlog.pool(worker.pool).hungry[worker.name] = worker
+            self._answered[worker.name] = worker
+        pool.place(worker)
 
     def _meet(self, name: str, pool_name: str, concurrency: int) -> Worker:
         worker = Worker(name, pool_name, concurrency, heard_at=self._now)
@@ -277,7 +308,7 @@ class Core:
             if worker.polls:
                 next_at = worker.polls[0].opened_at + settings.poll_s
             else:
-                self._backlog.pool(worker.pool).sated(worker)
+                self._backlog.pool(worker.pool).place(worker)
                 silent_at = worker.heard_at + settings.poll_s + settings.silence_s
                 if silent_at <= self._now:
                     self._worker_lost(name, f"silent for {self._now - worker.heard_at:.0f} s", charged=True)
@@ -326,8 +357,9 @@ class Core:
 
     def _dispatch(self) -> None:
         for pool in self._backlog.pools.values():
-            if pool.hungry:
-                self._decision.replies.extend(dispatch(pool, self.run_times, self.settings, self._claim))
+            replies = self._dispatcher.dispatch(pool, self._now)
+            replies += recall(pool, self.tasks, self.settings, self._now)
+            self._decision.replies.extend(replies)
 
     def _claim(self, task: Task, worker: Worker, estimate_s: float) -> Lease:
         task.state = after(task.state, Trigger.CLAIM)
@@ -336,6 +368,7 @@ class Core:
         task.worker = worker.name
         worker.hold(task.id, estimate_s, alone=task.losses > 0)
         self.counters.claimed += 1
+        self._answered[worker.name] = worker
         if task.id not in self._fresh:
             self._decision.writes.claims.append((task.id, task.lease, task.attempt, task.rank, worker.name))
         return (task.id, task.lease, task.attempt, task.options.type, task.queue, task.payload)
@@ -346,12 +379,13 @@ class Core:
             if poll in worker.polls:
                 worker.polls.remove(poll)
                 self._decision.replies.append(PollReply(poll.ticket, []))
-            if not worker.polls:
-                self._backlog.pool(worker.pool).sated(worker)
+                self._backlog.pool(worker.pool).place(worker)
 
     def _next_wake(self) -> float | None:
-        alarm_at = self._alarms[0][0] if self._alarms else None
-        return min((at for at in (self._backlog.next_due(), alarm_at) if at is not None), default=None)
+        instants = [self._backlog.next_due(), self._alarms[0][0] if self._alarms else None]
+        if not self.draining:
+            instants += [look_again_at(pool, self.settings, self._now) for pool in self._backlog.pools.values()]
+        return min((at for at in instants if at is not None), default=None)
 
     def _refused(self, ids: list[TaskId]) -> None:
         """The table knows better: forget these tasks, wherever they are, and read them again."""
@@ -359,6 +393,7 @@ class Core:
         for task in self._backlog.forget(ids):
             if (worker := self.workers.get(task.worker)) is not None:
                 worker.release(task.id)
+                self._backlog.pool(worker.pool).place(worker)
 
 
 def _worker_died(cause: str) -> bytes:

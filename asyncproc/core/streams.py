@@ -11,7 +11,7 @@ from asyncproc.core.window import Window
 class Stream:
     """The ready tasks of one queue. `passed` is the stride scheduler's virtual time of the queue."""
 
-    __slots__ = ("active", "name", "passed", "ready", "rules", "starved")
+    __slots__ = ("active", "ahead_rank", "name", "paid", "passed", "ready", "rules", "starved")
 
     def __init__(self, name: str, rules: QueueRules, ready: Window) -> None:
         self.name = name
@@ -21,6 +21,10 @@ class Stream:
         self.active = False
         self.starved = False
         """It ran dry only because a page was under way: it keeps its claim, as if it had never been empty."""
+        self.paid = 0
+        """Tasks that came back unstarted: their queue has paid for them already."""
+        self.ahead_rank = float("-inf")
+        """No lease that a worker was given ahead has a worse rank than this."""
 
 
 class Lineup:
@@ -74,6 +78,9 @@ class Lineup:
         heappop(self._heap)
         # A queue that was starved serves out what it was owed: the time of the others does not go back with it.
         self._now = max(self._now, stream.passed)
-        stream.passed += 1.0 / stream.rules.weight
+        if stream.paid:
+            stream.paid -= 1
+        else:
+            stream.passed += 1.0 / stream.rules.weight
         heappush(self._heap, (stream.passed, stream.name))
         return stream.ready.pop()

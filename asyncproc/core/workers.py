@@ -1,6 +1,8 @@
 """What the core knows of a worker: what it holds, and the polls through which it can be reached."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 
 from asyncproc.core.task import TaskId
@@ -46,13 +48,17 @@ class Worker:
     session: int = 0
     """Number of its last registration; 0 for one that is only known from the rows it runs."""
     held: dict[TaskId, float] = field(default_factory=dict)
-    """Leases granted and not yet recorded as ended, with the estimated seconds of each."""
+    """Leases granted and not yet recorded as ended, in the order in which its slots take them, with what each counts:
+    the estimated seconds, and for a long one the time that is filled ahead, for it blocks one slot and no other."""
     held_s: float = 0.0
     missing: list[TaskId] = field(default_factory=list)
     """What its last registration did not name. Given back once the worker is seen to go by that registration."""
     alone: bool = False
     """It runs a suspect, and nothing is put beside that."""
     polls: list[Poll] = field(default_factory=list)
+    progress_at: float = 0.0
+    """When one of its slots was last known to begin or end something, or could be told to."""
+    recalled_at: float = float("-inf")
     heard_at: float = 0.0
     alarm_at: float = 0.0
     """The one alarm that counts; those of an earlier life of the name may still be pending."""
@@ -69,13 +75,25 @@ class Worker:
         self.alone = self.alone and bool(self.held)
 
     def has_room(self, estimate_s: float, prefetch_s: float, max_held: int) -> bool:
-        """Free slots first; beyond them only as much work as is soon done."""
+        """Free slots first; beyond them only what is short, and only as much as is soon done."""
         if self.alone:
             return False
         held = len(self.held)
         if held < self.concurrency:
             return True
-        return held < max_held and self.held_s + estimate_s <= prefetch_s * self.concurrency
+        return estimate_s < prefetch_s and held < max_held and self.held_s + estimate_s <= prefetch_s * self.concurrency
+
+    def is_laden(self) -> bool:
+        return len(self.held) > self.concurrency
+
+    def unstarted(self) -> list[TaskId]:
+        """What it cannot have begun when it last reported."""
+        return list(islice(self.held, self.concurrency, None))
+
+    def rearrange(self, ids: Iterable[TaskId]) -> None:
+        """These are held in this order, as the worker itself says; the others come last."""
+        first = {task_id: self.held[task_id] for task_id in ids if task_id in self.held}
+        self.held = {**first, **self.held}
 
     def take_poll(self) -> Poll | None:
         """The poll to answer next: one that must be answered anyway before one that can stay parked."""

@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 
 from asyncproc.core import backlog, workers
-from asyncproc.core.decision import Decision
+from asyncproc.core.decision import Decision, PollReply
 from asyncproc.core.events import Event, Outcome, Page, Registered, RetryAsked
 from asyncproc.core.settings import CoreSettings
 from asyncproc.core.states import State
 from asyncproc.core.step import Core
-from asyncproc.core.task import NewTask, Task
+from asyncproc.core.task import NewTask, Task, TaskId
 from asyncproc.core.workers import Worker
 from simulation.histories import History
 
@@ -22,8 +22,8 @@ SEEDS_FOR_MUTANTS = 60
 
 FAULTS = {
     "crash after answers", "crash before answers", "crash before commit", "death", "doubled enqueue", "doubled report",
-    "dropped lease", "impatience", "poison", "Postgres away", "retried by hand", "said to be dead", "silent death",
-    "unknown commit",
+    "doubled return", "dropped lease", "impatience", "poison", "Postgres away", "recall", "retried by hand",
+    "said to be dead", "silent death", "unknown commit",
 }  # fmt: skip
 
 
@@ -73,6 +73,32 @@ class ForgetsTheUndelivered(Core):
         worker = self.workers.get(event.worker)
         believed = [] if worker is None else [(task_id, self.tasks[task_id].lease) for task_id in worker.held]
         super()._registered(replace(event, held=[*event.held, *believed]))
+
+
+class NoLeaseCheckOnReturn(Core):
+    """A lease that is returned ends whatever lease the worker has of the task by now."""
+
+    def _returned(self, worker: Worker, returned: list[tuple[TaskId, int]]) -> None:
+        current = [(task_id, self.tasks[task_id].lease) for task_id, _ in returned if task_id in worker.held]
+        super()._returned(worker, current)
+
+
+class IgnoresReturns(Core):
+    """What was called back is thought to be there still."""
+
+    def _returned(self, worker: Worker, returned: list[tuple[TaskId, int]]) -> None:
+        pass
+
+
+class TakesBackUnasked(Core):
+    """What is called back is given to others though its worker may have begun it."""
+
+    def _dispatch(self) -> None:
+        super()._dispatch()
+        for reply in self._decision.replies:
+            if isinstance(reply, PollReply):
+                for task_id, _ in reply.recalled:
+                    self._put_back(self.workers[self.tasks[task_id].worker], task_id)
 
 
 class PagesLast(Core):
@@ -136,7 +162,8 @@ class EnqueuesTwice(Core):
 
 MUTANTS: list[type[Core]] = [
     NoLeaseCheck, NoStateCheck, ForgetsTheLost, ForgetsTheUndelivered, PagesLast, ChargesTheLost,
-    RestartsLeases, SharesSessions, HearsOldRegistrations, BlamesTheWorkers, EnqueuesTwice,
+    RestartsLeases, SharesSessions, HearsOldRegistrations, BlamesTheWorkers, EnqueuesTwice, NoLeaseCheckOnReturn,
+    IgnoresReturns, TakesBackUnasked,
 ]  # fmt: skip
 
 

@@ -1,0 +1,95 @@
+"""Workers of one kind, the queues they serve, and who of them can take what."""
+
+from heapq import heapify, heappush
+
+from asyncproc.core.streams import Lineup
+from asyncproc.core.task import Task, TaskId
+from asyncproc.core.workers import Worker
+
+
+class Pool:
+    """Workers with an open poll stand where a dispatch finds them without looking at the others.
+
+    Thousands wait at a time: whoever changes a worker says so by `place`, and no step goes over all of them.
+    """
+
+    __slots__ = (
+        "_max_held", "_prefetch_s", "ahead", "free", "idle", "isolation", "laden", "lineup", "name", "suspects",
+        "workers",
+    )  # fmt: skip
+
+    def __init__(self, name: str, prefetch_s: float, max_held: int) -> None:
+        self.name = name
+        self.lineup = Lineup()
+        self._prefetch_s = prefetch_s
+        self._max_held = max_held
+        self.workers: dict[str, Worker] = {}
+        self.idle: dict[str, Worker] = {}
+        """Those that hold nothing, the longest waiting first."""
+        self.free: dict[str, Worker] = {}
+        """Those that run something and have a slot free."""
+        self.ahead: dict[str, Worker] = {}
+        """Those without a free slot that may take short work ahead. One is left out once it had no room: only its own
+        next report can make some."""
+        self.laden: dict[str, Worker] = {}
+        """Workers, with or without a poll, that hold more than they can start at once, by their last sign of progress:
+        the one that has gone longest without comes first, give or take the time of an overrun."""
+        self.suspects: list[tuple[float, TaskId, Task]] = []
+        """Ready tasks that were aboard when a worker died; each runs next with nobody beside it."""
+        self.isolation: Worker | None = None
+        """The worker that is emptied, and then kept, for suspects."""
+
+    def place(self, worker: Worker) -> None:
+        """Find the worker's place anew, after its polls or what it holds have changed."""
+        if self.workers.get(worker.name) is not worker:
+            # It was lost, and may have come back under its name since.
+            return
+        theirs = self._place_of(worker)
+        for place in (self.idle, self.free, self.ahead):
+            if place is theirs:
+                place.setdefault(worker.name, worker)
+            else:
+                place.pop(worker.name, None)
+        if worker.is_laden():
+            self.laden.setdefault(worker.name, worker)
+        else:
+            self.laden.pop(worker.name, None)
+
+    def _place_of(self, worker: Worker) -> dict[str, Worker] | None:
+        if not worker.polls or worker is self.isolation or worker.alone:
+            return None
+        if not worker.held:
+            return self.idle
+        if len(worker.held) < worker.concurrency:
+            return self.free
+        has_room = len(worker.held) < self._max_held and worker.held_s < self._prefetch_s * worker.concurrency
+        return self.ahead if has_room else None
+
+    def progressed(self, worker: Worker, now: float) -> None:
+        """A slot of the worker began or ended something."""
+        worker.progress_at = now
+        self.to_the_back(worker)
+
+    def to_the_back(self, worker: Worker) -> None:
+        if self.laden.pop(worker.name, None) is not None:
+            self.laden[worker.name] = worker
+
+    def isolate(self, worker: Worker | None) -> None:
+        before, self.isolation = self.isolation, worker
+        for changed in (before, worker):
+            if changed is not None:
+                self.place(changed)
+
+    def suspect(self, task: Task) -> None:
+        heappush(self.suspects, (task.rank, task.id, task))
+
+    def clear(self, gone: set[TaskId]) -> None:
+        """Suspect these no more; linear, for the rare case that the table disagrees."""
+        self.suspects = [entry for entry in self.suspects if entry[1] not in gone]
+        heapify(self.suspects)
+
+    def forget(self, worker: Worker) -> None:
+        for place in (self.workers, self.idle, self.free, self.ahead, self.laden):
+            place.pop(worker.name, None)
+        if self.isolation is worker:
+            self.isolation = None
