@@ -1,0 +1,93 @@
+"""The slots of one worker, without a worker: real tasks of `sample_tasks` under their executor."""
+
+import json
+from pathlib import Path
+from queue import SimpleQueue
+from typing import NamedTuple
+
+import pytest
+
+from asyncproc.actors.slots import Slots
+from asyncproc.core.events import Lease, Outcome
+from asyncproc.executor import Executor
+from asyncproc.registry import from_settings
+from tests.deployed import Ledger, settings_of
+from tests.eventually import PATIENCE_S, eventually
+
+
+class Bench(NamedTuple):
+    slots: Slots
+    outcomes: "SimpleQueue[Outcome]"
+    ledger: Ledger
+    gate: Path
+
+    def lease(self, task_type: str, n: int) -> Lease:
+        payload = {"ledger": self.ledger.path, "n": n, "gate": str(self.gate)}
+        return (n.to_bytes(16), 1, 1, task_type, "default", json.dumps(payload).encode())
+
+    def ended(self, number: int) -> list[int]:
+        """Who ended, in the order of the endings."""
+        return [self.outcomes.get(timeout=PATIENCE_S)[0][-1] for _ in range(number)]
+
+
+@pytest.fixture
+def bench(request: pytest.FixtureRequest, start_dir: Path, tmp_path: Path) -> Bench:
+    executor = Executor(from_settings(settings_of("", "n"), start_dir), "default-1.x", 1024, {})
+    outcomes: SimpleQueue[Outcome] = SimpleQueue()
+    return Bench(Slots(executor, request.param, outcomes.put), outcomes, Ledger(tmp_path / "ledger"), tmp_path / "gate")
+
+
+@pytest.mark.parametrize("bench", [1], indirect=True)
+@pytest.mark.parametrize("task_type", ["Note", "NoteAsync"])
+def test_one_slot_runs_tasks_in_the_order_their_leases_came(bench: Bench, task_type: str) -> None:
+    bench.slots.put([bench.lease(task_type, n) for n in range(10)])
+    bench.slots.put([bench.lease(task_type, n) for n in range(10, 20)])
+
+    assert bench.ended(20) == list(range(20))
+    assert bench.ledger.order() == list(range(20))
+
+
+@pytest.mark.parametrize("bench", [1], indirect=True)
+def test_a_slot_is_shared_by_both_kinds_of_task(bench: Bench) -> None:
+    kinds = ["Note", "NoteAsync", "NoteAsync", "Note", "Note", "NoteAsync"]
+
+    bench.slots.put([bench.lease(kind, n) for n, kind in enumerate(kinds)])
+
+    assert bench.ended(6) == list(range(6))
+
+
+@pytest.mark.parametrize("bench", [4], indirect=True)
+def test_no_more_tasks_run_at_once_than_there_are_slots_of_either_kind(bench: Bench) -> None:
+    kinds = ["Hold", "HoldAsync", "HoldAsync", "Hold", "HoldAsync", "Hold"]
+    bench.slots.put([bench.lease(kind, n) for n, kind in enumerate(kinds)])
+
+    eventually(lambda: len(bench.ledger.order()) == 4)
+    unstarted = bench.slots.take_back()
+    bench.gate.touch()
+
+    assert [lease[0][-1] for lease in unstarted] == [4, 5]
+    assert sorted(bench.ended(4)) == [0, 1, 2, 3]
+    assert sorted(bench.ledger.order()) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("bench", [1], indirect=True)
+def test_what_was_taken_back_can_be_put_again(bench: Bench) -> None:
+    bench.slots.put([bench.lease("Hold", 0), bench.lease("Note", 1), bench.lease("Note", 2)])
+    eventually(bench.ledger.order)
+
+    kept = [lease for lease in bench.slots.take_back() if lease[0][-1] != 1]
+    assert bench.slots.is_idle()
+    bench.slots.put(kept)
+    assert not bench.slots.is_idle()
+    bench.gate.touch()
+
+    assert bench.ended(2) == [0, 2]
+
+
+@pytest.mark.parametrize("bench", [2], indirect=True)
+def test_a_task_of_a_type_nobody_knows_fails_and_frees_its_slot(bench: Bench) -> None:
+    bench.slots.put([bench.lease("Nothing", n) for n in range(5)] + [bench.lease("Note", 5)])
+
+    outcomes = [bench.outcomes.get(timeout=PATIENCE_S) for _ in range(6)]
+
+    assert sorted((outcome[0][-1], outcome[2]) for outcome in outcomes) == [(n, n == 5) for n in range(6)]
