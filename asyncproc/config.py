@@ -14,6 +14,7 @@ from asyncproc.core.duration import format_duration, parse_duration
 from asyncproc.core.rank import STRICT_AGING_S
 from asyncproc.core.retry import MAX_ATTEMPTS, MAX_BACKOFF_S, RetryPolicy, exponential
 from asyncproc.core.settings import CoreSettings, QueueRules
+from asyncproc.core.states import State
 from asyncproc.errors import ConfigError
 
 FILE_NAME: Final = "asyncproc.yaml"
@@ -21,6 +22,10 @@ PREFIX: Final = "ASYNCPROC_"
 PATH_VARIABLE: Final = f"{PREFIX}CONFIG"
 DEFAULT: Final = "default"
 """The name of the queue and of the pool that serve whatever names no other."""
+
+DAY_S: Final = 86_400.0
+KEPT_FOR_EVER_S: Final = 100 * 365 * DAY_S
+"""What `off` means for retention: longer than anybody keeps anything."""
 
 LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
@@ -34,11 +39,21 @@ def _aging(value: object) -> object:
     return STRICT_AGING_S if value is False or value == "off" else _seconds(value)
 
 
+def _kept(value: object) -> object:
+    if value is False or value == "off":
+        return KEPT_FOR_EVER_S
+    if isinstance(value, str) and value.endswith("d") and value[:-1].isdecimal():
+        return int(value[:-1]) * DAY_S
+    return _seconds(value)
+
+
 Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0, le=MAX_BACKOFF_S, allow_inf_nan=False)]
 AgingSeconds = Annotated[float, BeforeValidator(_aging), Field(gt=0, le=STRICT_AGING_S, allow_inf_nan=False)]
+KeptSeconds = Annotated[float, BeforeValidator(_kept), Field(ge=3600, le=KEPT_FOR_EVER_S, allow_inf_nan=False)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,99}$")]
 KiB: Final = 1024
 MiB: Final = 1024 * KiB
+GiB: Final = 1024 * MiB
 
 
 class Section(BaseModel):
@@ -146,6 +161,8 @@ class StorageSettings(Section):
     password: SecretStr | None = None
     read_connections: int = Field(default=4, ge=1, le=100)
     """Connections that one API replica reads through."""
+    min_free_bytes: int = Field(default=GiB, ge=0)
+    """With less free on the disk of a Postgres on this machine, no new tasks are taken; what there is goes on."""
 
     @model_validator(mode="after")
     def _url_or_host(self) -> "StorageSettings":
@@ -167,6 +184,19 @@ class StorageSettings(Section):
 
 def _quoted(value: str) -> str:
     return value.replace("\\", "\\\\").replace("'", "\\'")
+
+
+class RetentionSettings(Section):
+    """How long finished tasks are kept at least, by state; then they go with all of their day, or month."""
+
+    succeeded: KeptSeconds = 7 * DAY_S
+    failed: KeptSeconds = 30 * DAY_S
+    cancelled: KeptSeconds = 7 * DAY_S
+
+    def kept_s(self) -> dict[State, float]:
+        """Seconds by state, without those that are kept for ever."""
+        kept = {State.SUCCEEDED: self.succeeded, State.FAILED: self.failed, State.CANCELLED: self.cancelled}
+        return {state: seconds for state, seconds in kept.items() if seconds < KEPT_FOR_EVER_S}
 
 
 class SmtpSettings(Section):
@@ -196,6 +226,7 @@ class Settings(Section):
     queues: dict[Name, QueueRuleSettings] = Field(default_factory=dict)
     pools: dict[Name, PoolSettings] = Field(default_factory=dict)
     storage: StorageSettings = StorageSettings()
+    retention: RetentionSettings = RetentionSettings()
     smtp: SmtpSettings | None = None
     ray: RaySettings = RaySettings()
     tasks: list[str] = Field(default_factory=list)
@@ -341,5 +372,7 @@ def shown(settings: Settings) -> str:
     values["queue"]["aging"] = (
         "off" if settings.queue.aging == STRICT_AGING_S else format_duration(settings.queue.aging)
     )
+    for state, seconds in values["retention"].items():
+        values["retention"][state] = "off" if seconds == KEPT_FOR_EVER_S else format_duration(seconds)
     text: str = yaml.safe_dump(values, sort_keys=False)
     return text

@@ -70,6 +70,24 @@ class Overloaded(AsyncprocError):
 
 
 @dataclass(eq=False)
+class DiskNearlyFull(AsyncprocError):
+    """No new tasks are taken before there is room again; what was taken before goes on."""
+
+    free_bytes: int
+    min_bytes: int
+
+    def __str__(self) -> str:
+        return (
+            f"the disk of Postgres is nearly full: {_mib(self.free_bytes)} are free, new tasks are taken from"
+            f" {_mib(self.min_bytes)} on (storage.minFreeBytes)"
+        )
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:,.0f} MiB"
+
+
+@dataclass(eq=False)
 class QueueUnavailable(AsyncprocError):
     """The QueueActor did not answer in time: the request was refused or its outcome is unknown."""
 

@@ -190,7 +190,10 @@ class ErrorBody(Body):
 
 
 class HealthBody(Body):
-    """Whether QueueActor, workers and Postgres answer; `error` names what does not."""
+    """Whether QueueActor, workers and Postgres answer; `error` names what does not, or why no new tasks are taken.
+
+    `status` is `healthy`, `degraded` or `unhealthy`.
+    """
 
     model_config = ConfigDict(
         json_schema_extra={

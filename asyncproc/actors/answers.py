@@ -6,13 +6,14 @@ from typing import NamedTuple
 
 from asyncproc.core.states import State
 from asyncproc.core.task import NewTask, TaskId
-from asyncproc.errors import AsyncprocError, Overloaded, StorageUnavailable, TasksRejected
+from asyncproc.errors import AsyncprocError, DiskNearlyFull, Overloaded, StorageUnavailable, TasksRejected
 
 
 class Cause(Enum):
     STORAGE = "storage"
     OVERLOAD = "overload"
     TASK = "task"
+    DISK = "disk"
 
 
 class Refusal(NamedTuple):
@@ -22,6 +23,8 @@ class Refusal(NamedTuple):
     text: str
     waiting: int = 0
     rejected: tuple[tuple[TaskId, str], ...] = ()
+    room: tuple[int, int] = (0, 0)
+    """Bytes that are free on a disk that is nearly full, and that should be."""
 
     def concerns(self, tasks: Iterable[NewTask]) -> bool:
         if not self.rejected:
@@ -34,6 +37,8 @@ class Refusal(NamedTuple):
             return StorageUnavailable(self.text)
         if self.cause is Cause.OVERLOAD:
             return Overloaded(self.waiting)
+        if self.cause is Cause.DISK:
+            return DiskNearlyFull(*self.room)
         return TasksRejected(dict(self.rejected))
 
 
@@ -52,3 +57,5 @@ class Health(NamedTuple):
     workers: int
     """Workers that answer."""
     epoch: int
+    shortage: str = ""
+    """Why no new tasks are taken though all is well otherwise; empty where they are."""

@@ -26,11 +26,21 @@ from asyncproc.core.events import (
 from asyncproc.core.states import State
 from asyncproc.core.step import Core
 from asyncproc.core.task import NewTask, TaskId
-from asyncproc.errors import AsyncprocError, EpochLost, Overloaded, SchemaTooNew, StorageUnavailable, TasksRejected
+from asyncproc.errors import (
+    AsyncprocError,
+    DiskNearlyFull,
+    EpochLost,
+    Overloaded,
+    SchemaTooNew,
+    StorageUnavailable,
+    TasksRejected,
+)
 from asyncproc.storage.batch import build
 from asyncproc.storage.cycle import Committed, Storage
+from asyncproc.storage.disk import Disk
 from asyncproc.storage.inspector import Inspector
 from asyncproc.storage.migrate import migrate
+from asyncproc.storage.retention import Retention, monthly
 from asyncproc.tasks.generate_report import Row
 
 log = logging.getLogger(__name__)
@@ -41,7 +51,6 @@ SLOW_COMMIT_S: Final = 2.0
 """A commit that takes longer counts as Postgres being away: new requests are refused at once."""
 AWAY_AFTER_S: Final = 0.5
 """A connection that is back sooner is nobody's business but ours."""
-PARTITIONS_EVERY_S: Final = 3600.0
 _FIRST_RETRY_S: Final = 0.05
 _LAST_RETRY_S: Final = 1.0
 _READ_CONNECTIONS: Final = 2
@@ -56,17 +65,20 @@ class QueueActor:
         self._deployment = deployment
         self._core: Core | None = None
         self._inbox = Inbox(MAX_WAITING_ROWS)
-        self._storage = Storage(deployment.conninfo, settings.queue.max_buffer_bytes)
+        kept_s = settings.retention.kept_s()
+        self._storage = Storage(deployment.conninfo, settings.queue.max_buffer_bytes, monthly(kept_s))
+        self._retention = Retention(deployment.conninfo, kept_s)
+        self._disk = Disk(deployment.conninfo, settings.storage.min_free_bytes)
         self._inspector = Inspector(deployment.conninfo, _READ_CONNECTIONS)
         self._pools = Pools(deployment, self._inbox.post)
         self._clock = AnchoredClock(wall_now())
         self._away = "the reign has not begun"
         self._commit_since: float | None = None
-        self._partitions_at = 0.0
         # Nothing that can fail may happen in here: Ray would never restart an actor whose start failed.
         loop = asyncio.get_running_loop()
         self._reign = _supervised(loop.create_task(self._rule()))
         self._keeper: asyncio.Task[None] | None = None
+        self._caretakers: list[asyncio.Task[None]] = []
 
     def __repr__(self) -> str:
         return "QueueActor"
@@ -78,7 +90,7 @@ class QueueActor:
 
     async def health(self) -> Health:
         away = self._why_away()
-        return Health(not away, away or "ok", self._answering(), self._storage.epoch)
+        return Health(not away, away or "ok", self._answering(), self._storage.epoch, str(self._disk.shortage or ""))
 
     async def enqueue(self, tasks: list[NewTask], again: bool) -> Refusal | None:
         """None once all tasks are committed. `again` says that an earlier call may have brought some of them."""
@@ -91,6 +103,7 @@ class QueueActor:
                 known = await self._inspector.existing([task[0] for task in tasks])
                 tasks = [task for task in tasks if task[0] not in known]
             if tasks:
+                self._disk.admit()
                 await self._inbox.ask(lambda ticket: Enqueued(ticket, tasks))
         except AsyncprocError as error:
             return _refusal(error)
@@ -145,7 +158,12 @@ class QueueActor:
     async def _rule(self) -> None:
         events: list[Event] = await self._take_over()
         self._core = core = Core(self._deployment.settings.core(), self._storage.epoch)
-        self._keeper = _supervised(asyncio.get_running_loop().create_task(self._pools.run()))
+        loop = asyncio.get_running_loop()
+        self._keeper = _supervised(loop.create_task(self._pools.run()))
+        self._caretakers = [
+            _supervised(loop.create_task(care))
+            for care in (self._retention.run(self._storage.epoch), self._disk.watch())
+        ]
         wake_at: float | None = None
         while True:
             if not events:
@@ -188,7 +206,6 @@ class QueueActor:
         while True:
             try:
                 committed = await self._storage.commit(batch, decision.pages, replay)
-                await self._make_partitions(now)
             except StorageUnavailable as error:
                 replay = True
                 if monotonic() - since > AWAY_AFTER_S:
@@ -199,11 +216,6 @@ class QueueActor:
             else:
                 self._away, self._commit_since = "", None
                 return committed
-
-    async def _make_partitions(self, now: float) -> None:
-        if now >= self._partitions_at:
-            await self._storage.make_partitions()
-            self._partitions_at = now + PARTITIONS_EVERY_S
 
     # ---- the reign
 
@@ -279,6 +291,8 @@ def _expect(reply: Reply, kind: type[R]) -> R:
 def _refusal(error: AsyncprocError) -> Refusal:
     if isinstance(error, Overloaded):
         return Refusal(Cause.OVERLOAD, str(error), error.waiting)
+    if isinstance(error, DiskNearlyFull):
+        return Refusal(Cause.DISK, str(error), room=(error.free_bytes, error.min_bytes))
     if isinstance(error, TasksRejected):
         return Refusal(Cause.TASK, str(error), rejected=tuple(error.causes.items()))
     return Refusal(Cause.STORAGE, error.cause if isinstance(error, StorageUnavailable) else str(error))

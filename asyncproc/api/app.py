@@ -16,7 +16,14 @@ from starlette.exceptions import HTTPException
 from asyncproc.api import health, tasks
 from asyncproc.api.body import BodyRefused, refuse
 from asyncproc.api.door import Door
-from asyncproc.errors import AsyncprocError, Overloaded, QueueUnavailable, StorageUnavailable, TasksRejected
+from asyncproc.errors import (
+    AsyncprocError,
+    DiskNearlyFull,
+    Overloaded,
+    QueueUnavailable,
+    StorageUnavailable,
+    TasksRejected,
+)
 from asyncproc.wire import EnqueueBody, Problem
 
 log = logging.getLogger(__name__)
@@ -27,9 +34,12 @@ _STATUS: Final[dict[type[AsyncprocError], int]] = {
     StorageUnavailable: 503,
     QueueUnavailable: 503,
     Overloaded: 503,
+    DiskNearlyFull: 503,
     TasksRejected: 400,
 }
 RETRY_AFTER_S: Final = 1
+DISK_RETRY_AFTER_S: Final = 30
+"""Somebody has to make room first."""
 
 
 def build(open_door: OpenDoor) -> FastAPI:
@@ -96,7 +106,10 @@ async def _failed(_: Request, error: Exception) -> Response:
     status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 500)
     if status == 500:
         log.error("request failed: %s", error, exc_info=error)
-    return error_answer(status, str(error))
+    answer = error_answer(status, str(error))
+    if isinstance(error, DiskNearlyFull):
+        answer.headers["Retry-After"] = str(DISK_RETRY_AFTER_S)
+    return answer
 
 
 async def _invalid(_: Request, error: Exception) -> Response:

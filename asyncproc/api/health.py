@@ -17,9 +17,12 @@ TIMEOUT_S: Final = 2.0
 
 @router.get("/healthz", response_model=HealthBody, responses={503: {"model": HealthBody}})
 async def healthz(door: TheDoor) -> Response:
-    """200 when QueueActor, a worker and Postgres answer, else 503 naming which does not."""
+    """200 when QueueActor, a worker and Postgres answer, else 503 naming which does not.
+
+    `degraded` is a 200 still: no new tasks are taken, and all else goes on.
+    """
     queue, postgres = await asyncio.gather(_ask_queue(door), _ask_postgres(door))
-    storage_ok, storage, workers, queue_actor = queue
+    storage_ok, storage, workers, queue_actor, shortage = queue
     # Two looks at Postgres: the replica may reach it where the QueueActor does not, and the other way round.
     if postgres == "ok" and storage_ok is False:
         postgres = f"the QueueActor says: {storage}"
@@ -37,17 +40,19 @@ async def healthz(door: TheDoor) -> Response:
     problems = [f"{name}: {cause}" for name, cause in wrong.items() if cause]
     if problems:
         body = body.model_copy(update={"status": "unhealthy", "error": "; ".join(problems)})
+    elif shortage:
+        body = body.model_copy(update={"status": "degraded", "error": shortage})
     headers = {"Retry-After": "1"} if problems else None
     text = to_json(body, by_alias=True, exclude_none=True)
     return Response(text, 503 if problems else 200, headers, "application/json")
 
 
-async def _ask_queue(door: TheDoor) -> tuple[bool | None, str, int, str]:
+async def _ask_queue(door: TheDoor) -> tuple[bool | None, str, int, str, str]:
     try:
         health = await door.gateway.health(TIMEOUT_S)
     except QueueUnavailable as error:
-        return None, "", 0, error.cause
-    return health.storage_ok, health.storage, health.workers, "ok"
+        return None, "", 0, error.cause, ""
+    return health.storage_ok, health.storage, health.workers, "ok", health.shortage
 
 
 async def _ask_postgres(door: TheDoor) -> str:

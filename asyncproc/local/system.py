@@ -13,12 +13,13 @@ from typing import Final
 
 import httpx
 import ray
+from pydantic import SecretStr
 from ray import serve
 from ray.exceptions import RayError
 
 from asyncproc.actors.deployment import QUEUE_NAME
 from asyncproc.clock import monotonic
-from asyncproc.config import Settings, StorageSettings
+from asyncproc.config import Settings
 from asyncproc.errors import AsyncprocError
 from asyncproc.local import note
 from asyncproc.local.haproxy import haproxy_environment
@@ -86,7 +87,7 @@ def _with_database(settings: Settings, home: Path, stack: ExitStack, say: Say) -
     url = postgres.start()
     stack.callback(postgres.stop)
     say(f"Postgres   embedded, data in {home / 'postgres'}")
-    return settings.model_copy(update={"storage": StorageSettings.model_validate({"url": url})})
+    return settings.model_copy(update={"storage": settings.storage.model_copy(update={"url": SecretStr(url)})})
 
 
 def _start_ray(settings: Settings, stack: ExitStack) -> None:

@@ -12,6 +12,7 @@ from asyncproc.core.states import DUE_LATER, State
 from asyncproc.core.task import Task, TaskId
 from asyncproc.storage import statements as sql
 from asyncproc.storage.arrays import PgArray, bigints, floats, ints, texts, uuids
+from asyncproc.storage.rows import not_ended_before
 
 COPY_FROM: Final = 50
 """From this many new rows on, COPY's extra round trips cost less than what INSERT ... unnest does per row."""
@@ -51,6 +52,13 @@ class Batch:
     """What it was made of. Its tasks must not change before the commit is known: that is, no step before that."""
     now: float
 
+    def insert_again(self) -> Statement | None:
+        """The same new rows for a replay, which leaves alone what has been finished meanwhile."""
+        if self.insert is None:
+            return None
+        since = not_ended_before(task.id for task in self.writes.inserts)
+        return Statement(sql.INSERT_AGAIN, [*self.insert.parameters, since], self.insert.expected)
+
 
 def build(writes: Writes, now: float) -> Batch:
     inserts = writes.inserts
@@ -87,7 +95,8 @@ def _ended(writes: Writes, now: float) -> list[Statement]:
         ended.append(Statement(sql.REQUEUE, [uuids(ids), bigints(leases), ints(losses)], len(requeued)))
     if revived := writes.revived:
         ids, instants, ranks = zip(*revived, strict=True)
-        ended.append(Statement(sql.REVIVE, [uuids(ids), floats(instants), floats(ranks)], len(revived)))
+        columns = [uuids(ids), floats(instants), floats(ranks), not_ended_before(ids)]
+        ended.append(Statement(sql.REVIVE, columns, len(revived)))
     if came_due := writes.came_due:
         ids, ranks = zip(*came_due, strict=True)
         ended.append(Statement(sql.COME_DUE, [uuids(ids), floats(ranks)], len(came_due)))

@@ -30,7 +30,12 @@ WRITER_OPTIONS: Final = (
     " -c jit=off -c lock_timeout=5s -c statement_timeout=60s -c idle_in_transaction_session_timeout=10s"
     " -c default_transaction_isolation=read\\ committed -c synchronous_commit=on -c timezone=UTC"
 )
-_READER_OPTIONS: Final = "-c statement_timeout=5s -c default_transaction_read_only=on -c jit=off -c timezone=UTC"
+# Custom plans: one for all values looks through every partition, where most values rule out most of them. A list of
+# failed tasks took 60 ms by such a plan with 180 partitions, 2 ms by its own.
+_READER_OPTIONS: Final = (
+    "-c plan_cache_mode=force_custom_plan -c jit=off"
+    " -c statement_timeout=5s -c default_transaction_read_only=on -c timezone=UTC"
+)
 
 
 def hardened(conninfo: str, application_name: str, options: str) -> str:

@@ -1,10 +1,10 @@
 """The one transaction of a cycle, the pages that follow it, and the takeover that begins a reign."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final, LiteralString
+from typing import Any, Final
 from uuid import UUID
 
 import psycopg
@@ -20,9 +20,9 @@ from asyncproc.storage.batch import Batch, Statement
 from asyncproc.storage.bisect import salvage
 from asyncproc.storage.connection import Connection, first_line, is_about_a_row, is_away, open_writer
 from asyncproc.storage.ranks import rank_anew
-from asyncproc.storage.rows import to_tasks
+from asyncproc.storage.retention import make_ahead
+from asyncproc.storage.rows import not_ended_before, to_tasks
 
-PARTITIONS_AHEAD: Final = 8
 _EPOCH_OVER: Final = "AP001"
 _NO_PARTITION: Final = "23514"
 _NO_ID: Final = b"\x00" * 16
@@ -44,9 +44,11 @@ class Committed:
 class Storage:
     """The QueueActor's writing side. Calls take turns; every one may raise `StorageUnavailable` or `EpochLost`."""
 
-    def __init__(self, conninfo: str, page_bytes: int) -> None:
+    def __init__(self, conninfo: str, page_bytes: int, monthly: Collection[State] = ()) -> None:
+        """`monthly` are the states whose finished tasks are parted by month and not by day."""
         self._conninfo = conninfo
         self._page_bytes = page_bytes
+        self._monthly = monthly
         self._connection: Connection | None = None
         self._turns = asyncio.Lock()
         self.epoch = 0
@@ -64,7 +66,7 @@ class Storage:
                     await connection.execute(sql.LOCK_EXCLUSIVE, [sql.LOCK_KEY])
                 (reign,) = await _rows(connection, sql.TAKE_EPOCH)
             epoch, now = reign
-            await connection.execute(sql.MAKE_PARTITIONS, [None, PARTITIONS_AHEAD])
+            await make_ahead(connection, None, self._monthly)
             self.epoch = epoch
             return float(now)
 
@@ -94,12 +96,7 @@ class Storage:
     async def existing(self, ids: Sequence[TaskId]) -> set[TaskId]:
         """Those of the ids that have a row, finished or not."""
         async with self._turn() as connection:
-            return _ids(await _rows(connection, sql.EXISTING, [uuids(ids), uuids(ids)]))
-
-    async def make_partitions(self) -> None:
-        """Make those of the days to come; call it a few times a day."""
-        async with self._turn() as connection:
-            await connection.execute(sql.MAKE_PARTITIONS, [None, PARTITIONS_AHEAD])
+            return _ids(await _rows(connection, sql.EXISTING, [uuids(ids), uuids(ids), not_ended_before(ids)]))
 
     async def close(self) -> None:
         if self._connection is not None:
@@ -116,7 +113,7 @@ class Storage:
             await self.close()
             if error.sqlstate == _NO_PARTITION:
                 # The clock of this reign went far from the database's: after weeks asleep, say.
-                await (await self._open()).execute(sql.MAKE_PARTITIONS, [batch.now, PARTITIONS_AHEAD])
+                await make_ahead(await self._open(), batch.now, self._monthly)
             committed.rejected = await salvage(self._write_part, batch.writes, batch.now)
             as_expected = False
         if replay or not as_expected:
@@ -139,10 +136,11 @@ class Storage:
         """One transaction; True where every statement changed the rows it was expected to."""
         cursors: list[tuple[psycopg.AsyncCursor[tuple[object, ...]], int]] = []
 
-        async def send(statement: Statement, text: LiteralString | None = None) -> None:
-            cursor = await connection.execute(text or statement.text, statement.parameters)
+        async def send(statement: Statement) -> None:
+            cursor = await connection.execute(statement.text, statement.parameters)
             cursors.append((cursor, statement.expected))
 
+        insert = batch.insert_again() if replay else batch.insert
         copy = None if replay else batch.copy
         async with connection.pipeline():
             await connection.execute("BEGIN")
@@ -150,8 +148,8 @@ class Storage:
             for statement in batch.ended:
                 await send(statement)
             if copy is None:
-                if batch.insert is not None:
-                    await send(batch.insert, sql.INSERT_AGAIN if replay else None)
+                if insert is not None:
+                    await send(insert)
                 if batch.claim is not None:
                     await send(batch.claim)
                 last = await connection.execute("COMMIT")

@@ -14,7 +14,7 @@ from asyncproc.errors import StorageUnavailable
 from asyncproc.storage import statements as sql
 from asyncproc.storage.arrays import uuids
 from asyncproc.storage.connection import first_line, reader_pool
-from asyncproc.storage.rows import to_tasks
+from asyncproc.storage.rows import not_ended_before, to_tasks
 
 _LAST_ID: Final = b"\xff" * 16
 
@@ -36,7 +36,7 @@ class Inspector:
 
     async def task(self, task_id: TaskId) -> TaskRecord | None:
         uuid = UUID(bytes=task_id)
-        rows = await self._read(sql.RECORD, [uuid, uuid])
+        rows = await self._read(sql.RECORD, [uuid, uuid, not_ended_before([task_id])])
         return _record(rows[0]) if rows else None
 
     async def tasks(self, narrowed: TaskFilter, limit: int, before: TaskId | None) -> list[TaskRecord]:
@@ -56,12 +56,12 @@ class Inspector:
 
     async def finished_task(self, task_id: TaskId) -> Task | None:
         """A finished task as the core takes it, to be run again."""
-        rows = await self._read(sql.FAILED_TASK, [UUID(bytes=task_id)])
+        rows = await self._read(sql.FINISHED_TASK, [UUID(bytes=task_id), not_ended_before([task_id])])
         return to_tasks(rows)[0] if rows else None
 
     async def existing(self, ids: Sequence[TaskId]) -> set[TaskId]:
         """Those of the ids that have a row, finished or not."""
-        rows = await self._read(sql.EXISTING, [uuids(ids), uuids(ids)])
+        rows = await self._read(sql.EXISTING, [uuids(ids), uuids(ids), not_ended_before(ids)])
         return {row[0].bytes for row in rows}
 
     async def figures(self) -> list[tuple[str, str, str, int, float | None, float | None]]:

@@ -4,6 +4,7 @@ from typing import Final, LiteralString
 
 LOCK_KEY: Final = 0x617379636E63
 """The advisory lock that a takeover holds exclusively and every cycle shared."""
+SWEEP_LOCK_KEY: Final = 0x7377656570
 
 # In: key. A statement of its own: the epoch must be read by a snapshot taken after the lock was granted.
 LOCK_SHARED: Final[LiteralString] = "SELECT pg_advisory_xact_lock_shared(%s)"
@@ -77,12 +78,14 @@ REQUEUE: Final[LiteralString] = """
     FROM unnest(%s::uuid[], %s::bigint[], %s::int[]) AS o (id, lease, losses)
     WHERE t.id = o.id AND t.lease = o.lease AND t.state = 'running'
 """
-# In: ids, instants, ranks as columns. A row that is no longer among the failed is left alone.
+# In:   ids, instants, ranks as columns; the instant that none of them ended before. A row that is no longer among the
+#       failed is left alone.
+# Plan: only the partitions of failed tasks, from that instant on.
 REVIVE: Final[LiteralString] = """
     WITH back AS (
         DELETE FROM asyncproc.task_done t
         USING unnest(%s::uuid[], %s::float8[], %s::float8[]) AS o (id, ready_at, rank)
-        WHERE t.id = o.id AND t.state = 'failed'
+        WHERE t.id = o.id AND t.state = 'failed' AND t.finished_at >= to_timestamp(%s)
         RETURNING t.*, o.ready_at AS new_ready_at, o.rank AS new_rank
     )
     INSERT INTO asyncproc.task_live (
@@ -127,10 +130,12 @@ _NEW_ROWS: Final[LiteralString] = f"""
     ) AS n {INSERT_COLUMNS}
 """
 INSERT: Final[LiteralString] = f"{_NEW_ROWS} ON CONFLICT (id) DO NOTHING"
-# The same for a replay: what was finished since is left alone too. Not for every insert: it asks each day's partition,
-# 0.3 ms and 15 us a row where there are fifty.
+# In:   the same, and the instant that none of them ended before.
+# Plan: looks into the partitions from that instant on, hence only for a replay, which leaves what has ended alone too.
 INSERT_AGAIN: Final[LiteralString] = f"""
-    {_NEW_ROWS} WHERE NOT EXISTS (SELECT FROM asyncproc.task_done d WHERE d.id = n.id) ON CONFLICT (id) DO NOTHING
+    {_NEW_ROWS}
+    WHERE NOT EXISTS (SELECT FROM asyncproc.task_done d WHERE d.id = n.id AND d.finished_at >= to_timestamp(%s))
+    ON CONFLICT (id) DO NOTHING
 """
 
 TASK_COLUMNS: Final[LiteralString] = """
@@ -188,10 +193,10 @@ RERANK: Final[LiteralString] = """
     UPDATE asyncproc.task_live SET rank = extract(epoch FROM ready_at)::float8 - priority * %s::float8
     WHERE queue = %s AND rank IS NOT NULL
 """
-# In: ids. Out: those that exist.
+# In: ids twice, the instant that none of them ended before. Out: those that exist.
 EXISTING: Final[LiteralString] = """
     SELECT id FROM asyncproc.task_live WHERE id = ANY(%s::uuid[])
-    UNION ALL SELECT id FROM asyncproc.task_done WHERE id = ANY(%s::uuid[])
+    UNION ALL SELECT id FROM asyncproc.task_done WHERE id = ANY(%s::uuid[]) AND finished_at >= to_timestamp(%s)
 """
 # In: ids, leases, states as columns. Out: the ids of the live rows that are just that.
 AGREEING: Final[LiteralString] = """
@@ -200,10 +205,37 @@ AGREEING: Final[LiteralString] = """
 """
 # In: ids. Out: those that are not finished.
 LIVE: Final[LiteralString] = "SELECT id FROM asyncproc.task_live WHERE id = ANY(%s::uuid[])"
-# In: an instant, null for now; days.
+# In: an instant, null for now; days; the states that are parted by month. The first day is that of an hour before: who
+# writes may have a clock that is behind, and nothing that short ago is over.
 MAKE_PARTITIONS: Final[LiteralString] = """
-    SELECT asyncproc.make_partitions((coalesce(to_timestamp(%s::float8), now()) AT TIME ZONE 'UTC')::date - 1, %s)
+    SELECT asyncproc.make_partitions(
+        ((coalesce(to_timestamp(%s::float8), now()) - interval '1 hour') AT TIME ZONE 'UTC')::date, %s, %s::text[]
+    )
 """
+# In:  states and for how many seconds each is kept, as columns.
+# Out: name and state of each partition that has nothing younger; whether it is attached, and whether a sweep that was
+#      interrupted has left it half detached. Those first, of which there can be one a state, then the oldest.
+OVER: Final[LiteralString] = """
+    SELECT name, state, attached, detaching FROM (
+        SELECT c.relname AS name, split_part(c.relname, '_', 3) AS state, split_part(c.relname, '_', 4) AS days,
+            i.inhrelid IS NOT NULL AS attached, coalesce(i.inhdetachpending, false) AS detaching
+        FROM pg_class c LEFT JOIN pg_inherits i ON i.inhrelid = c.oid
+        WHERE c.relnamespace = 'asyncproc'::regnamespace AND c.relkind = 'r'
+        AND c.relname ~ '^task_done_[a-z]+_[0-9]{6}([0-9]{2})?$'
+    ) p JOIN unnest(%s::text[], %s::float8[]) AS k (state, kept_s) USING (state)
+    WHERE make_interval(secs => kept_s) + CASE length(days)
+        WHEN 6 THEN (to_date(days, 'YYYYMM') + interval '1 month') AT TIME ZONE 'UTC'
+        ELSE (to_date(days, 'YYYYMMDD') + interval '1 day') AT TIME ZONE 'UTC'
+    END <= now()
+    ORDER BY detaching DESC, days, state
+"""
+# The placeholders are names. Concurrently: to detach it at once would wait for every reader of finished tasks, and the
+# cycle behind it. Not in a transaction. Where it is interrupted while it waits, FINALIZE takes up from there.
+DETACH: Final[LiteralString] = "ALTER TABLE asyncproc.{parent} DETACH PARTITION asyncproc.{partition} CONCURRENTLY"
+FINALIZE: Final[LiteralString] = "ALTER TABLE asyncproc.{parent} DETACH PARTITION asyncproc.{partition} FINALIZE"
+DROP: Final[LiteralString] = "DROP TABLE asyncproc.{partition}"
+# Out: whether this connection may sweep; another one does where not.
+TRY_SWEEP: Final[LiteralString] = "SELECT pg_try_advisory_lock(%s)"
 
 RECORD_COLUMNS: Final[LiteralString] = """
     id, type, queue, state, priority, attempt, max_attempts, extract(epoch FROM created_at)::float8,
@@ -214,8 +246,10 @@ _LIVE_RECORD: Final[LiteralString] = f"SELECT {RECORD_COLUMNS}, NULL::float8, NU
 _DONE_RECORD: Final[LiteralString] = f"""
     SELECT {RECORD_COLUMNS}, extract(epoch FROM finished_at)::float8, result::text FROM asyncproc.task_done"""
 
-# In: id, twice. Out: at most one row.
-RECORD: Final[LiteralString] = f"{_LIVE_RECORD} WHERE id = %s UNION ALL {_DONE_RECORD} WHERE id = %s LIMIT 1"
+# In: id twice, the instant that it did not end before. Out: at most one row.
+RECORD: Final[LiteralString] = f"""
+    {_LIVE_RECORD} WHERE id = %s UNION ALL {_DONE_RECORD} WHERE id = %s AND finished_at >= to_timestamp(%s) LIMIT 1
+"""
 _FILTER: Final[LiteralString] = """
     WHERE id < %(before)s::uuid
     AND (%(state)s::text IS NULL OR state = %(state)s) AND (%(type)s::text IS NULL OR type = %(type)s)
@@ -228,9 +262,10 @@ _FILTER: Final[LiteralString] = """
 RECORDS: Final[LiteralString] = f"""
     SELECT * FROM (({_LIVE_RECORD} {_FILTER}) UNION ALL ({_DONE_RECORD} {_FILTER})) t ORDER BY id DESC LIMIT %(limit)s
 """
-# In: id. Out: the failed task as the core takes it.
-FAILED_TASK: Final[LiteralString] = f"""
-    SELECT {TASK_COLUMNS} FROM (SELECT *, 0::float8 AS rank FROM asyncproc.task_done) t WHERE id = %s
+# In: id, the instant that it did not end before. Out: the finished task as the core takes it.
+FINISHED_TASK: Final[LiteralString] = f"""
+    SELECT {TASK_COLUMNS} FROM (SELECT *, 0::float8 AS rank FROM asyncproc.task_done) t
+    WHERE id = %s AND finished_at >= to_timestamp(%s)
 """
 # Out: state, queue, type, number of tasks, mean seconds from start to end, seconds the oldest has waited.
 FIGURES: Final[LiteralString] = """

@@ -68,7 +68,6 @@ async def test_every_call_says_so_while_postgres_is_away_and_works_when_it_is_ba
         lambda: reign.commit(None, [PageWanted("mail", START, 5)], False),
         lambda: reign.existing([task.id]),
         lambda: reign.load({}, 60.0),
-        reign.make_partitions,
         reign.take_over,
         lambda: migrate(url),
         inspector.ping,

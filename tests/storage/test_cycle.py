@@ -306,7 +306,7 @@ async def test_a_commit_that_is_cancelled_leaves_nothing_half_done(
 async def test_calls_take_turns(storage: Storage) -> None:
     tasks = [a_task() for _ in range(20)]
 
-    await asyncio.gather(*(write(storage, inserts=[task]) for task in tasks), storage.make_partitions())
+    await asyncio.gather(*(write(storage, inserts=[task]) for task in tasks), storage.load({}, 60.0))
 
     assert await storage.existing([task.id for task in tasks]) == {task.id for task in tasks}
 

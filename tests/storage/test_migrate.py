@@ -1,7 +1,6 @@
 import asyncio
 import re
 
-import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
@@ -59,14 +58,3 @@ def test_the_tables_allow_the_declared_states_and_no_others(database: str, table
     )
 
     assert set(re.findall(r"'(\w+)'", definition)) == states
-
-
-def test_partitions_can_be_made_while_a_backup_reads_the_table(database: str) -> None:
-    with psycopg.connect(database) as backup:
-        backup.execute("SELECT count(*) FROM asyncproc.task_done")
-        query(database, "SET lock_timeout = '1s'; SELECT asyncproc.make_partitions(current_date + 100, 2)")
-
-    ((partitions,),) = query(
-        database, "SELECT count(*) FROM pg_inherits WHERE inhparent = 'asyncproc.task_done'::regclass"
-    )
-    assert partitions == 2

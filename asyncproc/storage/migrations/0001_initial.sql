@@ -83,11 +83,15 @@ CREATE TABLE asyncproc.task_done (
     error text,
     errors json[] NOT NULL,
     payload json NOT NULL,
-    result json,
-    PRIMARY KEY (id, finished_at)
-) PARTITION BY RANGE (finished_at);
--- Dead letters are few among many: found without reading the rest.
-CREATE INDEX task_done_failed ON asyncproc.task_done (id) WHERE state = 'failed';
+    result json
+) PARTITION BY LIST (state);
+-- By state first, then by time: each state is kept for a time of its own, and what is over goes as a whole partition.
+CREATE TABLE asyncproc.task_done_succeeded PARTITION OF asyncproc.task_done (PRIMARY KEY (id, finished_at))
+    FOR VALUES IN ('succeeded') PARTITION BY RANGE (finished_at);
+CREATE TABLE asyncproc.task_done_failed PARTITION OF asyncproc.task_done (PRIMARY KEY (id, finished_at))
+    FOR VALUES IN ('failed') PARTITION BY RANGE (finished_at);
+CREATE TABLE asyncproc.task_done_cancelled PARTITION OF asyncproc.task_done (PRIMARY KEY (id, finished_at))
+    FOR VALUES IN ('cancelled') PARTITION BY RANGE (finished_at);
 
 -- One entry of `errors`: what the table knows of the attempt, then the members of the record that the worker sent.
 -- They are joined as text and never read: an escaped NUL is valid JSON, and every function that reads JSON fails on it.
@@ -101,25 +105,46 @@ CREATE FUNCTION asyncproc.error_entry(
     )::json
 $$;
 
--- One partition a day, in UTC; making those that exist already changes nothing. Made first and attached then: creating
--- it as a partition would wait for every reader of the parent, a backup of hours included, and all others behind it.
-CREATE FUNCTION asyncproc.make_partitions(from_day date, days integer) RETURNS void LANGUAGE plpgsql AS $$
+-- One partition a day and state, in UTC; one a month for the states in `monthly`: kept for years, days would be too many
+-- to look through. Making what exists changes nothing, and a month that has days already goes on with days.
+-- Made first and attached then: creating it as a partition would wait for every reader of the parent, a backup of hours
+-- included, and all others behind it.
+CREATE FUNCTION asyncproc.make_partitions(from_day date, days integer, monthly text[]) RETURNS void
+LANGUAGE plpgsql AS $$
 DECLARE
+    state text;
     day date;
+    month_name text;
+    day_name text;
+    is_month boolean;
+    first_day date;
+    end_day date;
     partition_name text;
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtextextended('asyncproc.make_partitions', 0));
-    FOR offset_days IN 0 .. days - 1 LOOP
-        day := from_day + offset_days;
-        partition_name := 'task_done_' || to_char(day, 'YYYYMMDD');
-        CONTINUE WHEN to_regclass(format('asyncproc.%I', partition_name)) IS NOT NULL;
-        EXECUTE format(
-            'CREATE TABLE asyncproc.%I (LIKE asyncproc.task_done INCLUDING DEFAULTS INCLUDING CONSTRAINTS)',
-            partition_name
-        );
-        EXECUTE format(
-            'ALTER TABLE asyncproc.task_done ATTACH PARTITION asyncproc.%I FOR VALUES FROM (%L) TO (%L)',
-            partition_name, day::timestamp AT TIME ZONE 'UTC', (day + 1)::timestamp AT TIME ZONE 'UTC'
-        );
+    FOREACH state IN ARRAY ARRAY['succeeded', 'failed', 'cancelled'] LOOP
+        FOR offset_days IN 0 .. days - 1 LOOP
+            day := from_day + offset_days;
+            month_name := format('task_done_%s_%s', state, to_char(day, 'YYYYMM'));
+            day_name := month_name || to_char(day, 'DD');
+            CONTINUE WHEN to_regclass('asyncproc.' || month_name) IS NOT NULL
+                OR to_regclass('asyncproc.' || day_name) IS NOT NULL;
+            is_month := state = ANY (monthly) AND NOT EXISTS (
+                SELECT FROM pg_class c
+                WHERE c.relnamespace = 'asyncproc'::regnamespace AND c.relname ~ ('^' || month_name || '\d\d$')
+            );
+            first_day := CASE WHEN is_month THEN date_trunc('month', day::timestamp)::date ELSE day END;
+            end_day := first_day + CASE WHEN is_month THEN interval '1 month' ELSE interval '1 day' END;
+            partition_name := CASE WHEN is_month THEN month_name ELSE day_name END;
+            EXECUTE format(
+                'CREATE TABLE asyncproc.%I (LIKE asyncproc.task_done INCLUDING DEFAULTS INCLUDING CONSTRAINTS)',
+                partition_name
+            );
+            EXECUTE format(
+                'ALTER TABLE asyncproc.%I ATTACH PARTITION asyncproc.%I FOR VALUES FROM (%L) TO (%L)',
+                'task_done_' || state, partition_name,
+                first_day::timestamp AT TIME ZONE 'UTC', end_day::timestamp AT TIME ZONE 'UTC'
+            );
+        END LOOP;
     END LOOP;
 END $$;

@@ -1,0 +1,136 @@
+"""Finished tasks go by whole partitions: those of the days to come are made ahead, those that are over are dropped."""
+
+import asyncio
+import logging
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from math import inf
+from typing import Any, Final
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.sql import SQL, Identifier
+
+from asyncproc.core.states import FINAL, State
+from asyncproc.errors import EpochLost
+from asyncproc.storage import statements as sql
+from asyncproc.storage.arrays import floats, register, texts
+from asyncproc.storage.connection import Connection, first_line, hardened, is_away
+
+log = logging.getLogger(__name__)
+
+DAYS_AHEAD: Final = 4
+"""Yesterday's or today's included. Few: a look-up by id cannot rule out what lies in the future."""
+MONTHLY_FROM_S: Final = 90 * 86_400.0
+"""States that are kept for longer are parted by month: a look-up for an old id took 4 ms with 180 partitions, 48 ms
+with 1,100."""
+SWEEP_EVERY_S: Final = 3600.0
+SWEEP_AGAIN_S: Final = 300.0
+"""After a sweep that left something undone."""
+_SWEEP_S: Final = 60.0
+_OPTIONS: Final = "-c lock_timeout=10s -c statement_timeout=10s -c timezone=UTC"
+"""How long a partition's readers are waited for; nobody waits behind this wait."""
+_EPOCH_OVER: Final = "AP001"
+
+
+def monthly(kept_s: Mapping[State, float]) -> list[State]:
+    """The states that are parted by month; what is not named is kept for ever."""
+    return [state for state in State if state in FINAL and kept_s.get(state, inf) > MONTHLY_FROM_S]
+
+
+async def make_ahead(connection: Connection, instant: float | None, monthly: Collection[State]) -> None:
+    """Make the partitions for what ends around an instant, now by the database's clock where it is None."""
+    await connection.execute(sql.MAKE_PARTITIONS, [instant, DAYS_AHEAD, texts(monthly)])
+
+
+@dataclass(slots=True)
+class Swept:
+    dropped: list[str] = field(default_factory=list)
+    left: dict[str, str] = field(default_factory=dict)
+    """Partitions that are over and not dropped yet, and what stands against it."""
+
+
+class Retention:
+    """Sweeps on a connection of its own, so that the cycle never waits for it.
+
+    `kept_s` says for how long each state is kept at least; what it does not name is kept for ever.
+    """
+
+    def __init__(self, conninfo: str, kept_s: Mapping[State, float]) -> None:
+        self._conninfo = conninfo
+        self._kept_s = kept_s
+        self._monthly = monthly(kept_s)
+
+    async def run(self, epoch: int) -> None:
+        """Sweep once an hour for as long as the epoch reigns. Raises `EpochLost`; all else is tried again."""
+        while True:
+            wait_s = SWEEP_EVERY_S if await self._is_swept(epoch) else SWEEP_AGAIN_S
+            await asyncio.sleep(wait_s)
+
+    async def _is_swept(self, epoch: int) -> bool:
+        try:
+            async with asyncio.timeout(_SWEEP_S):
+                swept = await self.sweep(epoch)
+        except TimeoutError:
+            log.warning("retention: not done within %g s, tried again", _SWEEP_S)
+            return False
+        except psycopg.Error as error:
+            # Where Postgres is away, the cycle says so already.
+            if not is_away(error):
+                log.warning("retention: %s; tried again", first_line(error))
+            return False
+        for name in swept.dropped:
+            log.info("retention: %s is over and dropped", name)
+        for name, cause in swept.left.items():
+            log.warning("retention: %s is over and not dropped yet: %s", name, cause)
+        return not swept.left
+
+    async def sweep(self, epoch: int) -> Swept:
+        """Make what is to come and drop what is over. Raises `EpochLost`, and `psycopg.Error` where nothing worked."""
+        conninfo = hardened(self._conninfo, "asyncproc-retention", _OPTIONS)
+        connection: Connection = await AsyncConnection.connect(conninfo, autocommit=True)
+        async with connection:
+            register(connection)
+            if not await _value(connection, sql.TRY_SWEEP, [sql.SWEEP_LOCK_KEY]):
+                return Swept()
+            await self._prove(connection, epoch)
+            await make_ahead(connection, None, self._monthly)
+            swept, waiting = Swept(), set()
+            over = await connection.execute(sql.OVER, [texts(self._kept_s), floats(self._kept_s.values())])
+            for name, state, attached, detaching in await over.fetchall():
+                if state in waiting:
+                    continue
+                try:
+                    await _drop(connection, str(name), str(state), bool(attached), bool(detaching))
+                except psycopg.Error as error:
+                    if connection.closed:
+                        raise
+                    swept.left[str(name)] = first_line(error)
+                    if is_away(error):
+                        # A lock that was not to be had: whoever reads this state would be waited for again.
+                        waiting.add(state)
+                else:
+                    swept.dropped.append(str(name))
+            return swept
+
+    async def _prove(self, connection: Connection, epoch: int) -> None:
+        """A reign that is over must not drop by what it was told to keep."""
+        try:
+            await connection.execute(sql.PROVE_EPOCH, [epoch])
+        except psycopg.Error as error:
+            if error.sqlstate == _EPOCH_OVER:
+                raise EpochLost(epoch) from error
+            raise
+
+
+async def _drop(connection: Connection, name: str, state: str, attached: bool, detaching: bool) -> None:
+    """In two steps: out of sight of new readers first, gone when the old ones have ended."""
+    names = {"parent": Identifier(f"task_done_{state}"), "partition": Identifier(name)}
+    if attached:
+        await connection.execute(SQL(sql.FINALIZE if detaching else sql.DETACH).format(**names))
+    await connection.execute(SQL(sql.DROP).format(**names))
+
+
+async def _value(connection: Connection, text: Any, parameters: list[object]) -> object:
+    row = await (await connection.execute(text, parameters)).fetchone()
+    return None if row is None else row[0]
