@@ -47,6 +47,7 @@ class Conversation:
         self._deadline_s = poll_s + _MARGIN_S
         self._held: dict[TaskId, _Held] = {}
         self._ended: deque[Outcome] = deque()
+        self._returned: list[tuple[TaskId, int]] = []
         self._epoch = 0
         self._draining = False
         self._loop = asyncio.get_running_loop()
@@ -115,7 +116,7 @@ class Conversation:
 
     def _put_back(self, slots: Slots) -> None:
         """What was dropped and has not begun must not begin: somebody else may be running it."""
-        slots.put([lease for lease in slots.take_back() if self._is_held(lease)])
+        slots.put([lease for lease in slots.take_back() if self._has(lease[0], lease[1])])
 
     def _resend(self) -> None:
         self._collect()
@@ -134,18 +135,21 @@ class Conversation:
 
     async def _listen(self, session: int, slots: Slots) -> None:
         while True:
-            await self._poll(session, slots, self._take_report())
+            await self._poll(session, slots, self._take_report(), self._take_returned())
 
     async def _report_ends(self, session: int, slots: Slots) -> None:
         while True:
             await self._report.wait()
             self._report.clear()
-            if outcomes := self._take_report():
-                await self._poll(session, slots, outcomes)
+            outcomes, returned = self._take_report(), self._take_returned()
+            if outcomes or returned:
+                await self._poll(session, slots, outcomes, returned)
 
-    async def _poll(self, session: int, slots: Slots, outcomes: list[Outcome]) -> None:
+    async def _poll(
+        self, session: int, slots: Slots, outcomes: list[Outcome], returned: list[tuple[TaskId, int]]
+    ) -> None:
         actor = await self._queue.get()
-        epoch, leases = await self._answer(actor.poll.remote(self._worker, session, outcomes))
+        epoch, leases, recalled = await self._answer(actor.poll.remote(self._worker, session, outcomes, returned))
         self._check(epoch)
         if leases is None:
             raise _MustRegister
@@ -156,6 +160,8 @@ class Conversation:
             # Not ours any more: the next registration does not name them, which hands them back.
             raise _MustRegister
         self._grant(leases, slots)
+        if recalled:
+            self._return(recalled, slots)
 
     async def _answer(self, reference: Any) -> Any:
         async with asyncio.timeout(self._deadline_s):
@@ -174,13 +180,22 @@ class Conversation:
             self._held[lease[0]] = _Held(lease[1])
         slots.put(leases)
 
-    def _is_held(self, lease: Lease) -> bool:
-        entry = self._held.get(lease[0])
-        return entry is not None and entry.lease == lease[1]
+    def _return(self, recalled: list[tuple[TaskId, int]], slots: Slots) -> None:
+        """Let go of those that no slot has begun. Should the report of it be lost, the registration that follows does
+        not name them, which says the same."""
+        ours = {task_id for task_id, number in recalled if self._has(task_id, number)}
+        for lease in slots.take_back(ours):
+            del self._held[lease[0]]
+            self._returned.append((lease[0], lease[1]))
+        if self._returned:
+            self._report.set()
+
+    def _has(self, task_id: TaskId, lease: int) -> bool:
+        entry = self._held.get(task_id)
+        return entry is not None and entry.lease == lease
 
     def _recorded(self, outcome: Outcome) -> None:
-        entry = self._held.get(outcome[0])
-        if entry is not None and entry.lease == outcome[1]:
+        if self._has(outcome[0], outcome[1]):
             del self._held[outcome[0]]
 
     def _take_report(self) -> list[Outcome]:
@@ -196,6 +211,10 @@ class Conversation:
         if self._ended:
             self._report.set()
         return outcomes
+
+    def _take_returned(self) -> list[tuple[TaskId, int]]:
+        returned, self._returned = self._returned, []
+        return returned
 
     def _collect(self) -> None:
         while self._ended:

@@ -100,4 +100,4 @@ class Inbox:
 def _rows(event: Event) -> int:
     if isinstance(event, Enqueued):
         return len(event.tasks)
-    return len(event.outcomes) if isinstance(event, Polled) else 0
+    return len(event.outcomes) + len(event.returned) if isinstance(event, Polled) else 0

@@ -16,6 +16,7 @@ from asyncproc.core.events import (
     Draining,
     Enqueued,
     Event,
+    Lease,
     Outcome,
     Polled,
     Refused,
@@ -134,12 +135,13 @@ class QueueActor:
         return self._storage.epoch, registered.session, registered.dropped
 
     async def poll(
-        self, worker: str, session: int, outcomes: list[Outcome]
-    ) -> tuple[int, list[tuple[object, ...]] | None]:
-        """A worker reports and asks; answers the epoch and leases, or None where it must register first."""
-        reply = await self._inbox.ask(lambda ticket: Polled(ticket, worker, session, outcomes))
-        leases = _expect(reply, PollReply).leases
-        return self._storage.epoch, None if leases is None else [*leases]
+        self, worker: str, session: int, outcomes: list[Outcome], returned: list[tuple[TaskId, int]]
+    ) -> tuple[int, list[Lease] | None, list[tuple[TaskId, int]]]:
+        """A worker reports and asks; answers the epoch, leases, or None where it must register first, and what is to be
+        returned if it has not begun."""
+        reply = await self._inbox.ask(lambda ticket: Polled(ticket, worker, session, outcomes, returned))
+        answer = _expect(reply, PollReply)
+        return self._storage.epoch, answer.leases, answer.recalled
 
     async def figures(self) -> list[Row]:
         """For reports: rows of state, queue, type, number, mean run time, longest wait."""
@@ -185,6 +187,7 @@ class QueueActor:
             if unwritten:
                 _correct(reply, unwritten)
             self._inbox.answer(reply)
+        core.answered(self._clock.now())
         follow_up: list[Event] = [Refused([*unwritten])] if unwritten else []
         return [*follow_up, *committed.pages], decision.wake_at
 

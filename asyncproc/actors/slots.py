@@ -5,11 +5,12 @@ User code may block for as long as it likes: the worker goes on reporting and as
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from queue import SimpleQueue
 from threading import Lock, Semaphore, Thread
 
 from asyncproc.core.events import Lease, Outcome
+from asyncproc.core.task import TaskId
 from asyncproc.executor import Executor
 
 
@@ -40,12 +41,12 @@ class Slots:
         for lease in starting:
             self._start(lease)
 
-    def take_back(self) -> list[Lease]:
-        """The leases that no slot has begun; none of them will be."""
+    def take_back(self, ids: Container[TaskId] | None = None) -> list[Lease]:
+        """The leases that no slot has begun, of these tasks or of all; none of them will be."""
         with self._lock:
-            unstarted = list(self._waiting)
-            self._waiting.clear()
-        return unstarted
+            taken = [lease for lease in self._waiting if ids is None or lease[0] in ids]
+            self._waiting = deque(lease for lease in self._waiting if ids is not None and lease[0] not in ids)
+        return taken
 
     def is_idle(self) -> bool:
         """Nothing waits here for a slot; what runs may be about to end."""

@@ -36,6 +36,7 @@ class Script:
     def __init__(self) -> None:
         self.registered: list[list[tuple[bytes, int]]] = []
         self.polled: list[tuple[int, list[Any]]] = []
+        self.returned: list[tuple[bytes, int]] = []
         # By session: a poll of an earlier one is still open here when the worker has long given it up.
         self._answers: defaultdict[str, asyncio.Queue[Any]] = defaultdict(asyncio.Queue)
 
@@ -43,18 +44,23 @@ class Script:
         self.registered.append(held)
         return await self._answers["register"].get()
 
-    async def poll(self, worker: str, session: int, outcomes: list[Any]) -> Any:
+    async def poll(self, worker: str, session: int, outcomes: list[Any], returned: list[tuple[bytes, int]]) -> Any:
         self.polled.append((session, outcomes))
+        self.returned += returned
         answer = await self._answers[f"{'report' if outcomes else 'poll'} {session}"].get()
         if answer == "broken":
             raise Broken
-        return answer
+        # Most scripts call nothing back.
+        return (*answer, [])[:3]
 
     async def say(self, to: str, answer: Any) -> None:
         await self._answers[to].put(answer)
 
     async def heard(self) -> tuple[list[Any], list[Any]]:
         return self.registered, self.polled
+
+    async def given_back(self) -> list[tuple[bytes, int]]:
+        return self.returned
 
 
 class Worker(NamedTuple):
@@ -82,6 +88,15 @@ class Worker(NamedTuple):
             _, polled = await self.script.heard.remote()
             reports = [[(outcome[0], outcome[1]) for outcome in outcomes] for _, outcomes in polled if outcomes]
             return reports if len(reports) >= number else None
+
+        return await eventually_async(enough)
+
+    async def given_back(self, number: int) -> list[tuple[bytes, int]]:
+        """Ids and leases of what it returned, once that is so many."""
+
+        async def enough() -> list[tuple[bytes, int]] | None:
+            returned: list[tuple[bytes, int]] = await self.script.given_back.remote()
+            return returned if len(returned) >= number else None
 
         return await eventually_async(enough)
 
@@ -214,3 +229,38 @@ async def test_a_drain_says_how_many_tasks_outlast_its_grace(worker: Worker, tmp
     await worker.say("register", (1, 2, []))
     gate.touch()
     assert await worker.reports(1) == [[(named(1), 1)]]
+
+
+async def test_what_is_called_back_is_returned_unless_it_has_begun(worker: Worker, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    await worker.say("register", (1, 1, []))
+    await worker.say("poll 1", (1, [worker.hold(1, gate), *(worker.note(n) for n in (2, 3, 4, 5))]))
+    await worker.began(1)
+
+    recalled = [(named(1), 1), (named(2), 1), (named(3), 7), (named(4), 1), (named(9), 1)]
+    await worker.say("poll 1", (1, [], recalled))
+    returned = await worker.given_back(2)
+    gate.touch()
+
+    assert returned == [(named(2), 1), (named(4), 1)]
+    assert await worker.began(3) == [1, 3, 5]
+
+
+async def test_what_was_returned_is_not_held_though_the_report_of_it_is_lost(worker: Worker, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    await worker.say("register", (1, 1, []))
+    await worker.say("poll 1", (1, [worker.hold(1, gate), worker.note(2), worker.note(3)]))
+    await worker.began(1)
+
+    await worker.say("poll 1", (1, [], [(named(2), 1)]))
+    await worker.given_back(1)
+    await worker.say("poll 1", "broken")
+    await worker.say("poll 1", "broken")
+    registrations = await worker.registrations(2)
+    await worker.say("register", (1, 2, []))
+    await worker.say("poll 2", (1, [worker.note(2, lease=2)]))
+    gate.touch()
+
+    assert registrations[1] == [(named(1), 1), (named(3), 1)]
+    assert await worker.began(3) == [1, 3, 2]
+    assert await worker.given_back(1) == [(named(2), 1)]

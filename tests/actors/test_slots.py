@@ -84,6 +84,19 @@ def test_what_was_taken_back_can_be_put_again(bench: Bench) -> None:
     assert bench.ended(2) == [0, 2]
 
 
+@pytest.mark.parametrize("bench", [1], indirect=True)
+def test_of_what_is_called_back_by_name_only_that_is_taken_which_waits(bench: Bench) -> None:
+    bench.slots.put([bench.lease("Hold", 0), *(bench.lease("Note", n) for n in range(1, 5))])
+    eventually(bench.ledger.order)
+    named = bench.lease("Note", 0)[0], bench.lease("Note", 2)[0], bench.lease("Note", 9)[0]
+
+    taken = bench.slots.take_back({*named})
+    bench.gate.touch()
+
+    assert [lease[0] for lease in taken] == [named[1]]
+    assert bench.ended(4) == [0, 1, 3, 4]
+
+
 @pytest.mark.parametrize("bench", [2], indirect=True)
 def test_a_task_of_a_type_nobody_knows_fails_and_frees_its_slot(bench: Bench) -> None:
     bench.slots.put([bench.lease("Nothing", n) for n in range(5)] + [bench.lease("Note", 5)])
