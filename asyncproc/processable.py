@@ -130,7 +130,8 @@ class Processable(BaseModel):
             if target is None:
                 matched.setdefault(key, item)
             elif target not in taken:
-                matched[target] = item
+                # By the name under which an error shows it: the one that clients know.
+                matched[fields[target].alias or target] = item
         return matched
 
     def process(self, ctx: TaskContext) -> Any:
