@@ -1,0 +1,135 @@
+import sys
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from asyncproc.config import Settings
+from asyncproc.core.retry import RetryPolicy, constant, exponential
+from asyncproc.registry import Registry, RegistryError, UnknownTaskType, from_settings
+
+_numbers = count()
+
+
+class Modules:
+    """Task modules in a directory to start from, under names that no other test has imported."""
+
+    def __init__(self, start_dir: Path) -> None:
+        self._start_dir = start_dir
+        self.names: list[str] = []
+
+    def write(self, text: str) -> str:
+        name = f"tasks_of_a_test_{next(_numbers)}"
+        (self._start_dir / f"{name}.py").write_text(f"from asyncproc import Processable, TaskContext, task\n{text}")
+        self.names.append(name)
+        return name
+
+    def load(self, **sections: object) -> Registry:
+        return from_settings(Settings.model_validate({"tasks": self.names, **sections}), self._start_dir)
+
+
+@pytest.fixture
+def modules(tmp_path: Path) -> Iterator[Modules]:
+    modules = Modules(tmp_path)
+    yield modules
+    sys.path.remove(str(tmp_path)) if str(tmp_path) in sys.path else None
+    for name in modules.names:
+        sys.modules.pop(name, None)
+
+
+def test_the_built_in_types_are_always_known() -> None:
+    assert from_settings(Settings()).names() == ["CPUProcess", "GenerateReport", "SendEmail"]
+
+
+def test_classes_and_functions_of_the_named_modules_are_known(modules: Modules) -> None:
+    modules.write("class Resize(Processable):\n    n: int\n@task\ndef shrink(n: int) -> None: ...\n")
+
+    assert {"Resize", "shrink"} <= set(modules.load().names())
+
+
+def test_a_type_that_is_imported_into_another_module_is_the_same_type(modules: Modules) -> None:
+    first = modules.write("class Resize(Processable):\n    n: int\n")
+    modules.write(f"from {first} import Resize\n")
+
+    assert "Resize" in modules.load().names()
+
+
+def test_two_types_of_one_name_are_refused_with_where_they_are(modules: Modules) -> None:
+    first = modules.write("class Resize(Processable): ...\n")
+    second = modules.write("@task(name='Resize')\ndef other() -> None: ...\n")
+
+    with pytest.raises(RegistryError, match=f"two task types are called Resize: in {first} and in {second}"):
+        modules.load()
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [("1 / 0", "ZeroDivisionError"), ("import no_such_module", "ModuleNotFoundError"), ("def", "SyntaxError")],
+)
+def test_a_module_that_cannot_be_imported_is_named_with_the_cause(modules: Modules, text: str, cause: str) -> None:
+    name = modules.write(text)
+
+    with pytest.raises(RegistryError, match=f"task module '{name}' cannot be imported: {cause}"):
+        modules.load()
+
+
+def test_a_pool_that_does_not_serve_the_queue_is_refused(modules: Modules) -> None:
+    modules.write("class Film(Processable, pool='heavy'): ...\n")
+
+    with pytest.raises(RegistryError, match=r"name the queue under pools\.heavy\.queues"):
+        modules.load()
+    assert modules.load(pools={"heavy": {"queues": ["heavy"]}}).get("Film").queue == "heavy"
+
+
+def test_an_unknown_type_is_said_with_those_that_are_known() -> None:
+    with pytest.raises(UnknownTaskType, match="unknown task type 'Nothing': known are CPUProcess, GenerateReport"):
+        from_settings(Settings()).get("Nothing")
+
+
+def test_a_payload_is_kept_as_it_was_sent_once_its_model_takes_it() -> None:
+    registry = from_settings(Settings())
+
+    assert registry.validate("CPUProcess", {"ProcessType": "x", "é": [1, None]}) == (
+        '{"ProcessType":"x","é":[1,null]}'.encode()
+    )
+    with pytest.raises(ValidationError):
+        registry.validate("CPUProcess", {})
+
+
+@pytest.mark.parametrize(
+    ("option", "policy"),
+    [
+        ("", exponential(4)),
+        ("retry=0", exponential(1)),
+        ("retry=7", exponential(8)),
+        ("retry=RetryPolicy(2, 3.0, 1.0, 9.0, 0.0)", RetryPolicy(2, 3.0, 1.0, 9.0, 0.0)),
+    ],
+)
+def test_a_type_says_how_often_it_is_retried_or_leaves_it_to_the_configuration(
+    modules: Modules, option: str, policy: RetryPolicy
+) -> None:
+    modules.write(f"from asyncproc.core.retry import RetryPolicy\n@task({option})\ndef retried() -> None: ...\n")
+
+    assert modules.load().get("retried").retry == policy
+
+
+def test_a_retry_that_is_neither_number_nor_policy_is_refused(modules: Modules) -> None:
+    modules.write("@task(retry='often')\ndef retried() -> None: ...\n")
+
+    with pytest.raises(RegistryError, match="retry must be a number of retries or a RetryPolicy"):
+        modules.load()
+
+
+def test_a_tasks_own_options_come_before_those_of_its_type(modules: Modules) -> None:
+    modules.write("@task(queue='letters', priority=5, retry=1)\ndef send() -> None: ...\n")
+    registry = modules.load()
+
+    plain = registry.options_for("send")
+    own = registry.options_for("send", queue="other", priority=-3, backoff_s=5.0, created_by="me")
+
+    assert (plain.type, plain.queue, plain.priority, plain.retry, plain.created_by) == (
+        "send", "letters", 5, exponential(2), "",
+    )  # fmt: skip
+    assert (own.queue, own.priority, own.retry, own.created_by) == ("other", -3, constant(2, 5.0), "me")
