@@ -36,7 +36,7 @@ _ALL = 1_000_000
 def settings_of(database: str, namespace: str, **sections: Any) -> Settings:
     """The sections as the YAML file would have them, on top of what parts one test from another."""
     values: dict[str, Any] = {"tasks": ["sample_tasks"], "api": {"enqueueTimeout": "60s"}, **sections}
-    values["storage"] = {"url": database}
+    values["storage"] = {**values.get("storage", {}), "url": database}
     values["ray"] = {"namespace": namespace}
     return Settings.model_validate(values)
 

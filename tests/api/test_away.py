@@ -1,5 +1,7 @@
-"""Postgres out of reach: said at once and in full, and over as soon as it is back."""
+"""Postgres out of reach or out of room: said at once and in full, and over as soon as it is back."""
 
+import asyncio
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -12,9 +14,14 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
+from asyncproc.clock import id_text
+from asyncproc.core.states import State
+from asyncproc.core.task import TaskId
+from asyncproc.storage.cycle import Storage
 from tests.api.conftest import Api, served
 from tests.deployed import Ledger, settings_of
 from tests.eventually import eventually
+from tests.storage.table import ERROR, PAGE_BYTES, a_task, write
 
 
 @pytest.fixture
@@ -57,6 +64,48 @@ def test_without_postgres_requests_are_refused_at_once_and_served_again_when_it_
     # What became of the first refused one was unknown when that was said; the next one was never taken.
     assert runs - Counter([2]) == {1: 1, 4: 1}
     assert len(own.listed()) == runs.total()
+
+
+def test_with_a_disk_nearly_full_new_tasks_are_refused_and_all_others_go_on(
+    serve_url: str,
+    databases: Callable[[], AbstractContextManager[str]],
+    start_dir: Path,
+    namespace: str,
+    ledger: Ledger,
+) -> None:
+    note = {"ledger": ledger.path, "n": 1}
+    more_than_any_disk_has = 1 << 62
+    with databases() as database:
+        failed, waiting = asyncio.run(_left_by_a_reign_before(database, json.dumps(note).encode()))
+        settings = settings_of(database, namespace, storage={"minFreeBytes": more_than_any_disk_has})
+        with served(serve_url, settings, start_dir) as api:
+            health = eventually(lambda: _degraded(api.http.get("/healthz")))
+            refused = api.http.post("/tasks/enqueue", json={"tasks": [{"taskType": "Note", "payload": note}]})
+            retried = api.http.post(f"/task/{id_text(failed)}/retry")
+
+            assert "nearly full" in health.json()["error"]
+            assert (refused.status_code, refused.headers["Retry-After"]) == (503, "30")
+            assert "storage.minFreeBytes" in refused.json()["error"]
+            assert retried.status_code == 200
+            for task_id in (failed, waiting):
+                assert api.ended(id_text(task_id))["status"] == "succeeded"
+            assert len(api.listed()) == 2
+
+
+async def _left_by_a_reign_before(database: str, payload: bytes) -> tuple[TaskId, TaskId]:
+    """One failed task and one that waits."""
+    storage = Storage(database, PAGE_BYTES)
+    await storage.take_over()
+    failed = a_task(State.RUNNING, type="Note", queue="default", payload=payload)
+    waiting = a_task(type="Note", queue="default", payload=payload)
+    await write(storage, inserts=[failed, waiting])
+    await write(storage, failed=[(failed.id, 1, "Boom", ERROR)])
+    await storage.close()
+    return failed.id, waiting.id
+
+
+def _degraded(response: httpx.Response) -> httpx.Response | None:
+    return response if (response.status_code, response.json()["status"]) == (200, "degraded") else None
 
 
 def _refused(response: httpx.Response) -> httpx.Response | None:
