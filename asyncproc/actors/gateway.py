@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 MAX_TASKS_A_CALL: Final = 5_000
 CALLS_AT_ONCE: Final = 2
 """One is on its way while the commit of the other runs."""
+_QUEUEING_S: Final = 1.0
+"""What a request may wait for its call, beyond the time that the call has."""
 _FIRST_RETRY_S: Final = 0.05
 _LAST_RETRY_S: Final = 1.0
 
@@ -36,7 +38,9 @@ class Gateway:
         self._queue = queue
         self._timeout_s = timeout_s
         self._waiting: deque[_Request] = deque()
+        self._sending = 0
         self._senders: set[asyncio.Task[None]] = set()
+        """Kept because the loop alone would forget a running task."""
 
     async def enqueue(self, tasks: list[NewTask]) -> None:
         """Returns once the tasks are committed.
@@ -46,11 +50,16 @@ class Gateway:
         """
         request = _Request(tasks, asyncio.get_running_loop().create_future())
         self._waiting.append(request)
-        if len(self._senders) < CALLS_AT_ONCE:
+        if self._sending < CALLS_AT_ONCE:
+            self._sending += 1
             sender = asyncio.create_task(self._send())
             self._senders.add(sender)
             sender.add_done_callback(self._senders.discard)
-        await request.done
+        try:
+            async with asyncio.timeout(self._timeout_s + _QUEUEING_S):
+                await request.done
+        except TimeoutError:
+            raise QueueUnavailable(f"no answer within {self._timeout_s:g} s") from None
 
     async def retry(self, task_id: TaskId) -> RetryAnswer:
         """Run a failed task again. Raises `QueueUnavailable` and `StorageUnavailable`."""
@@ -73,22 +82,35 @@ class Gateway:
 
     async def _send(self) -> None:
         """Carry what waits, as much as there is in one call, until nothing waits."""
-        while self._waiting:
-            requests = [self._waiting.popleft()]
-            size = len(requests[0].tasks)
-            while self._waiting and size + len(self._waiting[0].tasks) <= MAX_TASKS_A_CALL:
-                request = self._waiting.popleft()
+        try:
+            while self._waiting:
+                if requests := self._take():
+                    await self._carry(requests)
+        finally:
+            # Here and not when the task is seen to be done: a request that came in between would wait for ever.
+            self._sending -= 1
+
+    def _take(self) -> list[_Request]:
+        """Requests for one call, those left out that were given up while they waited."""
+        requests: list[_Request] = []
+        size = 0
+        while self._waiting and (not requests or size + len(self._waiting[0].tasks) <= MAX_TASKS_A_CALL):
+            request = self._waiting.popleft()
+            if not request.done.done():
                 requests.append(request)
                 size += len(request.tasks)
-            await self._carry(requests)
+        return requests
 
     async def _carry(self, requests: list[_Request]) -> None:
         tasks = [task for request in requests for task in request.tasks]
         try:
             refusal = await self._call(lambda actor, again: actor.enqueue.remote(tasks, again))
-        except QueueUnavailable as error:
+        except Exception as error:
+            # Whatever it is, those who wait are told: nobody else will ever answer them.
             for request in requests:
                 _settle(request, error)
+            if not isinstance(error, QueueUnavailable):
+                raise
             return
         for request in requests:
             _settle(request, None if refusal is None or not refusal.concerns(request.tasks) else refusal.error())

@@ -60,19 +60,23 @@ async def test_a_request_made_in_the_moment_in_which_all_calls_end_is_sent() -> 
     actor = Actor()
     door = gateway(actor)
 
-    async def client() -> None:
-        for _ in range(3):
+    async def client(requests: int) -> None:
+        for _ in range(requests):
             await door.enqueue(a_task())
 
-    clients = []
-    for number in range(CALLS_AT_ONCE):
-        clients.append(asyncio.create_task(client()))
-        await eventually_async(lambda number=number: asyncio.sleep(0, len(actor.calls) > number))
+    clients: list[asyncio.Task[None]] = []
+
+    async def all_have_called() -> bool:
+        return len(actor.calls) == len(clients)
+
+    for requests in (2, *[1] * (CALLS_AT_ONCE - 1)):
+        clients.append(asyncio.create_task(client(requests)))
+        await eventually_async(all_have_called)
     actor.answer.set()
 
     async with asyncio.timeout(10):
         await asyncio.gather(*clients)
-    assert sum(actor.calls) == 3 * CALLS_AT_ONCE
+    assert len(actor.calls) == CALLS_AT_ONCE + 1
 
 
 async def test_a_request_that_is_never_answered_ends_with_an_error_that_says_so() -> None:
