@@ -44,7 +44,10 @@ def _kept(value: object) -> object:
         return KEPT_FOR_EVER_S
     if isinstance(value, str) and value.endswith("d") and value[:-1].isdecimal():
         return int(value[:-1]) * DAY_S
-    return _seconds(value)
+    try:
+        return _seconds(value)
+    except ValueError:
+        raise ValueError("must be a duration such as 7d or 36h, or off") from None
 
 
 Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0, le=MAX_BACKOFF_S, allow_inf_nan=False)]

@@ -4,8 +4,9 @@ from typing import Any
 import pytest
 import yaml
 
-from asyncproc.config import Settings, load, shown
+from asyncproc.config import DAY_S, Settings, load, shown
 from asyncproc.core.rank import STRICT_AGING_S
+from asyncproc.core.states import FINAL, State
 from asyncproc.errors import ConfigError
 
 SEED = """
@@ -190,6 +191,40 @@ def test_a_listening_address_is_host_and_port(
     api = of(f"api: {{listenAddr: '{address}'}}", tmp_path).api
 
     assert (api.host, api.port, api.is_loopback) == (host, port, is_loopback)
+
+
+def test_every_final_state_is_kept_for_a_time_of_its_own(tmp_path: Path) -> None:
+    kept_s = of("retention: {succeeded: 2h, failed: 90d}", tmp_path).retention.kept_s()
+
+    assert kept_s == {State.SUCCEEDED: 2 * 3600.0, State.FAILED: 90 * DAY_S, State.CANCELLED: 7 * DAY_S}
+    assert Settings().retention.kept_s().keys() == FINAL
+
+
+@pytest.mark.parametrize("word", ["off", "'off'", "false"])
+def test_what_is_off_is_kept_for_ever(tmp_path: Path, word: str) -> None:
+    settings = of(f"retention: {{failed: {word}}}", tmp_path)
+
+    assert State.FAILED not in settings.retention.kept_s()
+    assert yaml.safe_load(shown(settings))["retention"] == {"succeeded": "168h", "failed": "off", "cancelled": "168h"}
+
+
+def test_retention_can_be_set_by_the_environment(tmp_path: Path) -> None:
+    settings = of("", tmp_path, ASYNCPROC_RETENTION_SUCCEEDED="1d", ASYNCPROC_RETENTION_FAILED="off")
+
+    assert settings.retention.kept_s() == {State.SUCCEEDED: DAY_S, State.CANCELLED: 7 * DAY_S}
+
+
+@pytest.mark.parametrize("value", ["59m", "0", "-1d", "1w", "1.5d", "200000d", ".nan", "null", "[1h]"])
+def test_a_retention_that_makes_no_sense_is_refused_by_its_name(tmp_path: Path, value: str) -> None:
+    (problem,) = problems(f"retention: {{failed: {value}}}", tmp_path)
+
+    assert problem.startswith("retention.failed is ")
+
+
+def test_a_retention_that_is_no_duration_is_told_what_is_one(tmp_path: Path) -> None:
+    (problem,) = problems("retention: {failed: for long}", tmp_path)
+
+    assert problem.endswith("must be a duration such as 7d or 36h, or off")
 
 
 def test_queues_that_no_pool_names_are_served_by_the_default_one(tmp_path: Path) -> None:
