@@ -43,6 +43,10 @@ check: $(INSTALLED) ## Format, lint, types, layers, file sizes
 test: $(INSTALLED) ## Run the tests; ARGS are passed to pytest
 	$(BIN)/python -m pytest $(ARGS)
 
+.PHONY: bench
+bench: $(INSTALLED) ## Measure the budgets and write bench/REPORT.md (45 minutes); ROW=drain measures one
+	$(BIN)/python -m bench $(ROW) $(ARGS)
+
 .PHONY: format
 format: $(INSTALLED) ## Format the code and fix what ruff can fix
 	$(BIN)/ruff format .

@@ -1,0 +1,53 @@
+"""`python -m bench [ROW ...] [--runs N]`: one JSON line a row, and bench/REPORT.md when all rows were run."""
+
+import argparse
+import json
+import sys
+
+from bench.machine import machine
+from bench.profile import by_process, of_the_parts, of_the_queue_actor
+from bench.report import write
+from bench.rows import ROWS, Measured, Row
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("rows", nargs="*", help="names of rows; all where none is named")
+    parser.add_argument("--runs", type=int, default=3, help="how often each row is measured")
+    arguments = parser.parse_args()
+    known = {row.name: row for row in ROWS}
+    unknown = [name for name in arguments.rows if name not in known]
+    if unknown:
+        parser.error(f"no such row: {', '.join(unknown)}; there are {', '.join(known)}")
+    rows = [known[name] for name in arguments.rows] or list(ROWS)
+    lines: list[dict[str, object]] = []
+    with machine() as the_machine:
+        for row in rows:
+            runs = [row.measure(the_machine) for _ in range(arguments.runs)]
+            line = summary(row, runs)
+            lines.append(line)
+            print(json.dumps(line), flush=True)
+        if not arguments.rows:
+            found = {"processes": by_process(the_machine), "parts": of_the_parts(the_machine)}
+            write(lines, {**found, "queue_actor": of_the_queue_actor(the_machine)}, the_machine.postgres_version())
+    return 0 if all(line["ok"] for line in lines) else 1
+
+
+def summary(row: Row, runs: list[Measured]) -> dict[str, object]:
+    """The median run speaks for the row."""
+    ordered = sorted(runs, key=lambda run: run.value)
+    middle = ordered[len(ordered) // 2]
+    return {
+        "name": row.name,
+        "value": round(middle.value, 3),
+        "unit": row.unit,
+        "min": round(ordered[0].value, 3),
+        "max": round(ordered[-1].value, 3),
+        "budget": row.budget,
+        "ok": row.reaches(middle.value),
+        "also": {name: round(value, 3) for name, value in middle.also.items()},
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,90 @@
+"""A client that costs little beside what it measures: prepared bytes over kept-alive sockets."""
+
+import asyncio
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from fastapi import FastAPI, Request
+from ray import serve
+
+if TYPE_CHECKING:
+    from bench.machine import Machine
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    seconds: float
+    waits_ms: list[float]
+
+
+def post_bodies(url: str, body: bytes, number: int, connections: int) -> Posted:
+    """Post the same body so many times to /tasks/enqueue, over so many connections at once."""
+    return asyncio.run(_post(url, body, number, connections))
+
+
+async def _post(url: str, body: bytes, number: int, connections: int) -> Posted:
+    parts = urlsplit(url)
+    head = (
+        f"POST /tasks/enqueue HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    request = head.encode() + body
+    waits: list[float] = []
+    left = iter(range(number))
+
+    async def connection() -> None:
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port, limit=1 << 24)
+        for _ in left:
+            since = time.perf_counter()
+            writer.write(request)
+            try:
+                answer = await reader.readuntil(b"\r\n\r\n")
+            except asyncio.IncompleteReadError:
+                # The load balancer was reloaded for a new application, and closed what was open.
+                reader, writer = await asyncio.open_connection(parts.hostname, parts.port, limit=1 << 24)
+                writer.write(request)
+                answer = await reader.readuntil(b"\r\n\r\n")
+            if not answer.startswith(b"HTTP/1.1 200"):
+                raise AssertionError(answer[:500])
+            length = int(answer.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
+            await reader.readexactly(length)
+            waits.append(1_000 * (time.perf_counter() - since))
+        writer.close()
+
+    since = time.perf_counter()
+    await asyncio.gather(*(connection() for _ in range(connections)))
+    return Posted(time.perf_counter() - since, waits)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def answers_only(machine: "Machine") -> Iterator[str]:
+    """A Serve application that reads the body and answers: what one request costs at the least."""
+    url = machine.serve_url()
+
+    def build() -> FastAPI:
+        app = FastAPI()
+
+        @app.post("/tasks/enqueue")
+        async def enqueue(request: Request) -> dict[str, str]:
+            await request.body()
+            return {"status": "enqueued"}
+
+        return app
+
+    deployment = serve.deployment(num_replicas=1, max_ongoing_requests=1000, ray_actor_options={"num_cpus": 0})
+    serve.run(deployment(serve.ingress(build)()).bind(), name="bare", route_prefix="/")
+    try:
+        yield url
+    finally:
+        serve.delete("bare")
