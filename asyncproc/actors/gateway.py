@@ -17,6 +17,7 @@ from asyncproc.errors import QueueUnavailable
 log = logging.getLogger(__name__)
 
 MAX_TASKS_A_CALL: Final = 5_000
+MAX_BYTES_A_CALL: Final = 16 * 1024 * 1024
 CALLS_AT_ONCE: Final = 2
 """One is on its way while the commit of the other runs."""
 _QUEUEING_S: Final = 1.0
@@ -28,7 +29,13 @@ _LAST_RETRY_S: Final = 1.0
 @dataclass(slots=True, eq=False)
 class _Request:
     tasks: list[NewTask]
+    size: int
+    """Bytes of payload."""
     done: "asyncio.Future[None]"
+
+    def fits(self, tasks: int, size: int) -> bool:
+        """Whether it can join a call that carries so much."""
+        return tasks + len(self.tasks) <= MAX_TASKS_A_CALL and size + self.size <= MAX_BYTES_A_CALL
 
 
 class Gateway:
@@ -48,7 +55,7 @@ class Gateway:
         Raises `QueueUnavailable` or `StorageUnavailable` where that is refused or unknown, `Overloaded` where too many
         wait already, and `TasksRejected` where Postgres will not have one of them.
         """
-        request = _Request(tasks, asyncio.get_running_loop().create_future())
+        request = _Request(tasks, sum(len(task[1]) for task in tasks), asyncio.get_running_loop().create_future())
         self._waiting.append(request)
         if self._sending < CALLS_AT_ONCE:
             self._sending += 1
@@ -93,12 +100,13 @@ class Gateway:
     def _take(self) -> list[_Request]:
         """Requests for one call, those left out that were given up while they waited."""
         requests: list[_Request] = []
-        size = 0
-        while self._waiting and (not requests or size + len(self._waiting[0].tasks) <= MAX_TASKS_A_CALL):
+        tasks = size = 0
+        while self._waiting and (not requests or self._waiting[0].fits(tasks, size)):
             request = self._waiting.popleft()
             if not request.done.done():
                 requests.append(request)
-                size += len(request.tasks)
+                tasks += len(request.tasks)
+                size += request.size
         return requests
 
     async def _carry(self, requests: list[_Request]) -> None:

@@ -4,32 +4,44 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from itertools import count
-from typing import Final
+from typing import Final, NamedTuple
 
 from asyncproc.core.decision import Reply
 from asyncproc.core.events import Enqueued, Event, Polled, RetryAsked
 from asyncproc.errors import Overloaded
 
 MAX_ROWS_A_CYCLE: Final = 20_000
+MAX_BYTES_A_CYCLE: Final = 32 * 1024 * 1024
 """What one transaction carries at most, so that the commit of a flood stays short for its neighbours."""
+LONGEST_CYCLE_S: Final = 0.1
+"""Where a cycle of so many rows took longer, the next ones carry fewer."""
+FEWEST_ROWS_A_CYCLE: Final = 500
+"""A cycle costs something however small it is: it is not made smaller than this."""
+
+
+class _Load(NamedTuple):
+    rows: int
+    size: int
 
 
 class Inbox:
     """Events in the order of their arrival, and the calls that wait for an answer to them."""
 
-    def __init__(self, max_rows: int) -> None:
-        self._events: deque[Event] = deque()
+    def __init__(self, max_rows: int, max_bytes: int) -> None:
+        self._events: deque[tuple[Event, _Load]] = deque()
         self._max_rows = max_rows
+        self._max_bytes = max_bytes
         self._rows = 0
+        self._bytes = 0
+        self._taken = 0
+        self._rows_a_cycle = MAX_ROWS_A_CYCLE
         self._arrived = asyncio.Event()
         self._tickets = count(1)
         self._waiting: dict[int, asyncio.Future[Reply]] = {}
 
     def post(self, event: Event) -> None:
         """Tell the core something that nobody waits for."""
-        self._events.append(event)
-        self._rows += _rows(event)
-        self._arrived.set()
+        self._push(event, _load(event))
 
     async def ask(self, make: Callable[[int], Event]) -> Reply:
         """Post the event made for a new ticket, and wait for the commit that answers it.
@@ -38,11 +50,12 @@ class Inbox:
         """
         ticket = next(self._tickets)
         event = make(ticket)
-        if isinstance(event, Enqueued) and self._rows and self._rows + len(event.tasks) > self._max_rows:
+        load = _load(event)
+        if isinstance(event, Enqueued) and self._rows and self._is_full_for(load):
             raise Overloaded(self._rows)
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._waiting[ticket] = future
-        self.post(event)
+        self._push(event, load)
         try:
             return await future
         finally:
@@ -60,15 +73,24 @@ class Inbox:
     def take(self) -> list[Event]:
         """What is there now, no more than one commit may carry."""
         events: list[Event] = []
-        rows = 0
-        while self._events and rows < MAX_ROWS_A_CYCLE:
-            event = self._events.popleft()
-            rows += _rows(event)
+        rows = size = 0
+        while self._events and rows < self._rows_a_cycle and size < MAX_BYTES_A_CYCLE:
+            event, load = self._events.popleft()
+            rows += load.rows
+            size += load.size
             events.append(event)
+        self._taken = rows
         self._rows -= rows
+        self._bytes -= size
         if not self._events:
             self._arrived.clear()
         return events
+
+    def pace(self, seconds: float) -> None:
+        """The cycle of what was taken last took so long: keep the next ones about as long as they should be at most."""
+        if self._taken >= FEWEST_ROWS_A_CYCLE:
+            fitting = int(self._taken * LONGEST_CYCLE_S / max(seconds, 1e-6))
+            self._rows_a_cycle = min(MAX_ROWS_A_CYCLE, max(FEWEST_ROWS_A_CYCLE, fitting))
 
     async def flush(self) -> None:
         """Returns when everything posted so far has been through a cycle."""
@@ -87,17 +109,29 @@ class Inbox:
 
     def refuse_requests(self, error: Exception) -> None:
         """Turn away what clients asked and no cycle has seen: they are told at once instead of waiting."""
-        kept: deque[Event] = deque()
-        for event in self._events:
+        kept: deque[tuple[Event, _Load]] = deque()
+        for event, load in self._events:
             if isinstance(event, Enqueued | RetryAsked):
-                self._rows -= _rows(event)
+                self._rows -= load.rows
+                self._bytes -= load.size
                 self.refuse(event.ticket, error)
             else:
-                kept.append(event)
+                kept.append((event, load))
         self._events = kept
 
+    def _push(self, event: Event, load: _Load) -> None:
+        self._events.append((event, load))
+        self._rows += load.rows
+        self._bytes += load.size
+        self._arrived.set()
 
-def _rows(event: Event) -> int:
+    def _is_full_for(self, load: _Load) -> bool:
+        return self._rows + load.rows > self._max_rows or self._bytes + load.size > self._max_bytes
+
+
+def _load(event: Event) -> _Load:
     if isinstance(event, Enqueued):
-        return len(event.tasks)
-    return len(event.outcomes) + len(event.returned) if isinstance(event, Polled) else 0
+        return _Load(len(event.tasks), sum(len(task[1]) for task in event.tasks))
+    if isinstance(event, Polled):
+        return _Load(len(event.outcomes) + len(event.returned), sum(len(outcome[3]) for outcome in event.outcomes))
+    return _Load(0, 0)

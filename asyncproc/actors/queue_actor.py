@@ -47,7 +47,8 @@ from asyncproc.tasks.generate_report import Row
 log = logging.getLogger(__name__)
 
 MAX_WAITING_ROWS: Final = 200_000
-"""New tasks that may wait for their commit; past it the API answers 503."""
+MAX_WAITING_BYTES: Final = 256 * 1024 * 1024
+"""New tasks, and bytes of their payloads, that may wait for their commit; past either the API answers 503."""
 SLOW_COMMIT_S: Final = 2.0
 """A commit that takes longer counts as Postgres being away: new requests are refused at once."""
 AWAY_AFTER_S: Final = 0.5
@@ -65,7 +66,7 @@ class QueueActor:
         settings = deployment.settings
         self._deployment = deployment
         self._core: Core | None = None
-        self._inbox = Inbox(MAX_WAITING_ROWS)
+        self._inbox = Inbox(MAX_WAITING_ROWS, MAX_WAITING_BYTES)
         kept_s = settings.retention.kept_s()
         self._storage = Storage(deployment.conninfo, settings.queue.max_buffer_bytes, monthly(kept_s))
         self._retention = Retention(deployment.conninfo, kept_s)
@@ -177,9 +178,10 @@ class QueueActor:
 
     async def _cycle(self, core: Core, events: list[Event]) -> tuple[list[Event], float | None]:
         """One turn; returns the events that follow from it and the instant to turn again at the latest."""
-        now = self._clock.now()
+        now, since = self._clock.now(), monotonic()
         decision = core.step(events, now)
         committed = await self._commit(decision, now)
+        self._inbox.pace(monotonic() - since)
         unwritten = {*committed.refused, *committed.rejected}
         if committed.rejected:
             self._refuse_tasks(events, committed.rejected)
