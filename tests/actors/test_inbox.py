@@ -13,10 +13,6 @@ OPTIONS = Options("Note", "default", 0, constant(1, 0), "")
 AWAY = StorageUnavailable("gone")
 
 
-def an_inbox(max_rows: int = 100) -> Inbox:
-    return Inbox(max_rows)
-
-
 def tasks(number: int) -> list[NewTask]:
     return [(n.to_bytes(16), b"{}", OPTIONS, 0.0) for n in range(number)]
 
