@@ -43,16 +43,8 @@ class Inspector:
         """Newest first: ids are ordered by the time of their making. `before` is the last id of the page before."""
         if any("\x00" in asked for asked in astuple(narrowed) if isinstance(asked, str)):
             return []  # no text in Postgres has a NUL, and no parameter may have one
-        parameters = {
-            "before": UUID(bytes=before or _LAST_ID),
-            "state": narrowed.state,
-            "type": narrowed.type,
-            "queue": narrowed.queue,
-            "priority": narrowed.priority,
-            "created_by": narrowed.created_by,
-            "limit": limit,
-        }
-        return [_record(row) for row in await self._read(sql.RECORDS, parameters)]
+        rows = await self._read(sql.RECORDS, filter_parameters(narrowed, limit, before))
+        return [_record(row) for row in rows]
 
     async def finished_task(self, task_id: TaskId) -> Task | None:
         """A finished task as the core takes it, to be run again."""
@@ -74,6 +66,18 @@ class Inspector:
                 return await (await connection.execute(text, parameters)).fetchall()
         except psycopg.Error as error:
             raise StorageUnavailable(first_line(error)) from error
+
+
+def filter_parameters(narrowed: TaskFilter, limit: int, before: TaskId | None) -> dict[str, object]:
+    return {
+        "before": UUID(bytes=before or _LAST_ID),
+        "state": narrowed.state,
+        "type": narrowed.type,
+        "queue": narrowed.queue,
+        "priority": narrowed.priority,
+        "created_by": narrowed.created_by,
+        "limit": limit,
+    }
 
 
 def _record(row: Sequence[Any]) -> TaskRecord:

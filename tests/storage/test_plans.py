@@ -1,19 +1,33 @@
-"""The plans that the statements rely on: by index, whatever is known about the table."""
+"""The plans that the statements rely on: by index, and no more than the batch, whatever is known about the table."""
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from itertools import count
 from typing import Any, Final, LiteralString
+from uuid import UUID
 
 import psycopg
+import pytest
 
+from asyncproc.core.decision import Writes
+from asyncproc.core.record import TaskFilter
 from asyncproc.core.states import State
+from asyncproc.core.task import TaskId
+from asyncproc.storage import inspector
 from asyncproc.storage import statements as sql
-from asyncproc.storage.connection import WRITER_OPTIONS, hardened
+from asyncproc.storage.arrays import PgArray, bigints, texts, uuids
+from asyncproc.storage.batch import Statement, build
+from asyncproc.storage.connection import READER_OPTIONS, WRITER_OPTIONS, Connection, hardened, open_writer
 from asyncproc.storage.cycle import Storage
-from tests.storage.table import ERROR, a_task, write
+from asyncproc.storage.rows import not_ended_before
+from tests.storage.table import ERROR, NOW, PAGE_BYTES, a_task, query, write
 
-# What each statement does with the tables: the index that it must use, and those that it may use.
+_DONE: Final = {f"task_done_{state}_*_pkey" for state in ("succeeded", "failed", "cancelled")}
+
+# What each statement of the cycle does with the tables: the indexes that it uses, all of them.
 BY_INDEX: Final[dict[str, tuple[LiteralString, set[str]]]] = {
     "claim": (sql.CLAIM, {"task_live_pkey"}),
     "succeed": (sql.SUCCEED, {"task_live_pkey"}),
@@ -22,13 +36,70 @@ BY_INDEX: Final[dict[str, tuple[LiteralString, set[str]]]] = {
     "requeue": (sql.REQUEUE, {"task_live_pkey"}),
     "come due": (sql.COME_DUE, {"task_live_pkey"}),
     "agreeing": (sql.AGREEING, {"task_live_pkey"}),
+    "live": (sql.LIVE, {"task_live_pkey"}),
     "ready page": (sql.READY_PAGE, {"task_live_ready"}),
     "due page": (sql.DUE_PAGE, {"task_live_due"}),
     "queue names": (sql.QUEUE_NAMES, {"task_live_ready"}),
-    "revive": (sql.REVIVE, {"task_done_*_id_idx"}),
-    "existing": (sql.EXISTING, {"task_live_pkey", "task_done_*_pkey"}),
-    "insert again": (sql.INSERT_AGAIN, {"task_done_*_pkey"}),
+    "revive": (sql.REVIVE, {"task_done_failed_*_pkey"}),
+    "existing": (sql.EXISTING, {"task_live_pkey", *_DONE}),
+    "insert again": (sql.INSERT_AGAIN, _DONE),
 }
+
+ROWS: Final = 1_000_000
+DAYS: Final = 60
+BATCH: Final = 100
+# A descent of an index takes 3 or 4 buffers, and a row that moves takes three of them: 16 where nothing is said here.
+# What may be among the finished is looked for in each day since it was made.
+BUFFERS_A_ROW: Final = {"insert again": 45, "revive": 3 * DAYS, "revive from today": 30}
+
+# Every queue has rows of each state; the ids are in the order of their making, the ranks are not.
+_FILL_LIVE: Final = """
+    INSERT INTO asyncproc.task_live (id, rank, ready_at, created_at, lease, priority, attempt, max_attempts, backoff_s,
+        backoff_factor, backoff_cap_s, backoff_jitter, state, type, queue, created_by, worker, payload)
+    SELECT ('0' || to_hex(%(now)s * 1000::bigint - n) || '70008' || substr(md5(n::text), 1, 15))::uuid,
+        CASE WHEN state IN ('queued', 'running') THEN %(now)s - n / 1000.0 - 60 * (n %% 7) END,
+        to_timestamp(%(now)s - n / 1000.0), to_timestamp(%(now)s - n / 1000.0),
+        CASE state WHEN 'running' THEN 1 ELSE 0 END, n %% 7, CASE state WHEN 'running' THEN 1 ELSE 0 END, 3, 1, 2, 60,
+        0.1, state, 'send', 'q' || n %% 3, 'me', CASE state WHEN 'running' THEN 'w' END, '{"n": 1}'
+    FROM (
+        SELECT n, (ARRAY['queued', 'running', 'queued', 'scheduled', 'queued', 'retrying'])[1 + n / 3 %% 6] AS state
+        FROM generate_series(1, %(rows)s) n
+    ) s
+"""
+_FILL_DONE: Final = """
+    INSERT INTO asyncproc.task_done (id, ready_at, created_at, finished_at, lease, priority, attempt, losses,
+        max_attempts, backoff_s, backoff_factor, backoff_cap_s, backoff_jitter, state, type, queue, created_by, errors,
+        payload)
+    SELECT ('0' || to_hex((1000 * extract(epoch FROM at))::bigint) || '70008' || substr(md5(n::text), 1, 15))::uuid,
+        at, at, at + interval '1 minute', 1, 0, 1, 0, 3, 1, 2, 60, 0.1,
+        (ARRAY['succeeded', 'failed', 'cancelled'])[1 + n %% 3], 'send', 'q1', 'me', '{}', '{"n": 1}'
+    FROM (SELECT n, now() - n * interval '60 days' / 100000 AS at FROM generate_series(1, 100000 - 100) n) s
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Ids:
+    """Rows from all over the tables."""
+
+    queued: list[TaskId]
+    running: list[TaskId]
+    scheduled: list[TaskId]
+    failed: list[TaskId]
+    failed_today: list[TaskId]
+
+
+@pytest.fixture(scope="module")
+def million(databases: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:
+    """A database with a million live tasks and 60 days of finished ones, about which nothing is known."""
+    with databases() as database:
+        with psycopg.connect(database, autocommit=True) as connection:
+            connection.execute("ALTER TABLE asyncproc.task_live SET (autovacuum_enabled = off)")
+            connection.execute(
+                "SELECT asyncproc.make_partitions((now() - %s * interval '1 day')::date, %s, '{}')", [DAYS, DAYS + 4]
+            )
+            connection.execute(_FILL_LIVE.encode(), {"now": int(NOW), "rows": ROWS})
+            connection.execute(_FILL_DONE.replace("%%", "%").encode())
+        yield database
 
 
 async def test_the_cycle_reads_by_index_whatever_is_known_about_the_table(storage: Storage, database: str) -> None:
@@ -37,54 +108,129 @@ async def test_the_cycle_reads_by_index_whatever_is_known_about_the_table(storag
 
         connection.execute("ALTER TABLE asyncproc.task_live SET (autovacuum_enabled = off)")
         states = [State.QUEUED, State.QUEUED, State.SCHEDULED, State.RUNNING]
-        tasks = [a_task(states[n % 4], queue=f"q{n % 3}") for n in range(50_000)]
+        tasks = [a_task(states[n % 4], queue=f"q{n % 3}") for n in range(20_000)]
         await write(storage, inserts=tasks)
         running = [task for task in tasks if task.state is State.RUNNING]
-        await write(storage, succeeded=[(task.id, 1, b"1") for task in running[:5000]])
-        await write(storage, failed=[(task.id, 1, "Boom", ERROR) for task in running[5000:6000]])
-        _all_by_index(connection, "full, nothing known")
+        await write(storage, succeeded=[(task.id, 1, b"1") for task in running[:2000]])
+        await write(storage, failed=[(task.id, 1, "Boom", ERROR) for task in running[2000:3000]])
+        _all_by_index(connection, "fresh")
 
         connection.execute("ANALYZE")
-        _all_by_index(connection, "full, analysed")
+        _all_by_index(connection, "analysed")
 
 
-async def test_a_page_reads_no_more_rows_than_it_returns(storage: Storage, database: str) -> None:
-    await write(storage, inserts=[a_task(queue=f"q{n % 3}") for n in range(3000)])
-    text = sql.READY_PAGE.replace("%s", "{}").format("'q1'", "'-Infinity'", f"'{0:032x}'", "50", "1000000")
-    with psycopg.connect(hardened(database, "plans", WRITER_OPTIONS), autocommit=True) as connection:
-        rows = connection.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {text}".encode()).fetchall()
+async def test_a_batch_on_a_million_rows_reads_no_more_than_its_rows(million: str) -> None:
+    ids = _sample(million)
+    with psycopg.connect(hardened(million, "plans", WRITER_OPTIONS), autocommit=True) as planner:
+        async with await open_writer(million) as connection:
+            for known in ("nothing known", "analysed"):
+                _all_by_index(planner, known)
+                for name, statement in _batches(ids).items():
+                    plan = await _run(connection, statement)
+                    buffers = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+                    assert not _detours(_nodes(plan)), (known, name)
+                    assert buffers <= BATCH * BUFFERS_A_ROW.get(name, 16), f"{known}: {name} reads {buffers} buffers"
+                query(million, "ANALYZE asyncproc.task_live; ANALYZE asyncproc.task_done")
 
-    nodes = list(_nodes(rows[0][0][0]["Plan"]))
-    (scan,) = [node for node in nodes if node.get("Relation Name") == "task_live"]
-    assert (scan["Node Type"], scan["Index Name"], scan["Actual Rows"]) == ("Index Scan", "task_live_ready", 50)
-    assert "Sort" not in {node["Node Type"] for node in nodes}
+
+async def test_who_looks_at_a_few_of_many_reads_a_few(million: str) -> None:
+    ids = _sample(million)
+    with psycopg.connect(hardened(million, "plans", READER_OPTIONS), autocommit=True) as connection:
+        for task_id in (ids.failed[0], ids.queued[0]):
+            uuid, since = UUID(bytes=task_id), not_ended_before([task_id])
+            for text, parameters in ((sql.RECORD, [uuid, uuid, since]), (sql.FINISHED_TASK, [uuid, since])):
+                assert _buffers(connection, text, parameters) <= 4 * 3 * DAYS
+        for state in (None, State.FAILED, State.QUEUED):
+            asked = inspector.filter_parameters(TaskFilter(state=state), 100, None)
+            assert _buffers(connection, sql.RECORDS, asked) <= 4 * 3 * (DAYS + 4) + 100 * 16
+
+
+def _sample(database: str) -> Ids:
+    def some(text: str) -> list[TaskId]:
+        return [row[0].bytes for row in query(database, f"SELECT id FROM asyncproc.{text} ORDER BY random() LIMIT 100")]
+
+    live = {state: some(f"task_live WHERE state = '{state}'") for state in ("queued", "running", "scheduled")}
+    today = some("task_done_failed WHERE finished_at > now() - interval '4 hours'")
+    return Ids(live["queued"], live["running"], live["scheduled"], some("task_done_failed"), today)
+
+
+def _batches(ids: Ids) -> dict[str, Statement]:
+    """Each hot statement with a batch of rows from all over the tables."""
+    writes = Writes(
+        succeeded=[(task_id, 1, b"1") for task_id in ids.running],
+        failed=[(task_id, 1, "Boom", ERROR) for task_id in ids.running],
+        retried=[(task_id, 1, NOW, 0, "Boom", ERROR) for task_id in ids.running],
+        requeued=[(task_id, 1, 0) for task_id in ids.running],
+        revived=[(task_id, NOW, NOW) for task_id in ids.failed],
+        came_due=[(task_id, NOW) for task_id in ids.scheduled],
+        inserts=[a_task() for _ in range(BATCH)],
+        claims=[(task_id, 1, 1, NOW, "w") for task_id in ids.queued],
+    )
+    batch = build(writes, NOW)
+    statements = {**dict(zip(("succeed", "fail", "retry", "requeue", "revive", "come due"), batch.ended, strict=True))}
+    for name, statement in (("claim", batch.claim), ("insert", batch.insert), ("insert again", batch.insert_again())):
+        assert statement is not None
+        statements[name] = statement
+    today = Writes(revived=[(task_id, NOW, NOW) for task_id in ids.failed_today])
+    (statements["revive from today"],) = build(today, NOW).ended
+    known = [*ids.queued[:50], *ids.failed[:50]]
+    leases = [bigints([0] * BATCH), texts(["queued"] * BATCH)]
+    reads: dict[str, tuple[LiteralString, list[Any]]] = {
+        "existing": (sql.EXISTING, [uuids(known), uuids(known), not_ended_before(known)]),
+        "agreeing": (sql.AGREEING, [uuids(ids.queued), *leases]),
+        "live": (sql.LIVE, [uuids(ids.queued)]),
+        "ready page": (sql.READY_PAGE, ["q1", float("-inf"), str(UUID(int=0)), BATCH, PAGE_BYTES]),
+        "later ready page": (sql.READY_PAGE, ["q1", NOW - 500, str(UUID(int=0)), BATCH, PAGE_BYTES]),
+        "due page": (sql.DUE_PAGE, [0.0, str(UUID(int=0)), BATCH, PAGE_BYTES]),
+        "queue names": (sql.QUEUE_NAMES, []),
+    }
+    return statements | {name: Statement(text, parameters, 0) for name, (text, parameters) in reads.items()}
+
+
+async def _run(connection: Connection, statement: Statement) -> dict[str, Any]:
+    """The generic plan, as it ran; what it changed is taken back."""
+    await connection.execute(f"PREPARE hot AS {_numbered(statement.text)}".encode())
+    literals = ", ".join([await _literal(connection, value) for value in statement.parameters])
+    arguments = f"({literals})" if literals else ""
+    await connection.execute("BEGIN")
+    rows = await connection.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE hot{arguments}".encode())
+    found: Any = (await rows.fetchall())[0][0]
+    # This makes psycopg forget all that is prepared, and the server too.
+    await connection.execute("ROLLBACK")
+    plan: dict[str, Any] = found[0]["Plan"]
+    return plan
+
+
+async def _literal(connection: Connection, value: PgArray | float) -> str:
+    rows = await connection.execute("SELECT quote_literal(%s::text)", [value])
+    return str((await rows.fetchall())[0][0])
+
+
+def _buffers(connection: psycopg.Connection[tuple[Any, ...]], text: LiteralString, parameters: Any) -> int:
+    rows = connection.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {text}".encode(), parameters).fetchall()
+    plan = rows[0][0][0]["Plan"]
+    return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
 
 
 def _all_by_index(connection: psycopg.Connection[tuple[Any, ...]], table: str) -> None:
     for name, (text, indexes) in BY_INDEX.items():
-        nodes = list(_nodes(_plan(connection, text)))
-        detours = [
-            kind for node in nodes if (kind := node["Node Type"]).startswith(("Seq", "Bitmap", "Sort", "Incremental"))
-        ]
-        used = {_of_any_day(node["Index Name"]) for node in nodes if "Index Name" in node}
-        assert (name, detours, used) == (name, [], indexes), f"{table}: {json.dumps(nodes, indent=1)}"
+        rows = connection.execute(f"EXPLAIN (GENERIC_PLAN, FORMAT JSON) {_numbered(text)}".encode()).fetchall()
+        nodes = list(_nodes(rows[0][0][0]["Plan"]))
+        used = {re.sub(r"_\d{6,8}_", "_*_", node["Index Name"]) for node in nodes if "Index Name" in node}
+        assert (name, _detours(nodes), used) == (name, [], indexes), f"{table}: {json.dumps(nodes, indent=1)}"
 
 
-def _plan(connection: psycopg.Connection[tuple[Any, ...]], text: LiteralString) -> dict[str, Any]:
+def _numbered(text: LiteralString) -> str:
     numbers = count(1)
-    parts = text.split("%s")
-    numbered = parts[0] + "".join(f"${next(numbers)}{part}" for part in parts[1:])
-    rows = connection.execute(f"EXPLAIN (GENERIC_PLAN, FORMAT JSON) {numbered}".encode()).fetchall()
-    plan: dict[str, Any] = rows[0][0][0]["Plan"]
-    return plan
+    first, *rest = text.split("%s")
+    return first + "".join(f"${next(numbers)}{part}" for part in rest)
+
+
+def _detours(nodes: Any) -> list[str]:
+    return [kind for node in nodes if (kind := node["Node Type"]).startswith(("Seq", "Bitmap", "Sort", "Incremental"))]
 
 
 def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield {name: value for name, value in plan.items() if name != "Plans"}
     for child in plan.get("Plans", []):
         yield from _nodes(child)
-
-
-def _of_any_day(index: str) -> str:
-    day = index.removeprefix("task_done_")[:8]
-    return index.replace(day, "*") if day.isdigit() else index
