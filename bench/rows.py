@@ -265,7 +265,7 @@ def depth(machine: Machine) -> Measured:
 FILL: Final = """
     INSERT INTO asyncproc.task_live (id, rank, ready_at, created_at, priority, max_attempts, backoff_s, backoff_factor,
         backoff_cap_s, backoff_jitter, state, type, queue, created_by, payload)
-    SELECT gen_random_uuid(), 1.7e9 + n / 1e6, to_timestamp(1.7e9 + n / 1e6), to_timestamp(1.7e9 + n / 1e6), 0, 4, 1, 2,
+    SELECT uuidv7(), 1.7e9 + n / 1e6, to_timestamp(1.7e9 + n / 1e6), to_timestamp(1.7e9 + n / 1e6), 0, 4, 1, 2,
         3600, 0.1, 'queued', 'NoOp', %s, '', ('{"text":"' || repeat('x', 187) || '"}')::json
     FROM generate_series(1, %s) n RETURNING 1
 """
