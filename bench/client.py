@@ -4,7 +4,7 @@ import asyncio
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -39,26 +39,37 @@ async def _post(url: str, body: bytes, number: int, connections: int) -> Posted:
 
     async def connection() -> None:
         reader, writer = await asyncio.open_connection(parts.hostname, parts.port, limit=1 << 24)
-        for _ in left:
-            since = time.perf_counter()
-            writer.write(request)
-            try:
-                answer = await reader.readuntil(b"\r\n\r\n")
-            except asyncio.IncompleteReadError:
-                # The load balancer was reloaded for a new application, and closed what was open.
-                reader, writer = await asyncio.open_connection(parts.hostname, parts.port, limit=1 << 24)
-                writer.write(request)
-                answer = await reader.readuntil(b"\r\n\r\n")
-            if not answer.startswith(b"HTTP/1.1 200"):
-                raise AssertionError(answer[:500])
-            length = int(answer.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
-            await reader.readexactly(length)
-            waits.append(1_000 * (time.perf_counter() - since))
-        writer.close()
+        try:
+            for _ in left:
+                since = time.perf_counter()
+                try:
+                    await _exchange(reader, writer, request)
+                except (asyncio.IncompleteReadError, ConnectionError):
+                    # The load balancer was reloaded for a new application, and closed what was open.
+                    await _close(writer)
+                    reader, writer = await asyncio.open_connection(parts.hostname, parts.port, limit=1 << 24)
+                    await _exchange(reader, writer, request)
+                waits.append(1_000 * (time.perf_counter() - since))
+        finally:
+            await _close(writer)
 
     since = time.perf_counter()
     await asyncio.gather(*(connection() for _ in range(connections)))
     return Posted(time.perf_counter() - since, waits)
+
+
+async def _exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> None:
+    writer.write(request)
+    answer = await reader.readuntil(b"\r\n\r\n")
+    if not answer.startswith(b"HTTP/1.1 200"):
+        raise AssertionError(answer[:500])
+    await reader.readexactly(int(answer.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]))
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with suppress(ConnectionError):
+        await writer.wait_closed()
 
 
 def free_port() -> int:
