@@ -43,6 +43,10 @@ check: $(INSTALLED) ## Format, lint, types, layers, file sizes
 test: $(INSTALLED) ## Run the tests; ARGS are passed to pytest
 	$(BIN)/python -m pytest $(ARGS)
 
+.PHONY: simulate
+simulate: $(INSTALLED) ## Run the core through 10,000 histories of faults, and the mutants; ARGS='--seed 7 --trace' replays one
+	$(BIN)/python -m simulation $(or $(ARGS),--seeds 10000 --mutants)
+
 .PHONY: bench
 bench: $(INSTALLED) ## Measure the budgets and write bench/REPORT.md (45 minutes); ROW=drain measures one
 	$(BIN)/python -m bench $(ROW) $(ARGS)

@@ -9,13 +9,25 @@ from asyncproc.core.decision import Key, PageWanted, Writes
 from asyncproc.core.events import Loaded, Page
 from asyncproc.core.states import DUE_LATER, State
 from asyncproc.core.task import Task, TaskId
+from asyncproc.errors import EpochLost
 
 NO_LIMIT: Final = 1 << 40
+
+
+@dataclass(slots=True)
+class Committed:
+    """What became of a batch, as the storage tells it."""
+
+    refused: list[TaskId]
+    rejected: list[TaskId]
 
 
 @dataclass
 class Table:
     page_bytes: int = NO_LIMIT
+    epoch: int = 0
+    unfit: set[TaskId] = field(default_factory=set)
+    """Tasks of which Postgres keeps no row: a value of theirs is none of its own."""
     live: dict[TaskId, Task] = field(default_factory=dict)
     done: dict[TaskId, Task] = field(default_factory=dict)
     bodies: dict[TaskId, bytes] = field(default_factory=dict)
@@ -24,12 +36,38 @@ class Table:
     """How often each task reached a final state."""
     revivals: Counter[TaskId] = field(default_factory=Counter)
 
-    def apply(self, writes: Writes) -> list[TaskId]:
-        """One transaction; returns the ids whose start or revival the table does not hold afterwards."""
+    def take_over(self) -> int:
+        """Begin a reign and end all others."""
+        self.epoch += 1
+        return self.epoch
+
+    def prove(self, epoch: int) -> None:
+        """The fence. Raises `EpochLost` where another one reigns."""
+        if epoch != self.epoch:
+            raise EpochLost(epoch)
+
+    def commit(self, writes: Writes, epoch: int, replay: bool) -> Committed:
+        """The transaction of a cycle, and what is read back where a row was not as expected."""
+        self.prove(epoch)
+        rejected = [task.id for task in writes.inserts if task.id in self.unfit]
+        if not rejected:
+            return Committed(self.apply(writes, replay), [])
+        fit = replace(
+            writes,
+            inserts=[task for task in writes.inserts if task.id not in self.unfit],
+            claims=[claim for claim in writes.claims if claim[0] not in self.unfit],
+        )
+        return Committed(self.apply(fit, replay=True), rejected)
+
+    def apply(self, writes: Writes, replay: bool = False) -> list[TaskId]:
+        """One transaction; returns the ids whose start or revival the table does not hold afterwards.
+
+        Only a replay asks whether a new row is among the finished ones, as in the real statements.
+        """
         self._end(writes)
         self._put_back(writes)
         for task in writes.inserts:
-            if task.id not in self.live and task.id not in self.done:
+            if task.id not in self.live and not (replay and task.id in self.done):
                 self.live[task.id] = replace(task)
         for task_id, lease, attempt, rank, worker in writes.claims:
             row = self.live.get(task_id)
@@ -78,7 +116,16 @@ class Table:
         started = [(claim[0], claim[1]) for claim in writes.claims]
         started.extend((task.id, task.lease) for task in writes.inserts if task.state is State.RUNNING)
         refused = [task_id for task_id, lease in started if self._runs(task_id, lease) is None]
+        refused += [task.id for task in writes.inserts if task.state is not State.RUNNING and not self._waits(task)]
         return refused + [row[0] for row in writes.revived if row[0] not in self.live]
+
+    def _waits(self, task: Task) -> bool:
+        row = self.live.get(task.id)
+        return row is not None and row.lease == task.lease and row.state is task.state
+
+    def copy_of_failed(self, task_id: TaskId) -> Task | None:
+        row = self.done.get(task_id)
+        return replace(row) if row is not None and row.state is State.FAILED else None
 
     def load(self) -> Loaded:
         ready = {row.queue for row in self.live.values() if row.state in {State.QUEUED, State.RUNNING}}

@@ -1,0 +1,168 @@
+"""Clients: they enqueue until it is acknowledged or they lose patience, retry what failed, and one deletes rows."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+
+from asyncproc.core.decision import EnqueueReply, Reply, RetryReply
+from asyncproc.core.retry import RetryPolicy
+from asyncproc.core.states import State
+from asyncproc.core.task import NewTask, Options, TaskId
+from simulation.faults import Fault
+from simulation.ledger import name
+from simulation.network import Link, Network
+from simulation.queue_actor import QueueActor
+from simulation.scene import Scene
+
+QUEUES: Final = ("mail", "images", "video")
+PATIENCE_S: Final = 5.0
+TRIES: Final = 20
+
+
+@dataclass(slots=True, eq=False)
+class _Request:
+    tasks: list[NewTask]
+    link: Link = field(default_factory=Link)
+    tries: int = 0
+    open: bool = True
+
+
+class Clients:
+    def __init__(self, scene: Scene, network: Network, find: Callable[[], QueueActor | None]) -> None:
+        self._scene = scene
+        self._network = network
+        self._find = find
+        self._made = 0
+        self._open = 0
+        self._types = scene.chance.choice(
+            (("Tiny",), ("Tiny", "Tiny", "Tiny", "Long"), ("Short",), ("Long",), ("Tiny", "Short", "Long"))
+        )
+        self._delays = scene.chance.choice(((0.0,), (0.0, 0.0, 0.0, 1e-9, 0.3, 5.0)))
+
+    def over(self) -> bool:
+        return not self._open
+
+    # ---- tasks
+
+    def plan(self, tasks: int, within_s: float) -> None:
+        """So many tasks, some of them at once and the others spread over the time."""
+        chance = self._scene.chance
+        flood = chance.choice((0, 0, tasks // 2, tasks))
+        while tasks > 0:
+            size = min(tasks, chance.choice((1, 1, 2, 5, 10)))
+            at = 0.1 if tasks <= flood else chance.uniform(0.0, within_s)
+            self._scene.agenda.after(at, self._enqueue, size)
+            tasks -= size
+
+    def make_child(self, parent: TaskId, result: bytes) -> NewTask:
+        task = self._new()
+        self._scene.ledger.post(task, (parent, result))
+        return task
+
+    def _new(self) -> NewTask:
+        scene, chance = self._scene, self._scene.chance
+        self._made += 1
+        task_id = self._made.to_bytes(16)
+        retry = RetryPolicy(chance.randint(1, 3), chance.choice((0.0, 0.2, 2.0)), 2.0, 5.0, 0.5)
+        options = Options(
+            chance.choice(self._types), chance.choice(QUEUES), chance.choice((-1, 0, 0, 2)), retry, "history"
+        )
+        if scene.nemesis.tries(Fault.POISON):
+            scene.poison.add(task_id)
+        if scene.nemesis.strikes(Fault.BAD_ROW):
+            scene.table.unfit.add(task_id)
+        return (task_id, b"x" * chance.choice((0, 10, 40)), options, chance.choice(self._delays))
+
+    def _enqueue(self, size: int) -> None:
+        tasks = [self._new() for _ in range(size)]
+        for task in tasks:
+            self._scene.ledger.post(task)
+        self._open += 1
+        self._send(_Request(tasks))
+
+    def _send(self, request: _Request) -> None:
+        if not request.open:
+            return
+        request.tries += 1
+        again, number = request.tries > 1, request.tries
+        actor = self._find()
+        if actor is None:
+            self._answered(request, number, None, 0)
+            return
+        if again:
+            self._scene.nemesis.note(Fault.REPEATED_ENQUEUE)
+        self._scene.say("client enqueues %s at %s", ", ".join(name(task[0]) for task in request.tasks), actor.name)
+        self._network.call(
+            request.link,
+            actor,
+            lambda actor, back: actor.enqueue(request.tasks, again, back),
+            partial(self._answered, request, number),
+            # The copies of one call travel together: no later one can tell that the task has ended meanwhile.
+            doubled_after=(0.0,),
+            in_order=True,
+        )
+        self._scene.agenda.after(PATIENCE_S, self._answered, request, number, None, 0)
+
+    def _answered(self, request: _Request, number: int, reply: Reply | None, _: int) -> None:
+        if not request.open or number != request.tries:
+            return
+        if isinstance(reply, EnqueueReply):
+            self._scene.ledger.acked.update(task[0] for task in request.tasks)
+            self._close(request)
+        elif self._gives_up(request):
+            self._close(request)
+        else:
+            self._scene.agenda.after(self._scene.chance.uniform(0.05, 1.0), self._send, request)
+
+    def _gives_up(self, request: _Request) -> bool:
+        unfit = self._scene.table.unfit
+        return (
+            any(task[0] in unfit for task in request.tasks)
+            or request.tries >= TRIES
+            or (not self._scene.calm and self._scene.chance.odds(0.1))
+        )
+
+    def _close(self, request: _Request) -> None:
+        request.open = False
+        self._open -= 1
+
+    # ---- people
+
+    def act(self) -> None:
+        nemesis = self._scene.nemesis
+        if nemesis.tries(Fault.RETRIED_BY_HAND):
+            self._retry()
+        if nemesis.tries(Fault.ROW_TAKEN):
+            self._take_row()
+
+    def _retry(self) -> None:
+        scene = self._scene
+        failed = [task_id for task_id, row in scene.table.done.items() if row.state is State.FAILED]
+        actor = self._find()
+        if not failed or actor is None:
+            return
+        task_id = scene.chance.choice(failed)
+        scene.nemesis.note(Fault.RETRIED_BY_HAND)
+        for _ in range(1 + scene.nemesis.strikes(Fault.RETRIED_TWICE)):
+            self._network.call(
+                Link(),
+                actor,
+                lambda actor, back: actor.retry(task_id, back),
+                partial(self._retried, task_id),
+                doubled_after=(0.0, 0.05, 1.0),
+            )
+
+    def _retried(self, task_id: TaskId, reply: Reply | None, _: int) -> None:
+        if isinstance(reply, RetryReply) and reply.refused is None:
+            self._scene.ledger.revivals_acked.add(task_id)
+
+    def _take_row(self) -> None:
+        scene = self._scene
+        waiting = [row.id for row in scene.table.live.values() if row.state is not State.RUNNING]
+        if waiting:
+            task_id = scene.chance.choice(waiting)
+            scene.nemesis.note(Fault.ROW_TAKEN)
+            scene.say("somebody deletes %s", name(task_id))
+            del scene.table.live[task_id]
+            scene.ledger.taken.add(task_id)

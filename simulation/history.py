@@ -1,0 +1,111 @@
+"""One seed, one history: a time of faults, then a time without, within which everything must end."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from asyncproc.core.settings import CoreSettings, QueueRules
+from asyncproc.core.step import Core
+from simulation.agenda import NOON, Agenda
+from simulation.chance import Chance
+from simulation.cluster import Cluster
+from simulation.faults import Fault, Nemesis
+from simulation.ledger import Ledger
+from simulation.network import Network
+from simulation.queue_actor import QueueActor
+from simulation.rules import Rule, Violation
+from simulation.scene import Scene, Write
+from simulation.table import Table
+from simulation.workers import Worker
+
+FAULTS_S: Final = 20.0
+CALM_S: Final = 600.0
+"""Within which everything must have ended."""
+LATE_S: Final = 5.0
+"""Until the last message that is under way has arrived."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cast:
+    """The parts that a mutant replaces."""
+
+    core: Callable[[CoreSettings, int], Core] = Core
+    table: type[Table] = Table
+    actor: type[QueueActor] = QueueActor
+    worker: type[Worker] = Worker
+
+
+@dataclass(slots=True)
+class Told:
+    """What there is to say of a history that broke no rule."""
+
+    steps: int
+    events: int
+    tasks: int
+    runs: int
+    again: int
+    fired: Counter[Fault]
+
+
+class History:
+    def __init__(self, seed: int, cast: Cast | None = None, write: Write | None = None) -> None:
+        cast = cast or Cast()
+        self._chance = chance = Chance(seed)
+        agenda = Agenda()
+        table = cast.table(page_bytes=chance.choice((25, 1 << 20)))
+        self.scene = Scene(
+            chance,
+            agenda,
+            Nemesis(chance),
+            table,
+            Ledger(agenda, table),
+            _settings(chance),
+            cast.core,
+            write,
+        )
+        self._cluster = Cluster(self.scene, Network(self.scene), cast.actor, cast.worker)
+
+    def run(self) -> Told:
+        """Raises `Violation` where a rule is broken."""
+        try:
+            self._run()
+        except Violation:
+            raise
+        except Exception as error:
+            raise Violation(Rule.SOUND, f"{type(error).__name__}: {error}") from error
+        scene = self.scene
+        runs = sum(len(runs) for runs in scene.ledger.runs.values())
+        return Told(
+            scene.steps, scene.agenda.events, len(scene.ledger.posted), runs, scene.ledger.again, scene.nemesis.fired
+        )
+
+    def _run(self) -> None:
+        scene, chance = self.scene, self._chance
+        self._cluster.clients.plan(chance.choice((5, 20, 40, 60)), within_s=FAULTS_S * 0.8)
+        scene.agenda.run(NOON + FAULTS_S)
+        scene.say("the faults end")
+        self._cluster.calm_down()
+        if not scene.agenda.run(scene.agenda.now + CALM_S, over=self._everything_ended):
+            left = ", ".join(f"{row.state} {int.from_bytes(row.id)}" for row in list(scene.table.live.values())[:5])
+            raise Violation(Rule.LIVENESS, f"{len(scene.table.live)} tasks are left: {left}")
+        scene.agenda.run(scene.agenda.now + LATE_S)
+        scene.agenda.run(scene.agenda.now + CALM_S, over=self._everything_ended)
+        scene.ledger.judge()
+
+    def _everything_ended(self) -> bool:
+        return not self.scene.table.live and self._cluster.clients.over()
+
+
+def _settings(chance: Chance) -> CoreSettings:
+    """Times are short beside those of the faults, so that a history has many of each."""
+    return CoreSettings(
+        queues={"mail": QueueRules(weight=3), "images": QueueRules(aging_s=chance.choice((1.0, 60.0, 1e10)))},
+        pool_of={"video": "gpu"},
+        default_pool="cpu",
+        window=chance.choice((1, 2, 5, 10_000, 10_000)),
+        window_bytes=chance.choice((60, 1 << 20, 1 << 20)),
+        max_held=chance.choice((1, 4, 1000, 1000)),
+        poll_s=2.0,
+        silence_s=5.0,
+    )

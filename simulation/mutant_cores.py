@@ -1,0 +1,215 @@
+"""What the core itself may do wrong, as subclasses that do."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Final
+
+from asyncproc.core.decision import Decision, PollReply
+from asyncproc.core.events import Draining, Event, Lease, Outcome, Page, Registered, RetryAsked
+from asyncproc.core.settings import CoreSettings
+from asyncproc.core.states import State
+from asyncproc.core.step import Core
+from asyncproc.core.task import NewTask, Task, TaskId
+from asyncproc.core.workers import Worker
+
+
+class SkipsTheLeaseCheck(Core):
+    """A result counts whatever its lease."""
+
+    def _ended(self, worker: Worker, outcome: Outcome) -> None:
+        task = self.tasks.get(outcome[0])
+        super()._ended(worker, outcome if task is None else (outcome[0], task.lease, *outcome[2:]))
+
+
+class SkipsTheStateCheck(Core):
+    """A result counts though the task runs no more."""
+
+    def _ended(self, worker: Worker, outcome: Outcome) -> None:
+        task = self.tasks.get(outcome[0])
+        if task is not None:
+            task.state, task.worker = State.RUNNING, worker.name
+        super()._ended(worker, outcome)
+
+
+class ForgetsTheLost(Core):
+    """The tasks of a lost worker stay where they were."""
+
+    def _worker_lost(self, name: str, cause: str, charged: bool) -> None:
+        if (worker := self.workers.get(name)) is not None:
+            worker.held.clear()
+        super()._worker_lost(name, cause, charged)
+
+
+class ForgetsTheUndelivered(Core):
+    """What a worker does not hold when it registers is thought to be there all the same."""
+
+    def _registered(self, event: Registered) -> None:
+        worker = self.workers.get(event.worker)
+        believed = [] if worker is None else [(task_id, self.tasks[task_id].lease) for task_id in worker.held]
+        super()._registered(replace(event, held=[*event.held, *believed]))
+
+
+class SkipsTheLeaseCheckOnReturn(Core):
+    """A lease that is returned ends whatever lease the worker has of the task by now."""
+
+    def _returned(self, worker: Worker, returned: list[tuple[TaskId, int]]) -> None:
+        current = [(task_id, self.tasks[task_id].lease) for task_id, _ in returned if task_id in worker.held]
+        super()._returned(worker, current)
+
+
+class IgnoresReturns(Core):
+    """What was called back is thought to be there still."""
+
+    def _returned(self, worker: Worker, returned: list[tuple[TaskId, int]]) -> None:
+        pass
+
+
+class TakesBackUnasked(Core):
+    """What is called back is given to others though its worker may have begun it."""
+
+    def _dispatch(self) -> None:
+        super()._dispatch()
+        for reply in self._decision.replies:
+            if isinstance(reply, PollReply):
+                for task_id, _ in reply.recalled:
+                    self._put_back(self.workers[self.tasks[task_id].worker], task_id)
+
+
+class TakesPagesLast(Core):
+    """A page is taken after what happened since it was read."""
+
+    def step(self, events: Sequence[Event], now: float) -> Decision:
+        pages = [event for event in events if isinstance(event, Page)]
+        decision = super().step([event for event in events if not isinstance(event, Page)], now)
+        for page in pages:
+            self._backlog.take_page(page)
+        return decision
+
+
+class ChargesTheLost(Core):
+    """A lost attempt counts."""
+
+    def _requeue(self, task: Task) -> None:
+        super()._requeue(task)
+        task.attempt += 1
+
+
+class ChargesAnInnocent(Core):
+    """The first death of its worker fails whoever is aboard alone."""
+
+    def _worker_lost(self, name: str, cause: str, charged: bool) -> None:
+        worker = self.workers.get(name)
+        for task_id in [] if worker is None else worker.held:
+            self.tasks[task_id].losses = max(1, self.tasks[task_id].losses)
+        super()._worker_lost(name, cause, charged)
+
+
+class MovesTheLostBack(Core):
+    """A recovered task goes to the end of its queue."""
+
+    def _requeue(self, task: Task) -> None:
+        task.ready_at = self._now
+        task.rank = self._now
+        super()._requeue(task)
+
+
+class RestartsLeases(Core):
+    """A retry by hand begins at lease 0 again."""
+
+    def _retry_asked(self, event: RetryAsked) -> None:
+        event.task.lease = 0
+        super()._retry_asked(event)
+
+
+class ReusesSessions(Core):
+    """The sessions of all reigns have the same numbers."""
+
+    def __init__(self, settings: CoreSettings, epoch: int = 0) -> None:
+        super().__init__(settings)
+
+
+class HearsOldRegistrations(Core):
+    """A registration counts though a later one may have come first."""
+
+    def _registered(self, event: Registered) -> None:
+        super()._registered(event)
+        self._give_back(self.workers[event.worker])
+
+
+class HandsBackInADrain(Core):
+    """While it drains, a registration counts though a later one may have come first."""
+
+    def _registered(self, event: Registered) -> None:
+        super()._registered(event)
+        if self.draining:
+            self._give_back(self.workers[event.worker])
+
+
+class BlamesTheWorkers(Core):
+    """While Postgres is away, it is the workers that are silent."""
+
+    def _excuse_absence(self, now: float) -> None:
+        pass
+
+
+class GivesUpEarly(Core):
+    """A worker is given up as soon as it has no poll open."""
+
+    def __init__(self, settings: CoreSettings, epoch: int = 0) -> None:
+        super().__init__(replace(settings, silence_s=-settings.poll_s), epoch)
+
+
+class EnqueuesTwice(Core):
+    """A task that is asked for again is a new one."""
+
+    def _enqueue(self, tasks: Iterable[NewTask]) -> None:
+        for task in tasks:
+            self.tasks.pop(task[0], None)
+            self._fresh.discard(task[0])
+            super()._enqueue([task])
+
+
+class LeavesPollsWaiting(Core):
+    """A poll is answered when there is something to say."""
+
+    def _ring_alarms(self) -> None:
+        pass
+
+
+class SleepsOn(Core):
+    """Nothing wakes it for what comes due."""
+
+    def _next_wake(self) -> float | None:
+        return self._alarms.next()
+
+
+class RestsEveryOtherStep(Core):
+    """Leases are granted in every other step."""
+
+    def _dispatch(self) -> None:
+        if self.counters.enqueued % 2:
+            super()._dispatch()
+
+
+class GrantsWhileDraining(Core):
+    """A drain stops nothing."""
+
+    def _take(self, event: Event) -> None:
+        if not isinstance(event, Draining):
+            super()._take(event)
+
+
+class CountsTwice(Core):
+    """Every start is counted twice."""
+
+    def _claim(self, task: Task, worker: Worker, estimate_s: float) -> Lease:
+        self.counters.claimed += 1
+        return super()._claim(task, worker, estimate_s)
+
+
+CORES: Final = (
+    SkipsTheLeaseCheck, SkipsTheStateCheck, ForgetsTheLost, ForgetsTheUndelivered, SkipsTheLeaseCheckOnReturn,
+    IgnoresReturns, TakesBackUnasked, TakesPagesLast, ChargesTheLost, ChargesAnInnocent, MovesTheLostBack,
+    RestartsLeases, ReusesSessions, HearsOldRegistrations, HandsBackInADrain, BlamesTheWorkers, GivesUpEarly,
+    EnqueuesTwice, LeavesPollsWaiting, SleepsOn, RestsEveryOtherStep, GrantsWhileDraining, CountsTwice,
+)  # fmt: skip

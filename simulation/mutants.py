@@ -1,0 +1,121 @@
+"""Deliberate faults of the core, the table, the shell and the workers. A simulator that misses one proves nothing."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+from unittest.mock import patch
+
+from asyncproc.core import backlog, workers
+from asyncproc.core.backlog import Backlog
+from asyncproc.core.settings import QueueRules
+from asyncproc.core.streams import Lineup, Stream
+from asyncproc.core.task import Task
+from asyncproc.core.window import Window
+from simulation import mutant_cores, mutant_shells
+from simulation.history import Cast, History
+from simulation.rules import Violation
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    name: str
+    says: str
+    cast: Cast = field(default_factory=Cast)
+    patches: tuple[tuple[Any, str, Any], ...] = ()
+
+    @contextmanager
+    def at_work(self) -> Iterator[Cast]:
+        """The cast of its histories; what it changes in the core itself is undone afterwards."""
+        patchers = [patch.object(*change) for change in self.patches]
+        for patcher in patchers:
+            patcher.start()
+        try:
+            yield self.cast
+        finally:
+            for patcher in patchers:
+                patcher.stop()
+
+
+@dataclass(frozen=True, slots=True)
+class Caught:
+    seed: int
+    violation: str
+    rule: str
+
+
+def hunt(mutant: Mutant, seeds: int) -> Caught | None:
+    """The first seed that catches it, None where none does."""
+    with mutant.at_work() as cast:
+        for seed in range(seeds):
+            try:
+                History(seed, cast).run()
+            except Violation as violation:
+                return Caught(seed, violation.detail, violation.rule)
+    return None
+
+
+# ---- changes inside the core that no subclass reaches
+
+_come_due: Final = Backlog.come_due
+_serve: Final = Lineup.serve
+_pop: Final = Window.pop
+
+
+def _come_due_early(self: Backlog, now: float, most: int) -> list[Task]:
+    return _come_due(self, now + 0.2, most)
+
+
+def _serve_without_weight(self: Lineup, stream: Stream) -> Task:
+    stream.rules = QueueRules(weight=1, aging_s=stream.rules.aging_s)
+    return _serve(self, stream)
+
+
+def _pop_second_best(self: Window) -> Task:
+    best = self.peek()
+    first = _pop(self)
+    if best is None or not len(self):
+        return first
+    second = _pop(self)
+    self.push(best[0], first)
+    return second
+
+
+def _never_alone() -> property:
+    return property(lambda worker: False, lambda worker, value: None)
+
+
+def _rank_without_priority(ready_at: float, priority: int, aging_s: float) -> float:
+    return ready_at
+
+
+PATCHED: Final = (
+    Mutant("drops-aging", "priorities count for nothing", patches=((backlog, "rank", _rank_without_priority),)),
+    Mutant("ignores-weights", "all queues weigh the same", patches=((Lineup, "serve", _serve_without_weight),)),
+    Mutant("claims-before-due", "a task comes due 0.2 s early", patches=((Backlog, "come_due", _come_due_early),)),
+    Mutant("takes-the-second-best", "the best rank waits", patches=((Window, "pop", _pop_second_best),)),
+    Mutant("suspects-in-company", "a suspect runs beside others", patches=((workers.Worker, "alone", _never_alone()),)),
+)
+
+
+def _named(kind: type) -> tuple[str, str]:
+    words = "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in kind.__name__)
+    return words.lstrip("-"), (kind.__doc__ or "").split("\n")[0].rstrip(".")
+
+
+def _all(kinds: tuple[type[Any], ...], part: Callable[[type[Any]], Cast]) -> tuple[Mutant, ...]:
+    return tuple(Mutant(*_named(kind), cast=part(kind)) for kind in kinds)
+
+
+MUTANTS: Final[tuple[Mutant, ...]] = (
+    *_all(mutant_shells.TABLES, lambda kind: Cast(table=kind)),
+    *_all(mutant_shells.ACTORS, lambda kind: Cast(actor=kind)),
+    *_all(mutant_shells.WORKERS, lambda kind: Cast(worker=kind)),
+    *_all(mutant_cores.CORES, lambda kind: Cast(core=kind)),
+    *PATCHED,
+)
+
+
+def by_name(name: str) -> Mutant:
+    """Raises `KeyError`."""
+    return {mutant.name: mutant for mutant in MUTANTS}[name]

@@ -1,0 +1,277 @@
+"""A QueueActor in simulated time: it gathers, decides, commits and answers as the real one does, and may end at any
+point between."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final, TypeAlias
+
+from asyncproc.core.decision import Decision, EnqueueReply, PollReply, Reply, RetryReply
+from asyncproc.core.events import Draining, Enqueued, Event, Refused, RetryAsked, WorkerLost
+from asyncproc.core.states import State
+from asyncproc.core.step import Core
+from asyncproc.core.task import NewTask, TaskId
+from asyncproc.errors import EpochLost
+from simulation.faults import Fault
+from simulation.referee import Referee
+from simulation.rules import Rule, require
+from simulation.scene import Scene
+from simulation.table import Committed
+
+Answered: TypeAlias = Callable[[Reply | None, int], None]
+"""Is given the answer, or None where there is none, and the epoch of whom it comes from."""
+
+AWAY_AFTER_S: Final = 0.5
+_FIRST_RETRY_S: Final = 0.05
+_LAST_RETRY_S: Final = 1.0
+
+
+class QueueActor:
+    def __init__(
+        self, scene: Scene, number: int, living: Callable[[], set[str]], ended: Callable[["QueueActor"], None]
+    ) -> None:
+        self.name = f"QueueActor {number}"
+        self.epoch = 0
+        self.over = False
+        self.scene = scene
+        self._living = living
+        self._ended = ended
+        self._core: Core | None = None
+        self._referee: Referee | None = None
+        self._inbox: list[Event] = []
+        self._waiting: dict[int, Answered] = {}
+        self._follow_up: list[Event] = []
+        self._new: dict[int, list[TaskId]] = {}
+        """What each enqueue call of this cycle brought."""
+        self._busy = True
+        self._wakes = 0
+        scene.agenda.after(scene.chance.latency(), self._take_over)
+
+    # ---- what is called
+
+    def ask(self, make: Callable[[int], Event | None], answered: Answered) -> None:
+        """Post the event made for a new ticket; where there is none to make, the call is over."""
+        ticket = next(self.scene.tickets)
+        event = make(ticket)
+        if event is None:
+            answered(None, self.epoch)
+            return
+        self._waiting[ticket] = answered
+        self.post(event)
+
+    def enqueue(self, tasks: list[NewTask], again: bool, answered: Answered) -> None:
+        if not again:
+            self.ask(lambda ticket: Enqueued(ticket, tasks), answered)
+            return
+        # The earlier call may be on its way to its commit right now.
+        self.ask(lambda ticket: Enqueued(ticket, []), partial(self._enqueue_missing, tasks, answered))
+
+    def _enqueue_missing(self, tasks: list[NewTask], answered: Answered, flushed: Reply | None, _: int) -> None:
+        table = self.scene.table
+        missing = [task for task in tasks if task[0] not in table.live and task[0] not in table.done]
+        if flushed is None or self.over:
+            answered(None, self.epoch)
+        elif missing:
+            self.ask(lambda ticket: Enqueued(ticket, missing), answered)
+        else:
+            answered(EnqueueReply(flushed.ticket), self.epoch)
+
+    def retry(self, task_id: TaskId, answered: Answered) -> None:
+        row = self.scene.table.copy_of_failed(task_id)
+        self.ask(lambda ticket: None if row is None else RetryAsked(ticket, row), answered)
+
+    def post(self, event: Event) -> None:
+        self._inbox.append(event)
+        self._rouse()
+
+    def crash(self, why: str) -> None:
+        if self.over:
+            return
+        self.over = True
+        self.scene.say("%s ends: %s", self.name, why)
+        waiting, self._waiting = self._waiting, {}
+        for answered in waiting.values():
+            answered(None, self.epoch)
+        self._ended(self)
+
+    # ---- the reign
+
+    def _take_over(self) -> None:
+        scene = self.scene
+        if self.over:
+            return
+        if scene.away_until > scene.agenda.now:
+            scene.agenda.after(_LAST_RETRY_S, self._take_over)
+            return
+        self.epoch = scene.table.take_over()
+        scene.say("%s reigns as epoch %d", self.name, self.epoch)
+        if self._struck(Fault.CRASH_IN_TAKEOVER):
+            return
+        scene.agenda.after(scene.chance.latency(), self._load)
+
+    def _load(self) -> None:
+        if self.over:
+            return
+        loaded = self.scene.table.load()
+        gone = sorted({task.worker for task in loaded.running} - self._living())
+        lost = [WorkerLost(name, "it was gone when the reign began", charged=False) for name in gone]
+        self._core = self.scene.make_core(self.scene.settings, self.epoch)
+        self._referee = Referee(self.scene, self._core, self.epoch)
+        self._follow_up = [loaded, *lost]
+        self._turn()
+
+    # ---- the cycle
+
+    def _rouse(self) -> None:
+        if not self._busy and not self.over:
+            self._busy = True
+            self.scene.agenda.after(0.0, self._turn)
+
+    def _turn(self) -> None:
+        if self.over:
+            return
+        assert self._core is not None
+        assert self._referee is not None
+        self._busy = True
+        self._wakes += 1
+        events = [*self._follow_up, *self._inbox]
+        self._follow_up, self._inbox = [], []
+        self._new = {event.ticket: [task[0] for task in event.tasks] for event in events if isinstance(event, Enqueued)}
+        self.scene.steps += 1
+        self.scene.say("%s turns: %s", self.name, events)
+        decision = self._core.step(events, self.scene.agenda.now)
+        self.scene.say("%s decides: %s", self.name, decision)
+        self._referee.decided(events, decision)
+        self.decided(decision)
+
+    def decided(self, decision: Decision) -> None:
+        """Commit, and answer only then."""
+        if decision.writes or decision.pages:
+            if not self._struck(Fault.CRASH_BEFORE_COMMIT):
+                self.scene.agenda.after(
+                    self.scene.chance.latency(), self._commit, decision, None, False, _FIRST_RETRY_S
+                )
+        else:
+            self.went_through(decision, Committed([], []))
+
+    def _commit(self, decision: Decision, since: float | None, replay: bool, wait_s: float) -> None:
+        scene = self.scene
+        if self.over:
+            return
+        since = scene.agenda.now if since is None else since
+        if scene.nemesis.strikes(Fault.POSTGRES_AWAY):
+            scene.away_until = scene.agenda.now + scene.chance.choice((0.3, 3.0, 20.0))
+        if scene.away_until > scene.agenda.now or scene.nemesis.strikes(Fault.COMMIT_FAILED):
+            scene.say("%s cannot commit", self.name)
+            self.again(decision, since, wait_s)
+            return
+        try:
+            committed = self._apply(decision, replay)
+        except EpochLost:
+            scene.nemesis.note(Fault.FENCED)
+            self.crash("another one reigns")
+            return
+        if scene.nemesis.strikes(Fault.COMMIT_UNKNOWN):
+            scene.say("%s does not know whether it committed", self.name)
+            self._replay_changes_nothing(decision)
+            self.again(decision, since, wait_s)
+        elif not self._struck(Fault.CRASH_AFTER_COMMIT):
+            pages = [scene.table.page(wanted) for wanted in decision.pages]
+            self._follow_up = self.follow_up(committed, pages)
+            scene.agenda.after(scene.chance.latency() / 2, self.went_through, decision, committed)
+
+    def _apply(self, decision: Decision, replay: bool) -> Committed:
+        scene = self.scene
+        assert self._referee is not None
+        if not decision.writes:
+            return Committed([], [])
+        before = scene.table.epoch
+        committed = scene.table.commit(decision.writes, self.epoch, replay)
+        require(before == self.epoch, Rule.FENCE, f"{self.name} writes as epoch {self.epoch}, {before} reigns")
+        self._referee.applied()
+        scene.ledger.committed(decision.writes)
+        if committed.refused or committed.rejected:
+            scene.say("refused: %s, rejected: %s", committed.refused, committed.rejected)
+        return committed
+
+    def follow_up(self, committed: Committed, pages: Sequence[Event]) -> list[Event]:
+        unwritten = [*committed.refused, *committed.rejected]
+        return [*([Refused(unwritten)] if unwritten else []), *pages]
+
+    def again(self, decision: Decision, since: float, wait_s: float) -> None:
+        scene = self.scene
+        if scene.agenda.now - since > AWAY_AFTER_S:
+            self._refuse_requests(decision)
+        scene.agenda.after(wait_s, self._commit, decision, since, True, min(2 * wait_s, _LAST_RETRY_S))
+
+    def _refuse_requests(self, decision: Decision) -> None:
+        """Clients are told that nothing is known of what is in the open transaction; the rest is turned away."""
+        tickets = [reply.ticket for reply in decision.replies if isinstance(reply, EnqueueReply | RetryReply)]
+        turned_away = [event for event in self._inbox if isinstance(event, Enqueued | RetryAsked)]
+        self._inbox = [event for event in self._inbox if not isinstance(event, Enqueued | RetryAsked)]
+        for ticket in [*tickets, *(event.ticket for event in turned_away)]:
+            self._answer(ticket, None)
+
+    def _replay_changes_nothing(self, decision: Decision) -> None:
+        table = self.scene.table
+        if not decision.writes:
+            return
+        before = table.snapshot()
+        table.commit(decision.writes, self.epoch, replay=True)
+        require(table.snapshot() == before, Rule.REPLAY, str(decision.writes))
+
+    def went_through(self, decision: Decision, committed: Committed) -> None:
+        if self.over:
+            return
+        assert self._referee is not None
+        self._referee.committed(decision, [*committed.refused, *committed.rejected])
+        if self.answer_all(decision, committed):
+            self._rest(decision.wake_at)
+
+    def answer_all(self, decision: Decision, committed: Committed) -> bool:
+        """False where it did not live to the end of it."""
+        for number, reply in enumerate(decision.replies):
+            if number and self._struck(Fault.CRASH_BETWEEN_ANSWERS):
+                return False
+            self.correct(reply, committed)
+            unfit = any(task_id in committed.rejected for task_id in self._new.get(reply.ticket, ()))
+            self._answer(reply.ticket, None if unfit else reply)
+        assert self._core is not None
+        self._core.answered(self.scene.agenda.now)
+        return not self._struck(Fault.CRASH_AFTER_ANSWERS)
+
+    def correct(self, reply: Reply, committed: Committed) -> None:
+        """Take from an answer what the table did not agree to."""
+        unwritten = {*committed.refused, *committed.rejected}
+        if isinstance(reply, PollReply) and reply.leases:
+            reply.leases = [lease for lease in reply.leases if lease[0] not in unwritten]
+        elif isinstance(reply, RetryReply) and reply.task_id in unwritten:
+            reply.refused = State.QUEUED
+
+    def _answer(self, ticket: int, reply: Reply | None) -> None:
+        answered = self._waiting.pop(ticket, None)
+        if answered is not None:
+            answered(reply, self.epoch)
+
+    def _rest(self, wake_at: float | None) -> None:
+        agenda = self.scene.agenda
+        if self._follow_up or self._inbox:
+            agenda.after(0.0, self._turn)
+            return
+        self._busy = False
+        if wake_at is not None:
+            agenda.after(max(0.0, wake_at - agenda.now), self._wake, self._wakes)
+        if self.scene.nemesis.strikes(Fault.CRASH_AT_REST):
+            agenda.after(self.scene.chance.latency(), self.crash, "killed while it waits")
+
+    def _wake(self, number: int) -> None:
+        if number == self._wakes:
+            self._rouse()
+
+    def _struck(self, fault: Fault) -> bool:
+        struck = self.scene.nemesis.strikes(fault)
+        if struck:
+            self.crash(fault)
+        return struck
+
+    def drain(self) -> None:
+        self.post(Draining())

@@ -1,0 +1,55 @@
+"""What must hold, in plain words. Whoever breaks a rule is named by it."""
+
+from enum import StrEnum
+
+
+class Rule(StrEnum):
+    AGREEMENT = "memory is what the table says"
+    ALL_ON_DISK = "what is not in memory is known to be on disk"
+    ONE_LEASE = "every running task has one lease, on one worker"
+    ALONE = "a suspect runs alone"
+    BOUNDS = "windows and workers stay within their bounds"
+    COUNTERS = "the counters add up"
+    DUE = "no task starts before it is due"
+    NOT_ASLEEP = "what is due does not sleep on"
+    RANK = "the rank is the ready time less the priority's worth"
+    ORDER = "the best rank of a queue goes first"
+    SHARES = "queues that all have work share by weight"
+    IDLE_HANDS = "no worker waits while work does"
+    GRANTED = "what is claimed is granted, and what is granted is claimed"
+    HEARD = "a call is heard by the registration it belongs to, and no other"
+    ANSWERED = "every call is answered once, and in time"
+    DRAINED = "who drains grants nothing"
+    INNOCENT_WORKER = "a worker that calls is not given up"
+    INNOCENT_TASK = "only a proven poison pill is charged with the death of a worker"
+    REPLAY = "a replay changes nothing"
+    FENCE = "who does not reign writes nothing"
+    ON_RECORD = "every start is on record before it happens"
+    OWN_OUTCOME = "an attempt ends as its own lease ended"
+    RECORDED = "an outcome is kept until it is recorded"
+    ONCE = "nothing runs twice unless its worker was lost"
+    ATTEMPTS = "attempts are counted by their ends"
+    ACKNOWLEDGED = "what was acknowledged is never lost"
+    EXPECTED = "nothing is there that nobody asked for"
+    FINAL = "every task ends in exactly one final state"
+    RESTS = "the core rests when there is nothing to do"
+    LIVENESS = "without faults everything ends"
+    SOUND = "the core does not fail"
+
+
+class Violation(AssertionError):
+    """A rule was broken."""
+
+    def __init__(self, rule: Rule, detail: str) -> None:
+        super().__init__(rule, detail)
+        self.rule = rule
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.rule}: {self.detail}"
+
+
+def require(holds: object, rule: Rule, detail: str) -> None:
+    """For where the detail costs nothing to name."""
+    if not holds:
+        raise Violation(rule, detail)

@@ -1,0 +1,45 @@
+"""What every part of a history shares."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import count
+from typing import TypeAlias
+
+from asyncproc.core.settings import CoreSettings
+from asyncproc.core.step import Core
+from asyncproc.core.task import TaskId
+from simulation.agenda import NOON, Agenda
+from simulation.chance import Chance
+from simulation.faults import Nemesis
+from simulation.ledger import Ledger
+from simulation.table import Table
+
+Write: TypeAlias = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class Scene:
+    chance: Chance
+    agenda: Agenda
+    nemesis: Nemesis
+    table: Table
+    ledger: Ledger
+    settings: CoreSettings
+    make_core: Callable[[CoreSettings, int], Core]
+    write: Write | None = None
+    """Takes the lines of a trace where one is wanted."""
+    away_until: float = 0.0
+    """Postgres answers nobody before that."""
+    calm: bool = False
+    """No faults any more."""
+    poison: set[TaskId] = field(default_factory=set)
+    """Tasks that kill who starts them."""
+    epochs: dict[int, int] = field(default_factory=dict)
+    """Of each poll under way the epoch that its session is of."""
+    steps: int = 0
+    tickets: "count[int]" = field(default_factory=lambda: count(1))
+
+    def say(self, text: str, *values: object) -> None:
+        """A line of the trace. The values are put in where somebody reads it."""
+        if self.write is not None:
+            self.write(f"{self.agenda.now - NOON:12.6f}  {text % values}")

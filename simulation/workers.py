@@ -1,0 +1,267 @@
+"""Workers: they register, ask, run, report, and hold each outcome until it is recorded."""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
+from typing import Final
+
+from asyncproc.core.decision import PollReply, RegisterReply, Reply
+from asyncproc.core.events import Lease, Outcome, Polled, Registered
+from asyncproc.core.task import NewTask, TaskId
+from simulation.faults import Fault
+from simulation.ledger import Run, name
+from simulation.network import Link, Network
+from simulation.queue_actor import QueueActor
+from simulation.scene import Scene
+
+MARGIN_S: Final = 3.0
+"""How long after the end of a poll its answer is waited for."""
+FLUSH_S: Final = 0.005
+MAX_CALLS: Final = 3
+SECONDS: Final = {"Tiny": (0.0002, 0.001), "Short": (0.01, 0.05), "Long": (0.3, 3.0)}
+"""How long attempts take, by type."""
+OUTLIERS: Final = 0.05
+"""Share of attempts that take long whatever their type."""
+
+
+@dataclass(slots=True)
+class Holding:
+    """A lease aboard."""
+
+    lease: int
+    run: Run | None = None
+    outcome: Outcome | None = None
+    sent: bool = False
+
+
+class Worker:
+    def __init__(
+        self,
+        scene: Scene,
+        network: Network,
+        identity: tuple[str, str, int],
+        find: Callable[[], QueueActor | None],
+        make_child: Callable[[TaskId, bytes], NewTask],
+    ) -> None:
+        self.name, self.pool, self.concurrency = identity
+        self.alive = True
+        self.known_dead = False
+        self.link = Link()
+        self.kills: Callable[[Worker, Fault], None] = lambda worker, fault: None
+        self._scene = scene
+        self._network = network
+        self._find = find
+        self._make_child = make_child
+        self._actor: QueueActor | None = None
+        self._epoch = 0
+        self._session: int | None = None
+        self._talk = 0
+        """Number of the present conversation; what belongs to an earlier one is not listened to."""
+        self._calls: dict[int, list[tuple[TaskId, int]]] = {}
+        self._numbers = count()
+        self._held: dict[TaskId, Holding] = {}
+        self._queue: deque[Lease] = deque()
+        self._back: list[tuple[TaskId, int]] = []
+        """Leases that were called back before they began. They are sent once."""
+        self._running = 0
+        scene.agenda.after(scene.chance.latency(), self._register, self._talk)
+
+    # ---- the conversation
+
+    def hang_up(self, forget_actor: bool = False) -> None:
+        """Whatever is under way, its fate is unknown from here on: register anew."""
+        if forget_actor or self._scene.chance.odds(0.3):
+            self._actor = None
+        self._talk += 1
+        self._session = None
+        self._calls.clear()
+        self._back.clear()
+        self._scene.agenda.after(0.05 + 0.1 * self._scene.chance.random(), self._register, self._talk)
+
+    def _reach(self) -> QueueActor | None:
+        """A handle reaches the successor of a QueueActor that ended, and the session is that of before."""
+        if self._actor is None or self._actor.over:
+            self._actor = self._find()
+        return self._actor
+
+    def _register(self, talk: int) -> None:
+        if not self.alive or talk != self._talk:
+            return
+        actor = self._reach()
+        if actor is None:
+            self.hang_up()
+            return
+        held = [(task_id, holding.lease) for task_id, holding in self._held.items()]
+        self._scene.say("%s registers at %s with %s", self.name, actor.name, held)
+        self._network.call(
+            self.link,
+            actor,
+            lambda actor, back: actor.ask(
+                lambda ticket: Registered(ticket, self.name, self.pool, self.concurrency, held), back
+            ),
+            partial(self._registered, talk),
+            doubled_after=(0.0, 0.1, 0.5, 1.5),
+        )
+        self._scene.agenda.after(self._scene.settings.poll_s + MARGIN_S, self._deadline, talk, None)
+
+    def _registered(self, talk: int, reply: Reply | None, epoch: int) -> None:
+        if not self.alive or talk != self._talk or self._session is not None:
+            return
+        if not isinstance(reply, RegisterReply) or not self.trusts(epoch):
+            self.hang_up(forget_actor=reply is not None)
+            return
+        self._epoch = epoch
+        self._session = reply.session
+        for task_id in reply.dropped:
+            self._held.pop(task_id, None)
+        for holding in self._held.values():
+            holding.sent = False
+        self._scene.say("%s has session %d, drops %s", self.name, reply.session, reply.dropped)
+        self._converse()
+
+    def trusts(self, epoch: int) -> bool:
+        return epoch >= self._epoch
+
+    def _converse(self) -> None:
+        """Keep one call open that asks for leases; report what ended in another one."""
+        if not self.alive or self._session is None:
+            return
+        doubles = self._scene.nemesis.strikes(Fault.REPORT_DOUBLED) if any(self._calls.values()) else False
+        outcomes = [
+            holding.outcome
+            for holding in self._held.values()
+            if holding.outcome is not None and (doubles or not holding.sent)
+        ][: self._scene.chance.choice((2, 20))]
+        if not self._calls or ((outcomes or self._back) and len(self._calls) < MAX_CALLS):
+            back = list(self._back)
+            if not (back and self._scene.nemesis.strikes(Fault.RETURN_DOUBLED)):
+                self._back.clear()
+            self.poll(outcomes, back)
+
+    def poll(self, outcomes: list[Outcome], back: list[tuple[TaskId, int]]) -> None:
+        assert self._session is not None
+        scene, session, number = self._scene, self._session, next(self._numbers)
+        actor = self._reach()
+        if actor is None:
+            self.hang_up()
+            return
+        make = partial(self._make_poll, session, self._epoch, outcomes, back)
+        self._calls[number] = [(outcome[0], outcome[1]) for outcome in outcomes]
+        for outcome in outcomes:
+            self._held[outcome[0]].sent = True
+        self._network.call(
+            self.link,
+            actor,
+            lambda actor, answer: actor.ask(make, answer),
+            partial(self._polled, self._talk, number),
+        )
+        patience_s = scene.settings.poll_s + MARGIN_S
+        if scene.nemesis.strikes(Fault.IMPATIENCE):
+            patience_s = scene.chance.choice((0.003, 0.01, 0.5))
+        scene.agenda.after(patience_s, self._deadline, self._talk, number)
+
+    def _make_poll(
+        self, session: int, epoch: int, outcomes: list[Outcome], back: list[tuple[TaskId, int]], ticket: int
+    ) -> Polled:
+        self._scene.epochs[ticket] = epoch
+        return Polled(ticket, self.name, session, outcomes, back)
+
+    def _polled(self, talk: int, number: int, reply: Reply | None, epoch: int) -> None:
+        if not self.alive or talk != self._talk or number not in self._calls:
+            return
+        reported = self._calls.pop(number)
+        if not isinstance(reply, PollReply) or reply.leases is None or not self.trusts(epoch):
+            self.hang_up(forget_actor=reply is not None and not self.trusts(epoch))
+            return
+        self._epoch = epoch
+        for task_id, lease in reported:
+            if self.holds(task_id, lease):
+                del self._held[task_id]
+        for granted in reply.leases:
+            self._held[granted[0]] = Holding(granted[1])
+            self._queue.append(granted)
+        self._give_back(reply.recalled)
+        self._work()
+        self._converse()
+
+    def _give_back(self, recalled: list[tuple[TaskId, int]]) -> None:
+        for task_id, lease in recalled:
+            if self.may_return(task_id, lease):
+                self._scene.nemesis.note(Fault.RECALLED)
+                del self._held[task_id]
+                self._back.append((task_id, lease))
+
+    def may_return(self, task_id: TaskId, lease: int) -> bool:
+        return self.holds(task_id, lease) and self._held[task_id].run is None
+
+    def holds(self, task_id: TaskId, lease: int) -> bool:
+        return task_id in self._held and self._held[task_id].lease == lease
+
+    def forget(self, ids: Iterable[TaskId]) -> None:
+        for task_id in ids:
+            del self._held[task_id]
+
+    def _deadline(self, talk: int, number: int | None) -> None:
+        waits = self._session is None if number is None else number in self._calls
+        if self.alive and talk == self._talk and waits:
+            self.hang_up()
+
+    # ---- the work
+
+    def _work(self) -> None:
+        while self.alive and self._running < self.concurrency and self._queue:
+            lease = self._queue.popleft()
+            if self.begins(lease[0], lease[1]):
+                self._start(lease)
+
+    def begins(self, task_id: TaskId, lease: int) -> bool:
+        """It may have been dropped or returned while it waited for a slot."""
+        return self.holds(task_id, lease)
+
+    def _start(self, lease: Lease) -> None:
+        scene, task_id = self._scene, lease[0]
+        scene.say("%s starts %s, attempt %d, lease %d", self.name, name(task_id), lease[2], lease[1])
+        run = scene.ledger.started(task_id, lease[1], lease[2], self.name)
+        if self.holds(task_id, lease[1]):
+            self._held[task_id].run = run
+        if task_id in scene.poison:
+            self.kills(self, Fault.POISON)
+            return
+        self._running += 1
+        seconds = scene.chance.uniform(*SECONDS["Long" if scene.chance.odds(OUTLIERS) else lease[3]])
+        scene.agenda.after(seconds, self._end, task_id, lease[1], run, seconds)
+
+    def _end(self, task_id: TaskId, lease: int, run: Run, seconds: float) -> None:
+        if not self.alive:
+            return
+        self._running -= 1
+        outcome = self._outcome(task_id, lease, seconds)
+        self._scene.say("%s ends %s, lease %d: %s", self.name, name(task_id), lease, outcome[2])
+        self._scene.ledger.ended(run, outcome)
+        if self.holds(task_id, lease):
+            self._held[task_id].outcome = outcome
+        self._work()
+        self._scene.agenda.after(FLUSH_S, self._converse)
+
+    def _outcome(self, task_id: TaskId, lease: int, seconds: float) -> Outcome:
+        chance = self._scene.chance
+        if chance.odds(0.25):
+            return (task_id, lease, False, b"failure %d" % lease, "ValueError: no", seconds, chance.uniform(-1, 1), [])
+        result = b"result %d" % lease
+        children = [self._make_child(task_id, result)] if chance.odds(0.08) else []
+        return (task_id, lease, True, result, "", seconds, 0.0, children)
+
+    # ---- its end
+
+    def last_word(self) -> None:
+        """Report what has ended, and be gone before the answer comes."""
+        self._converse()
+
+    def die(self) -> None:
+        self.alive = False
+        self._scene.say("%s dies", self.name)
+
+    def actor_is(self, actor: QueueActor) -> bool:
+        return self._actor is actor
