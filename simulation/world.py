@@ -71,7 +71,9 @@ class World:
         self.core = self.make_core(self.settings, self.epoch)
         self.sessions.clear()
         self._after_commit.clear()
-        self.turn(self.table.load())
+        loaded = self.table.load()
+        self._leave_out(loaded.running)
+        self.turn(loaded)
 
     def turn(self, *events: Event) -> Decision:
         """One cycle with these events, and those that follow until all pages are read."""
@@ -96,14 +98,32 @@ class World:
 
     def commit(self, decision: Decision) -> None:
         refused = self.table.apply(decision.writes)
+        for reply in decision.replies:
+            if isinstance(reply, PollReply) and reply.leases:
+                reply.leases = [self._completed(lease, decision.payloads) for lease in reply.leases]
         if refused:
             self._after_commit.append(Refused(refused))
             for reply in decision.replies:
                 if isinstance(reply, PollReply) and reply.leases:
                     reply.leases = [lease for lease in reply.leases if lease[0] not in refused]
-        self._after_commit.extend(self.table.page(wanted) for wanted in decision.pages)
+        pages = [self.table.page(wanted) for wanted in decision.pages]
+        for page in pages:
+            self._leave_out(page.tasks)
+        self._after_commit.extend(pages)
         if not self.tampered:
             agree(self.core, self.table)
+
+    def _leave_out(self, tasks: Iterable[Task]) -> None:
+        """A large payload does not come with its row."""
+        for task in tasks:
+            if len(task.payload) > self.settings.large_bytes:
+                task.left_out, task.payload = len(task.payload), b""
+
+    def _completed(self, lease: Lease, payloads: Sequence[TaskId]) -> Lease:
+        if lease[0] not in payloads:
+            return lease
+        assert not lease[5], "what is at hand is not read again"
+        return (*lease[:5], self.table.live[lease[0]].payload)
 
     def answer(self, replies: Iterable[Reply]) -> None:
         for reply in replies:
@@ -258,6 +278,7 @@ def agree(core: Core, table: Table) -> None:
     for task in core.tasks.values():
         row = table.live[task.id]
         assert _figures(task) == _figures(row)
+        assert task.payload == row.payload or (task.left_out and not task.payload)
     holders = [task_id for worker in core.workers.values() for task_id in worker.held]
     running = [row.id for row in table.live.values() if row.state is State.RUNNING]
     assert sorted(holders) == sorted(running), "one lease per running task"
@@ -271,7 +292,7 @@ def agree(core: Core, table: Table) -> None:
 def _figures(task: Task) -> tuple[object, ...]:
     rank = None if task.state in DUE_LATER else task.rank
     worker = task.worker if task.state is State.RUNNING else ""
-    return (task.state, task.lease, task.attempt, task.losses, task.ready_at, task.payload, rank, worker)
+    return (task.state, task.lease, task.attempt, task.losses, task.ready_at, rank, worker)
 
 
 def _nothing_is_forgotten(core: Core, table: Table) -> None:

@@ -182,12 +182,16 @@ class QueueActor:
         decision = core.step(events, now)
         committed = await self._commit(decision, now)
         self._inbox.pace(monotonic() - since)
-        unwritten = {*committed.refused, *committed.rejected}
+        # A row that went between its claim and the reading of its payload is refused like one that was never claimed.
+        unread = (task_id for task_id in decision.payloads if task_id not in committed.payloads)
+        unwritten = {*committed.refused, *committed.rejected, *unread}
         if committed.rejected:
             self._refuse_tasks(events, committed.rejected)
         for reply in decision.replies:
             if unwritten:
                 _correct(reply, unwritten)
+            if committed.payloads and isinstance(reply, PollReply) and reply.leases:
+                reply.leases = [(*lease[:5], committed.payloads.get(lease[0], lease[5])) for lease in reply.leases]
             self._inbox.answer(reply)
         core.answered(self._clock.now())
         follow_up: list[Event] = [Refused([*unwritten])] if unwritten else []
@@ -210,7 +214,7 @@ class QueueActor:
         self._commit_since = since = monotonic()
         while True:
             try:
-                committed = await self._storage.commit(batch, decision.pages, replay)
+                committed = await self._storage.commit(batch, decision.pages, replay, decision.payloads)
             except StorageUnavailable as error:
                 replay = True
                 if monotonic() - since > AWAY_AFTER_S:

@@ -103,4 +103,6 @@ class Decision:
     replies: list[Reply] = field(default_factory=list)
     pages: list[PageWanted] = field(default_factory=list)
     """To be read after the commit and before the next step: only then do memory and table agree on what is missing."""
+    payloads: list[TaskId] = field(default_factory=list)
+    """To be read after the commit and put into the leases that lack them."""
     wake_at: float | None = None

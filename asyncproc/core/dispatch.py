@@ -23,6 +23,13 @@ class Dispatcher:
         self._run_times = run_times
         self._settings = settings
         self._claim = claim
+        self._bytes = 0
+        self.is_cut = False
+        """Something was left for the next step though there was room for it."""
+
+    def begin(self) -> None:
+        """A new step."""
+        self._bytes, self.is_cut = 0, False
 
     def dispatch(self, pool: Pool, now: float) -> list[PollReply]:
         replies = self._suspects(pool)
@@ -39,7 +46,7 @@ class Dispatcher:
         """Workers to give short work ahead, as long as short work is next."""
         for worker in list(islice(pool.ahead.values(), pool.lineup.ready())):
             head = pool.lineup.head()
-            if head is None or self._run_times.estimate(head[1].options.type) >= self._settings.prefetch_s:
+            if head is None or self._estimate(head[1]) >= self._settings.prefetch_s:
                 return
             if is_overrun(worker, now, self._settings.overrun_s):
                 del pool.ahead[worker.name]
@@ -51,7 +58,7 @@ class Dispatcher:
     ) -> None:
         ready = pool.lineup.ready()
         for worker in workers:
-            if ready <= 0:
+            if ready <= 0 or self.is_cut:
                 return
             # A fair share, rounded up: a few tasks are spread over the workers rather than heaped on the first.
             leases = self._fill(pool, worker, -(-ready // waiting), now)
@@ -67,8 +74,10 @@ class Dispatcher:
         leases: list[Lease] = []
         while len(leases) < most and (head := lineup.head()) is not None:
             stream, task = head
-            estimate_s = self._run_times.estimate(task.options.type)
+            estimate_s = self._estimate(task)
             if not worker.has_room(estimate_s, settings.prefetch_s, settings.max_held):
+                break
+            if task.left_out and not self._affords(task.left_out):
                 break
             if len(worker.held) < worker.concurrency:
                 pool.progressed(worker, now)
@@ -77,6 +86,17 @@ class Dispatcher:
             lineup.serve(stream)
             leases.append(self._claim(task, worker, min(estimate_s, settings.prefetch_s)))
         return leases
+
+    def _estimate(self, task: Task) -> float:
+        estimate_s = self._run_times.estimate(task.options.type)
+        # A large payload takes long to send, however short its task runs.
+        return max(estimate_s, self._settings.prefetch_s) if task.left_out else estimate_s
+
+    def _affords(self, size: int) -> bool:
+        self.is_cut = self._bytes > 0 and self._bytes + size > self._settings.lease_bytes
+        if not self.is_cut:
+            self._bytes += size
+        return not self.is_cut
 
     def _suspects(self, pool: Pool) -> list[PollReply]:
         """One suspect at a time, on a worker that holds nothing else."""
@@ -97,7 +117,7 @@ class Dispatcher:
             return []
         pool.isolate(idle)
         task = heappop(pool.suspects)[2]
-        lease = self._claim(task, idle, self._run_times.estimate(task.options.type))
+        lease = self._claim(task, idle, self._estimate(task))
         return [_answer(pool, idle, [lease])]
 
 

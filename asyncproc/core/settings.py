@@ -2,6 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
+
+LARGE_BYTES: Final = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,10 @@ class CoreSettings:
     """Tasks of one queue held in memory."""
     window_bytes: int = 64 * 1024 * 1024
     """Bytes of payload of one queue held in memory."""
+    large_bytes: int = LARGE_BYTES
+    """A payload of more bytes is not held in memory but read for each lease."""
+    lease_bytes: int = 64 * 1024 * 1024
+    """Bytes of large payloads granted in one step, or a single one that is larger."""
     prefetch_s: float = 0.02
     """Work a worker may hold beyond what it can start at once, per slot, judged by recent run times."""
     overrun_s: float = 0.1

@@ -7,18 +7,12 @@ as an event.
 
 import json
 from collections.abc import Iterable, Sequence
-from heapq import heappop, heappush
 from typing import Final, assert_never
 
+from asyncproc.core.alarms import Alarms
 from asyncproc.core.backlog import Backlog
 from asyncproc.core.counters import Counters
-from asyncproc.core.decision import (
-    Decision,
-    EnqueueReply,
-    PollReply,
-    RegisterReply,
-    RetryReply,
-)
+from asyncproc.core.decision import Decision, EnqueueReply, PollReply, RegisterReply, RetryReply
 from asyncproc.core.dispatch import Dispatcher
 from asyncproc.core.events import (
     Draining,
@@ -60,12 +54,13 @@ class Core:
         self.run_times = RunTimes(unknown_s=settings.prefetch_s)
         self.draining = False
         self._sessions = epoch << 32
-        self._alarms: list[tuple[float, str]] = []
+        self._alarms = Alarms()
         self._now = 0.0
         self._decision = Decision()
         self._fresh: set[TaskId] = set()
         self._reported: list[tuple[Worker, Poll]] = []
         self._answered: dict[str, Worker] = {}
+        self._large: list[Task] = []
         self._dispatcher = Dispatcher(self.run_times, settings, self._claim)
 
     def step(self, events: Sequence[Event], now: float) -> Decision:
@@ -76,6 +71,10 @@ class Core:
         self._fresh.clear()
         self._reported.clear()
         self._answered.clear()
+        for task in self._large:
+            task.payload = b""  # it is committed by now
+        self._large.clear()
+        self._dispatcher.begin()
         # A page is older than all that happened since: taken later, it would move the end of its window past tasks
         # that were left to the disk in the meantime.
         for event in events:
@@ -138,6 +137,9 @@ class Core:
             ready_at = to_micros(now + delay_s) if delay_s else now
             state = State.SCHEDULED if ready_at > self._now else State.QUEUED
             task = Task(task_id, payload, options, state, ready_at, now)
+            if len(payload) > self.settings.large_bytes:
+                task.left_out = len(payload)
+                self._large.append(task)
             inserts.append(task)
             self._fresh.add(task_id)
             self.counters.enqueued += 1
@@ -249,7 +251,7 @@ class Core:
         worker = Worker(name, pool_name, concurrency, heard_at=self._now)
         self.workers[name] = worker
         self._backlog.pool(pool_name).workers[name] = worker
-        self._set_alarm(worker, self._now + self.settings.poll_s)
+        self._alarms.set(worker, self._now + self.settings.poll_s)
         return worker
 
     def _move(self, worker: Worker, pool_name: str) -> None:
@@ -291,18 +293,10 @@ class Core:
             for worker in self.workers.values():
                 worker.heard_at += absence_s
 
-    def _set_alarm(self, worker: Worker, at: float) -> None:
-        worker.alarm_at = at
-        heappush(self._alarms, (at, worker.name))
-
     def _ring_alarms(self) -> None:
         """Answer polls that were parked long enough, and notice workers that fell silent."""
         settings = self.settings
-        while self._alarms and self._alarms[0][0] <= self._now:
-            at, name = heappop(self._alarms)
-            worker = self.workers.get(name)
-            if worker is None or worker.alarm_at != at:
-                continue
+        for worker in self._alarms.ring(self.workers, self._now):
             while worker.polls and worker.polls[0].opened_at + settings.poll_s <= self._now:
                 self._decision.replies.append(PollReply(worker.polls.pop(0).ticket, []))
             if worker.polls:
@@ -311,10 +305,10 @@ class Core:
                 self._backlog.pool(worker.pool).place(worker)
                 silent_at = worker.heard_at + settings.poll_s + settings.silence_s
                 if silent_at <= self._now:
-                    self._worker_lost(name, f"silent for {self._now - worker.heard_at:.0f} s", charged=True)
+                    self._worker_lost(worker.name, f"silent for {self._now - worker.heard_at:.0f} s", charged=True)
                     continue
                 next_at = min(silent_at, self._now + settings.poll_s)
-            self._set_alarm(worker, next_at)
+            self._alarms.set(worker, next_at)
 
     # ---- attempts end
 
@@ -369,6 +363,8 @@ class Core:
         worker.hold(task.id, estimate_s, alone=task.losses > 0)
         self.counters.claimed += 1
         self._answered[worker.name] = worker
+        if task.left_out and not task.payload:
+            self._decision.payloads.append(task.id)
         if task.id not in self._fresh:
             self._decision.writes.claims.append((task.id, task.lease, task.attempt, task.rank, worker.name))
         return (task.id, task.lease, task.attempt, task.options.type, task.queue, task.payload)
@@ -382,7 +378,9 @@ class Core:
                 self._backlog.pool(worker.pool).place(worker)
 
     def _next_wake(self) -> float | None:
-        instants = [self._backlog.next_due(), self._alarms[0][0] if self._alarms else None]
+        if self._dispatcher.is_cut:
+            return self._now
+        instants = [self._backlog.next_due(), self._alarms.next()]
         if not self.draining:
             instants += [look_again_at(pool, self.settings, self._now) for pool in self._backlog.pools.values()]
         return min((at for at in instants if at is not None), default=None)

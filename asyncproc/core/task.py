@@ -44,6 +44,9 @@ class Task:
     losses: int = 0
     """Times its worker died since an attempt last ended. Above 0 the task is a suspect and runs alone."""
     worker: str = ""
+    left_out: int = 0
+    """Bytes of a payload too large to be held: it is read for each lease, and empty here but in the step that brought
+    it."""
     started_at: float = 0.0
 
     @property

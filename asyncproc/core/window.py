@@ -10,7 +10,7 @@ START: Final[Key] = (float("-inf"), b"")
 
 
 class Window:
-    """Tasks in the order of their keys, bounded by number and by bytes of payload.
+    """Tasks in the order of their keys, bounded by number and by bytes of payload, of what is held of it.
 
     Everything up to `end` is in memory; what is worse is on disk, until a page brings it. `end` is None when nothing is
     on disk alone. The order of what comes out does not depend on the bounds.
@@ -34,7 +34,7 @@ class Window:
         if self.end is not None and (key, task.id) > self.end:
             return False
         heappush(self._heap, (key, task.id, task))
-        self._bytes += len(task.payload)
+        self._bytes += _held(task)
         return True
 
     def shed(self) -> list[Task]:
@@ -46,9 +46,9 @@ class Window:
         most, most_bytes = max(1, self._limit * 3 // 4), self._limit_bytes * 3 // 4
         for _, _, task in self._heap[:most]:
             # Never so much that the next page is wanted at once: it would bring the same rows back, for ever.
-            if size > self._limit_bytes // 2 and size + len(task.payload) > most_bytes:
+            if size > self._limit_bytes // 2 and size + _held(task) > most_bytes:
                 break
-            size += len(task.payload)
+            size += _held(task)
             keep += 1
         gone = [task for _, _, task in self._heap[keep:]]
         if not gone:
@@ -64,7 +64,7 @@ class Window:
 
     def pop(self) -> Task:
         task = heappop(self._heap)[2]
-        self._bytes -= len(task.payload)
+        self._bytes -= _held(task)
         return task
 
     def rewind(self, end: Key) -> list[Task]:
@@ -74,7 +74,7 @@ class Window:
         gone = [task for key, task_id, task in self._heap if (key, task_id) >= end]
         self._heap = [entry for entry in self._heap if entry[:2] < end]
         heapify(self._heap)
-        self._bytes -= sum(len(task.payload) for task in gone)
+        self._bytes -= sum(_held(task) for task in gone)
         self.end = end
         return gone
 
@@ -93,3 +93,7 @@ class Window:
             self.end = None
         elif last is not None:
             self.end = last
+
+
+def _held(task: Task) -> int:
+    return 0 if task.left_out else len(task.payload)

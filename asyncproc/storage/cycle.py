@@ -11,6 +11,7 @@ import psycopg
 
 from asyncproc.core.decision import PageWanted
 from asyncproc.core.events import Loaded, Page
+from asyncproc.core.settings import LARGE_BYTES
 from asyncproc.core.states import State
 from asyncproc.core.task import Task, TaskId
 from asyncproc.errors import EpochLost, StorageUnavailable
@@ -32,11 +33,12 @@ _VALUE_HEADER: Final = 4
 
 @dataclass(slots=True)
 class Committed:
-    """What became of a batch."""
+    """What became of a batch, and what was read after it."""
 
     refused: list[TaskId] = field(default_factory=list)
     """Ids for which the table holds something else than the core believes."""
     pages: list[Page] = field(default_factory=list)
+    payloads: dict[TaskId, bytes] = field(default_factory=dict)
     rejected: dict[TaskId, str] = field(default_factory=dict)
     """Ids of which nothing was written because Postgres cannot keep a value of theirs, and what is wrong with it."""
 
@@ -44,11 +46,15 @@ class Committed:
 class Storage:
     """The QueueActor's writing side. Calls take turns; every one may raise `StorageUnavailable` or `EpochLost`."""
 
-    def __init__(self, conninfo: str, page_bytes: int, monthly: Collection[State] = ()) -> None:
-        """`monthly` are the states whose finished tasks are parted by month and not by day."""
+    def __init__(
+        self, conninfo: str, page_bytes: int, monthly: Collection[State] = (), large_bytes: int = LARGE_BYTES
+    ) -> None:
+        """`monthly` are the states whose finished tasks are parted by month and not by day. Payloads of more than
+        `large_bytes` do not come with their rows."""
         self._conninfo = conninfo
         self._page_bytes = page_bytes
         self._monthly = monthly
+        self._large_bytes = large_bytes
         self._connection: Connection | None = None
         self._turns = asyncio.Lock()
         self.epoch = 0
@@ -78,11 +84,13 @@ class Storage:
             async with connection.transaction():
                 # The planner may read the whole table here, once a reign: no index may know what is running.
                 await connection.execute("SET LOCAL enable_seqscan = on")
-                running = to_tasks(await _rows(connection, sql.RUNNING))
+                running = to_tasks(await _rows(connection, sql.RUNNING, [self._large_bytes]))
             return Loaded(running, names)
 
-    async def commit(self, batch: Batch | None, wanted: Sequence[PageWanted], replay: bool) -> Committed:
-        """Write a batch and read the pages that its step asked for.
+    async def commit(
+        self, batch: Batch | None, wanted: Sequence[PageWanted], replay: bool, payloads: Sequence[TaskId] = ()
+    ) -> Committed:
+        """Write a batch and read the pages and payloads that its step asked for.
 
         `replay` says that an earlier try may have been committed: the same rows are then written only where they are
         missing. Raises `EpochLost` where another QueueActor reigns.
@@ -91,6 +99,9 @@ class Storage:
             committed = Committed() if batch is None else await self._record(batch, replay)
             for page in wanted:
                 committed.pages.append(await self._page(await self._open(), page))
+            if payloads:
+                rows = await _rows(await self._open(), sql.PAYLOADS, [uuids(payloads)])
+                committed.payloads = {row[0].bytes: row[1].encode() for row in rows}
             return committed
 
     async def existing(self, ids: Sequence[TaskId]) -> set[TaskId]:
@@ -186,12 +197,13 @@ class Storage:
     async def _page(self, connection: Connection, wanted: PageWanted) -> Page:
         key, task_id = wanted.after
         after = [key, UUID(bytes=task_id or _NO_ID), wanted.limit, self._page_bytes]
+        large = self._large_bytes
         if wanted.queue is None:
             # No instant lies before this one, and Postgres has no timestamp for minus infinity in seconds.
             after[0] = max(key, 0.0)
-            rows = await _rows(connection, sql.DUE_PAGE, after)
+            rows = await _rows(connection, sql.DUE_PAGE, [large, *after])
         else:
-            rows = await _rows(connection, sql.READY_PAGE, [wanted.queue, *after])
+            rows = await _rows(connection, sql.READY_PAGE, [large, wanted.queue, *after])
         tasks = to_tasks(rows)
         return Page(
             wanted.queue, tasks, _last(tasks, wanted.queue is None), complete=self._is_last(tasks, wanted.limit)

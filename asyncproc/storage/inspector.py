@@ -8,6 +8,7 @@ from uuid import UUID
 import psycopg
 
 from asyncproc.core.record import TaskFilter, TaskRecord
+from asyncproc.core.settings import LARGE_BYTES
 from asyncproc.core.states import State
 from asyncproc.core.task import Task, TaskId
 from asyncproc.errors import StorageUnavailable
@@ -48,7 +49,7 @@ class Inspector:
 
     async def finished_task(self, task_id: TaskId) -> Task | None:
         """A finished task as the core takes it, to be run again."""
-        rows = await self._read(sql.FINISHED_TASK, [UUID(bytes=task_id), not_ended_before([task_id])])
+        rows = await self._read(sql.FINISHED_TASK, [LARGE_BYTES, UUID(bytes=task_id), not_ended_before([task_id])])
         return to_tasks(rows)[0] if rows else None
 
     async def existing(self, ids: Sequence[TaskId]) -> set[TaskId]:

@@ -15,7 +15,7 @@ def to_tasks(rows: Sequence[Sequence[Any]]) -> list[Task]:
     seen: dict[Options, Options] = {}
     tasks: list[Task] = []
     for row in rows:
-        (id_, payload, type_, queue, priority, most, base_s, factor, cap_s, jitter, created_by,
+        (id_, payload, left_out, type_, queue, priority, most, base_s, factor, cap_s, jitter, created_by,
          state, ready_at, created_at, rank, attempt, lease, losses, worker) = row  # fmt: skip
         options = Options(type_, queue, priority, RetryPolicy(most, base_s, factor, cap_s, jitter), created_by)
         options = seen.setdefault(options, options)
@@ -32,6 +32,7 @@ def to_tasks(rows: Sequence[Sequence[Any]]) -> list[Task]:
                 lease,
                 losses,
                 worker,
+                left_out,
             )
         )
     return tasks

@@ -138,19 +138,23 @@ INSERT_AGAIN: Final[LiteralString] = f"""
     ON CONFLICT (id) DO NOTHING
 """
 
+# Of a payload, what is held of it, and the size of what is not.
 TASK_COLUMNS: Final[LiteralString] = """
-    id, payload::text, type, queue, priority, max_attempts, backoff_s, backoff_factor, backoff_cap_s, backoff_jitter,
-    created_by, state, extract(epoch FROM ready_at)::float8, extract(epoch FROM created_at)::float8,
-    coalesce(rank, 0), attempt, lease, losses, coalesce(worker, '')
+    id, CASE WHEN held > 0 THEN payload::text ELSE '' END, pg_column_size(payload) - held, type, queue, priority,
+    max_attempts, backoff_s, backoff_factor, backoff_cap_s, backoff_jitter, created_by, state,
+    extract(epoch FROM ready_at)::float8, extract(epoch FROM created_at)::float8, coalesce(rank, 0), attempt, lease,
+    losses, coalesce(worker, '')
 """
-# In:   queue, rank and id to start behind, number of rows, bytes of payload.
+# In: bytes. A payload of more is not read: its size stands in the row itself.
+_HELD: Final[LiteralString] = "CASE WHEN pg_column_size(payload) <= %s THEN pg_column_size(payload) ELSE 0 END AS held"
+# In:   bytes of the largest payload to read, queue, rank and id to start behind, number of rows, bytes of payload.
 # Out:  rows in rank order, at least one where there is one, none beyond the bytes.
 # Plan: index scan on task_live_ready, no more rows than asked for but for those that run.
 READY_PAGE: Final[LiteralString] = f"""
     SELECT {TASK_COLUMNS} FROM (
-        SELECT p.*, sum(pg_column_size(payload)) OVER (ORDER BY rank, id) - pg_column_size(payload) AS bytes_before
+        SELECT p.*, sum(held) OVER (ORDER BY rank, id) - held AS bytes_before
         FROM (
-            SELECT * FROM asyncproc.task_live
+            SELECT *, {_HELD} FROM asyncproc.task_live
             WHERE queue = %s AND rank IS NOT NULL AND (rank, id) > (%s, %s::uuid) AND state = 'queued'
             ORDER BY rank, id LIMIT %s
         ) p
@@ -159,16 +163,21 @@ READY_PAGE: Final[LiteralString] = f"""
 # In, out, plan: as above, by the instant and on task_live_due.
 DUE_PAGE: Final[LiteralString] = f"""
     SELECT {TASK_COLUMNS} FROM (
-        SELECT p.*, sum(pg_column_size(payload)) OVER (ORDER BY ready_at, id) - pg_column_size(payload) AS bytes_before
+        SELECT p.*, sum(held) OVER (ORDER BY ready_at, id) - held AS bytes_before
         FROM (
-            SELECT * FROM asyncproc.task_live
+            SELECT *, {_HELD} FROM asyncproc.task_live
             WHERE rank IS NULL AND (ready_at, id) > (to_timestamp(%s), %s::uuid)
             AND state IN ('scheduled', 'retrying')
             ORDER BY ready_at, id LIMIT %s
         ) p
     ) b WHERE bytes_before < %s ORDER BY ready_at, id
 """
-RUNNING: Final[LiteralString] = f"SELECT {TASK_COLUMNS} FROM asyncproc.task_live WHERE state = 'running'"
+# In: bytes of the largest payload to read.
+RUNNING: Final[LiteralString] = f"""
+    SELECT {TASK_COLUMNS} FROM (SELECT *, {_HELD} FROM asyncproc.task_live WHERE state = 'running') t
+"""
+# In: ids. Out: id and payload of those that are not finished.
+PAYLOADS: Final[LiteralString] = "SELECT id, payload::text FROM asyncproc.task_live WHERE id = ANY(%s::uuid[])"
 # Plan: one index probe a queue, whatever the number of rows.
 QUEUE_NAMES: Final[LiteralString] = """
     WITH RECURSIVE names AS (
@@ -262,9 +271,10 @@ _FILTER: Final[LiteralString] = """
 RECORDS: Final[LiteralString] = f"""
     SELECT * FROM (({_LIVE_RECORD} {_FILTER}) UNION ALL ({_DONE_RECORD} {_FILTER})) t ORDER BY id DESC LIMIT %(limit)s
 """
-# In: id, the instant that it did not end before. Out: the finished task as the core takes it.
+# In: bytes of the largest payload to read, id, the instant that it did not end before.
+# Out: the finished task as the core takes it.
 FINISHED_TASK: Final[LiteralString] = f"""
-    SELECT {TASK_COLUMNS} FROM (SELECT *, 0::float8 AS rank FROM asyncproc.task_done) t
+    SELECT {TASK_COLUMNS} FROM (SELECT *, 0::float8 AS rank, {_HELD} FROM asyncproc.task_done) t
     WHERE id = %s AND finished_at >= to_timestamp(%s)
 """
 # Out: state, queue, type, number of tasks, mean seconds from start to end, seconds the oldest has waited.

@@ -154,3 +154,36 @@ async def test_a_reign_of_the_same_aging_ranks_nothing_anew(storage: Storage, da
 
 def priority_of(task: Task) -> int:
     return task.options.priority
+
+
+LARGE = b'"%s"' % (b"x" * 70_000)
+
+
+async def test_a_large_payload_does_not_come_with_its_row_and_is_read_by_its_id(storage: Storage) -> None:
+    small, large = b'"%s"' % (b"y" * 60_000), LARGE
+    tasks = [a_task(payload=payload) for payload in (small, large, small, large)]
+    due, running = a_task(State.SCHEDULED, payload=large), a_task(State.RUNNING, payload=large)
+    await write(storage, inserts=[*tasks, due, running])
+
+    ready, coming = await page(storage, "mail"), await page(storage, None)
+    loaded = (await storage.load({}, 60.0)).running
+    ids = [task.id for task in (*tasks, due, running)]
+    read = (await storage.commit(None, [], False, [*ids, b"\x01" * 16])).payloads
+
+    assert [task.payload for task in ready] == [small, b"", small, b""]
+    assert [task.left_out > 65_536 for task in (*ready, *coming, *loaded)] == [False, True, False, True, True, True]
+    assert [task.payload for task in (*coming, *loaded)] == [b"", b""]
+    assert read == {task.id: task.payload for task in (*tasks, due, running)}
+
+
+async def test_what_is_not_read_does_not_bound_a_page(database: str) -> None:
+    storage = Storage(database, page_bytes=1000)
+    await storage.take_over()
+    tasks = [a_task(payload=LARGE) for _ in range(20)]
+    await write(storage, inserts=tasks)
+
+    found = await pages(storage, "mail", 7)
+
+    assert [task.id for page in found for task in page.tasks] == [task.id for task in tasks]
+    assert [len(page.tasks) for page in found[:2]] == [7, 7]
+    await storage.close()

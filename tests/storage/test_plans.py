@@ -14,6 +14,7 @@ import pytest
 
 from asyncproc.core.decision import Writes
 from asyncproc.core.record import TaskFilter
+from asyncproc.core.settings import LARGE_BYTES
 from asyncproc.core.states import State
 from asyncproc.core.task import TaskId
 from asyncproc.storage import inspector
@@ -138,7 +139,10 @@ async def test_who_looks_at_a_few_of_many_reads_a_few(million: str) -> None:
     with psycopg.connect(hardened(million, "plans", READER_OPTIONS), autocommit=True) as connection:
         for task_id in (ids.failed[0], ids.queued[0]):
             uuid, since = UUID(bytes=task_id), not_ended_before([task_id])
-            for text, parameters in ((sql.RECORD, [uuid, uuid, since]), (sql.FINISHED_TASK, [uuid, since])):
+            for text, parameters in (
+                (sql.RECORD, [uuid, uuid, since]),
+                (sql.FINISHED_TASK, [LARGE_BYTES, uuid, since]),
+            ):
                 assert _buffers(connection, text, parameters) <= 4 * 3 * DAYS
         for state in (None, State.FAILED, State.QUEUED):
             asked = inspector.filter_parameters(TaskFilter(state=state), 100, None)
@@ -178,10 +182,11 @@ def _batches(ids: Ids) -> dict[str, Statement]:
     reads: dict[str, tuple[LiteralString, list[Any]]] = {
         "existing": (sql.EXISTING, [uuids(known), uuids(known), not_ended_before(known)]),
         "agreeing": (sql.AGREEING, [uuids(ids.queued), *leases]),
+        "payloads": (sql.PAYLOADS, [uuids(ids.queued)]),
         "live": (sql.LIVE, [uuids(ids.queued)]),
-        "ready page": (sql.READY_PAGE, ["q1", float("-inf"), str(UUID(int=0)), BATCH, PAGE_BYTES]),
-        "later ready page": (sql.READY_PAGE, ["q1", NOW - 500, str(UUID(int=0)), BATCH, PAGE_BYTES]),
-        "due page": (sql.DUE_PAGE, [0.0, str(UUID(int=0)), BATCH, PAGE_BYTES]),
+        "ready page": (sql.READY_PAGE, [LARGE_BYTES, "q1", float("-inf"), str(UUID(int=0)), BATCH, PAGE_BYTES]),
+        "later ready page": (sql.READY_PAGE, [LARGE_BYTES, "q1", NOW - 500, str(UUID(int=0)), BATCH, PAGE_BYTES]),
+        "due page": (sql.DUE_PAGE, [LARGE_BYTES, 0.0, str(UUID(int=0)), BATCH, PAGE_BYTES]),
         "queue names": (sql.QUEUE_NAMES, []),
     }
     return statements | {name: Statement(text, parameters, 0) for name, (text, parameters) in reads.items()}
