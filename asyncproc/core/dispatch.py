@@ -24,12 +24,15 @@ class Dispatcher:
         self._settings = settings
         self._claim = claim
         self._bytes = 0
+        self.granted: list[Worker] = []
+        """Who got something in this step."""
         self.is_cut = False
         """Something was left for the next step though there was room for it."""
 
     def begin(self) -> None:
         """A new step."""
         self._bytes, self.is_cut = 0, False
+        self.granted.clear()
 
     def dispatch(self, pool: Pool, now: float) -> list[PollReply]:
         replies = self._suspects(pool)
@@ -65,17 +68,18 @@ class Dispatcher:
             waiting -= 1
             ready -= len(leases)
             if leases:
-                replies.append(_answer(pool, worker, leases))
+                replies.append(self._answer(pool, worker, leases))
             else:
                 pool.ahead.pop(worker.name, None)
 
     def _fill(self, pool: Pool, worker: Worker, most: int, now: float) -> list[Lease]:
-        settings, lineup = self._settings, pool.lineup
+        lineup, estimate = pool.lineup, self._estimate
+        prefetch_s, max_held = self._settings.prefetch_s, self._settings.max_held
         leases: list[Lease] = []
         while len(leases) < most and (head := lineup.head()) is not None:
             stream, task = head
-            estimate_s = self._estimate(task)
-            if not worker.has_room(estimate_s, settings.prefetch_s, settings.max_held):
+            estimate_s = estimate(task)
+            if not worker.has_room(estimate_s, prefetch_s, max_held):
                 break
             if task.left_out and not self._affords(task.left_out):
                 break
@@ -84,7 +88,7 @@ class Dispatcher:
             elif task.rank > stream.ahead_rank:
                 stream.ahead_rank = task.rank
             lineup.serve(stream)
-            leases.append(self._claim(task, worker, min(estimate_s, settings.prefetch_s)))
+            leases.append(self._claim(task, worker, estimate_s if estimate_s < prefetch_s else prefetch_s))
         return leases
 
     def _estimate(self, task: Task) -> float:
@@ -118,16 +122,16 @@ class Dispatcher:
         pool.isolate(idle)
         task = heappop(pool.suspects)[2]
         lease = self._claim(task, idle, self._estimate(task))
-        return [_answer(pool, idle, [lease])]
+        return [self._answer(pool, idle, [lease])]
+
+    def _answer(self, pool: Pool, worker: Worker, leases: list[Lease]) -> PollReply:
+        poll = worker.take_poll()
+        if poll is None:
+            raise AssertionError(f"{worker.name} was offered leases without a poll to carry them")
+        self.granted.append(worker)
+        pool.place(worker)
+        return PollReply(poll.ticket, leases)
 
 
 def _first(place: dict[str, Worker]) -> Worker | None:
     return next(iter(place.values()), None)
-
-
-def _answer(pool: Pool, worker: Worker, leases: list[Lease]) -> PollReply:
-    poll = worker.take_poll()
-    if poll is None:
-        raise AssertionError(f"{worker.name} was offered leases without a poll to carry them")
-    pool.place(worker)
-    return PollReply(poll.ticket, leases)

@@ -59,7 +59,6 @@ class Core:
         self._decision = Decision()
         self._fresh: set[TaskId] = set()
         self._reported: list[tuple[Worker, Poll]] = []
-        self._answered: dict[str, Worker] = {}
         self._large: list[Task] = []
         self._dispatcher = Dispatcher(self.run_times, settings, self._claim)
 
@@ -70,7 +69,6 @@ class Core:
         self._decision = Decision()
         self._fresh.clear()
         self._reported.clear()
-        self._answered.clear()
         for task in self._large:
             task.payload = b""  # it is committed by now
         self._large.clear()
@@ -96,7 +94,7 @@ class Core:
 
     def answered(self, at: float) -> None:
         """The replies of the last step went out only now: until then its workers had nothing to make progress with."""
-        for worker in self._answered.values():
+        for worker in (*self._dispatcher.granted, *(worker for worker, _ in self._reported)):
             worker.progress_at = max(worker.progress_at, at)
 
     def running(self) -> int:
@@ -244,7 +242,6 @@ class Core:
         worker.polls.append(poll)
         if poll.reported:
             self._reported.append((worker, poll))
-            self._answered[worker.name] = worker
         pool.place(worker)
 
     def _meet(self, name: str, pool_name: str, concurrency: int) -> Worker:
@@ -362,7 +359,6 @@ class Core:
         task.worker = worker.name
         worker.hold(task.id, estimate_s, alone=task.losses > 0)
         self.counters.claimed += 1
-        self._answered[worker.name] = worker
         if task.left_out and not task.payload:
             self._decision.payloads.append(task.id)
         if task.id not in self._fresh:
