@@ -193,9 +193,8 @@ class Core:
         pool.progressed(worker, self._now)
         pool.place(worker)
         # A registration that was overtaken on its way knows nothing of later leases, which may be running: only the
-        # first poll of the session proves that the worker stands by it. A worker that drains polls no more.
-        if self.draining:
-            self._give_back(worker)
+        # first poll of the session proves that the worker stands by it. One that drains and has nothing to report
+        # polls no more: what it never began is given back when it is ended.
         self._decision.replies.append(RegisterReply(event.ticket, worker.session, dropped))
 
     def _give_back(self, worker: Worker) -> None:

@@ -137,10 +137,23 @@ def test_draining_still_records_what_ends() -> None:
     assert world.state(lease.task) is State.SUCCEEDED
 
 
-def test_draining_takes_back_at_once_what_a_worker_did_not_begin() -> None:
+def test_what_a_worker_that_drains_did_not_begin_is_given_back_uncharged_when_it_is_ended() -> None:
     world = World()
     lease = world.lease(world.enqueue(), worker="a")
     world.drain()
     world.register("a")
+    world.lose("a", charged=False)
     assert world.state(lease.task) is State.QUEUED
     assert (world.row(lease.task).losses, world.row(lease.task).attempt) == (0, 0)
+
+
+def test_an_overtaken_registration_takes_nothing_from_who_runs_it_in_a_drain_either() -> None:
+    world = World()
+    world.register("a")
+    lease = world.lease(world.enqueue(), worker="a")
+    world.drain()
+    world.turn(Registered(world.ticket(), "a", "default", 1, []))
+    assert world.state(lease.task) is State.RUNNING
+    assert world.register("a", lease) == []
+    world.report(lease, succeeded())
+    assert world.state(lease.task) is State.SUCCEEDED
