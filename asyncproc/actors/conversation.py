@@ -128,14 +128,16 @@ class Conversation:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._report_ends(session, slots))
-                if not self._draining:
-                    group.create_task(self._listen(session, slots))
+                group.create_task(self._listen(session, slots))
         except* (_MustRegister, RayError, TimeoutError) as errors:
             raise errors.exceptions[0] from None
 
     async def _listen(self, session: int, slots: Slots) -> None:
-        while True:
+        """One that drains asks once: only a poll proves that it goes by its registration, and hands back the rest."""
+        listens = True
+        while listens:
             await self._poll(session, slots, self._take_report(), self._take_returned())
+            listens = not self._draining
 
     async def _report_ends(self, session: int, slots: Slots) -> None:
         while True:

@@ -193,8 +193,7 @@ class Core:
         pool.progressed(worker, self._now)
         pool.place(worker)
         # A registration that was overtaken on its way knows nothing of later leases, which may be running: only the
-        # first poll of the session proves that the worker stands by it. One that drains and has nothing to report
-        # polls no more: what it never began is given back when it is ended.
+        # first poll of the session proves that the worker stands by it.
         self._decision.replies.append(RegisterReply(event.ticket, worker.session, dropped))
 
     def _give_back(self, worker: Worker) -> None:

@@ -100,6 +100,15 @@ class Worker(NamedTuple):
 
         return await eventually_async(enough)
 
+    async def asks(self, session: int) -> bool:
+        """Once it has polled without anything to report: it goes by this registration."""
+
+        async def asks() -> bool:
+            _, polled = await self.script.heard.remote()
+            return (session, []) in polled
+
+        return await eventually_async(asks)
+
     async def began(self, number: int) -> list[int]:
         async def enough() -> list[int] | None:
             return order if len(order := self.ledger.order()) >= number else None
@@ -208,6 +217,7 @@ async def test_a_drain_hands_back_what_has_not_begun_and_waits_for_the_rest(work
     drain = asyncio.create_task(worker.conversation.drain(worker.slots, 60.0))
     registrations = await worker.registrations(2)
     await worker.say("register", (1, 2, []))
+    assert await worker.asks(session=2)
     gate.touch()
     reports = await worker.reports(1)
     assert not drain.done()

@@ -137,12 +137,12 @@ def test_draining_still_records_what_ends() -> None:
     assert world.state(lease.task) is State.SUCCEEDED
 
 
-def test_what_a_worker_that_drains_did_not_begin_is_given_back_uncharged_when_it_is_ended() -> None:
+def test_draining_takes_back_what_a_worker_did_not_begin() -> None:
     world = World()
     lease = world.lease(world.enqueue(), worker="a")
     world.drain()
     world.register("a")
-    world.lose("a", charged=False)
+    assert world.parked(world.poll("a"))
     assert world.state(lease.task) is State.QUEUED
     assert (world.row(lease.task).losses, world.row(lease.task).attempt) == (0, 0)
 
