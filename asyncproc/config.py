@@ -127,6 +127,9 @@ class QueueSettings(Section):
     max_result_bytes: int = Field(default=MiB, ge=KiB, le=64 * MiB)
     prefetch: Seconds = 0.02
     """Work a worker may hold beyond what it can start at once."""
+    overrun: Seconds = 0.1
+    """A worker that holds more than it can start and makes no progress for this long gives back what it has not begun:
+    its tasks take longer than was thought."""
     poll: Seconds = 10.0
     """A worker that is offered nothing for this long is told so, as a sign of life to both sides."""
     silence: Seconds = 30.0
@@ -277,6 +280,7 @@ class Settings(Section):
             window=queue.max_buffer_size,
             window_bytes=queue.max_buffer_bytes,
             prefetch_s=queue.prefetch,
+            overrun_s=queue.overrun,
             poll_s=queue.poll,
             silence_s=queue.silence,
         )

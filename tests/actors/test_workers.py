@@ -71,7 +71,7 @@ def test_a_worker_runs_as_many_tasks_at_once_as_it_is_configured_to(
 def test_a_drain_lets_running_tasks_finish_and_hands_back_the_others(
     deploy: Deploy, ledger: Ledger, gate: Path
 ) -> None:
-    system = deploy(queue={"workerPoolSize": 1})
+    system = deploy(queue={"workerPoolSize": 1, "overrun": "1h"})
     running, unstarted = _one_runs_and_others_wait_aboard(system, ledger, gate)
 
     drained = system.queue().drain.remote(60.0)
@@ -149,7 +149,8 @@ def _one_runs_and_others_wait_aboard(system: System, ledger: Ledger, gate: Path)
     def held(numbers: range, by: Path) -> list[dict[str, Any]]:
         return [{"ledger": ledger.path, "n": n, "gate": str(by)} for n in numbers]
 
-    # The worker is given work ahead of time only once tasks of the type are known to be short.
+    # The worker is given work ahead of time only once tasks of the type are known to be short, and keeps it only while
+    # no overrun is seen.
     opened = gate.with_name("opened")
     opened.touch()
     for task in system.enqueue("Hold", *held(range(10), opened)):
