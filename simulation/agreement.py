@@ -23,6 +23,8 @@ def agree(core: Core, table: Table, but: Container[TaskId] = NONE) -> None:
             raise Violation(Rule.AGREEMENT, f"{name(task.id)} is {task.state} in memory, and not in the table")
         if _figures(task) != _figures(row):
             raise Violation(Rule.AGREEMENT, f"{name(task.id)} is {_figures(task)} in memory, {_figures(row)} on disk")
+        if task.payload != row.payload and (task.payload or task.left_out != len(row.payload)):
+            raise Violation(Rule.AGREEMENT, f"{name(task.id)} has another payload in memory than on disk")
     _workers_agree(core, table, but)
     _nothing_is_forgotten(core._backlog, core.tasks, table, but)
     _bounds_hold(core)
@@ -31,7 +33,7 @@ def agree(core: Core, table: Table, but: Container[TaskId] = NONE) -> None:
 def _figures(task: Task) -> tuple[object, ...]:
     rank = None if task.state in DUE_LATER else task.rank
     worker = task.worker if task.state is State.RUNNING else ""
-    return (task.state, task.lease, task.attempt, task.losses, task.ready_at, task.payload, rank, worker)
+    return (task.state, task.lease, task.attempt, task.losses, task.ready_at, rank, worker)
 
 
 def _workers_agree(core: Core, table: Table, but: Container[TaskId]) -> None:

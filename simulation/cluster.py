@@ -85,7 +85,7 @@ class Cluster:
         if not old.over:
             self._scene.nemesis.note(Fault.REDEPLOYED)
             old.drain()
-            self._scene.agenda.after(self._scene.chance.uniform(0.1, 1.0), old.crash, "it is replaced")
+            self._scene.agenda.after(self._scene.chance.uniform(0.1, 3.0), old.crash, "it is replaced")
 
     # ---- workers
 

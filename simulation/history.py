@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from asyncproc.core.settings import CoreSettings, QueueRules
+from asyncproc.core.settings import LARGE_BYTES, CoreSettings, QueueRules
 from asyncproc.core.step import Core
 from simulation.agenda import NOON, Agenda
 from simulation.chance import Chance
@@ -19,7 +19,7 @@ from simulation.scene import Scene, Write
 from simulation.table import Table
 from simulation.workers import Worker
 
-FAULTS_S: Final = 20.0
+FAULTS_S: Final = 30.0
 CALM_S: Final = 600.0
 """Within which everything must have ended."""
 LATE_S: Final = 5.0
@@ -53,14 +53,15 @@ class History:
         cast = cast or Cast()
         self._chance = chance = Chance(seed)
         agenda = Agenda()
-        table = cast.table(page_bytes=chance.choice((25, 1 << 20)))
+        settings = _settings(chance)
+        table = cast.table(page_bytes=chance.choice((25, 1 << 20)), large_bytes=settings.large_bytes)
         self.scene = Scene(
             chance,
             agenda,
             Nemesis(chance),
             table,
             Ledger(agenda, table),
-            _settings(chance),
+            settings,
             cast.core,
             write,
         )
@@ -82,7 +83,7 @@ class History:
 
     def _run(self) -> None:
         scene, chance = self.scene, self._chance
-        self._cluster.clients.plan(chance.choice((5, 20, 40, 60)), within_s=FAULTS_S * 0.8)
+        self._cluster.clients.plan(chance.choice((10, 30, 60, 90)), within_s=FAULTS_S * 0.8)
         scene.agenda.run(NOON + FAULTS_S)
         scene.say("the faults end")
         self._cluster.calm_down()
@@ -104,6 +105,8 @@ def _settings(chance: Chance) -> CoreSettings:
         pool_of={"video": "gpu"},
         default_pool="cpu",
         window=chance.choice((1, 2, 5, 10_000, 10_000)),
+        large_bytes=chance.choice((20, LARGE_BYTES, LARGE_BYTES)),
+        lease_bytes=chance.choice((50, 1 << 20)),
         window_bytes=chance.choice((60, 1 << 20, 1 << 20)),
         max_held=chance.choice((1, 4, 1000, 1000)),
         poll_s=2.0,

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from asyncproc.core.decision import Writes
-from asyncproc.core.events import Outcome
+from asyncproc.core.events import Lease, Outcome
 from asyncproc.core.retry import RetryPolicy
 from asyncproc.core.states import FINAL, State
 from asyncproc.core.task import NewTask, TaskId
@@ -79,9 +79,11 @@ class Ledger:
         whose = f"{before[0]}'s and {worker}'s"
         require(before[0] == worker, Rule.ONE_LEASE, f"lease {lease} of {name(task_id)} is {whose}")
 
-    def started(self, task_id: TaskId, lease: int, attempt: int, worker: str) -> Run:
+    def started(self, granted: Lease, worker: str) -> Run:
         """A worker begins an attempt: may it?"""
-        now = self.agenda.now
+        now, (task_id, lease, attempt, *_, payload) = self.agenda.now, granted
+        if payload != self.posted[task_id][1]:
+            raise Violation(Rule.PAYLOAD, f"{name(task_id)} starts with {payload!r}")
         if task_id in self.taken:
             # Whoever repeats its call brings back a row that somebody deleted, and it begins at lease 1 again.
             return Run(lease, attempt, worker, 0, now)

@@ -1,9 +1,9 @@
 """What table, QueueActor and worker may do wrong around a core that is right."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
-from asyncproc.core.decision import Decision, Reply
+from asyncproc.core.decision import Decision, PollReply, Reply
 from asyncproc.core.events import Event, Outcome, Page
 from asyncproc.core.task import NewTask, TaskId
 from simulation.queue_actor import Answered, QueueActor
@@ -29,31 +29,38 @@ class AcknowledgesBeforeCommit(QueueActor):
 class GrantsWhatWasRefused(QueueActor):
     """A poll is answered with leases that the table refused."""
 
-    def correct(self, reply: Reply, committed: Committed) -> None:
+    def correct(self, reply: Reply, unwritten: Collection[TaskId]) -> None:
         pass
 
 
 class LosesAPage(QueueActor):
     """A page that was read does not reach the core."""
 
-    def follow_up(self, committed: Committed, pages: Sequence[Event]) -> list[Event]:
-        return super().follow_up(committed, pages[:-1])
+    def follow_up(self, unwritten: list[TaskId], pages: Sequence[Event]) -> list[Event]:
+        return super().follow_up(unwritten, pages[:-1])
 
 
 class ReadsPagesShort(QueueActor):
     """The last row of a page is left out."""
 
-    def follow_up(self, committed: Committed, pages: Sequence[Event]) -> list[Event]:
+    def follow_up(self, unwritten: list[TaskId], pages: Sequence[Event]) -> list[Event]:
         for page in pages:
             if isinstance(page, Page) and len(page.tasks) > 1:
                 page.tasks.pop()
-        return super().follow_up(committed, pages)
+        return super().follow_up(unwritten, pages)
+
+
+class LeavesPayloadsOut(QueueActor):
+    """A large payload does not reach its lease."""
+
+    def complete(self, reply: PollReply, payloads: Mapping[TaskId, bytes]) -> None:
+        pass
 
 
 class KeepsRefusalsToItself(QueueActor):
     """The core is not told what the table refused."""
 
-    def follow_up(self, committed: Committed, pages: Sequence[Event]) -> list[Event]:
+    def follow_up(self, unwritten: list[TaskId], pages: Sequence[Event]) -> list[Event]:
         return [*pages]
 
 
@@ -102,7 +109,7 @@ class RunsWhatWasDropped(Worker):
 
 TABLES: Final = (SkipsTheFence,)
 ACTORS: Final = (
-    AcknowledgesBeforeCommit, GrantsWhatWasRefused, LosesAPage, ReadsPagesShort, KeepsRefusalsToItself,
-    GoesOnWithoutCommit, RepeatsWithoutLooking,
+    AcknowledgesBeforeCommit, GrantsWhatWasRefused, LosesAPage, ReadsPagesShort, LeavesPayloadsOut,
+    KeepsRefusalsToItself, GoesOnWithoutCommit, RepeatsWithoutLooking,
 )  # fmt: skip
 WORKERS: Final = (TrustsAnyEpoch, ForgetsBeforeRecorded, ReturnsWhatItRuns, RunsWhatWasDropped)

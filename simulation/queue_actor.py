@@ -1,7 +1,7 @@
 """A QueueActor in simulated time: it gathers, decides, commits and answers as the real one does, and may end at any
 point between."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Final, TypeAlias
 
@@ -176,7 +176,8 @@ class QueueActor:
             self.again(decision, since, wait_s)
         elif not self._struck(Fault.CRASH_AFTER_COMMIT):
             pages = [scene.table.page(wanted) for wanted in decision.pages]
-            self._follow_up = self.follow_up(committed, pages)
+            committed.payloads = scene.table.payloads(decision.payloads)
+            self._follow_up = self.follow_up(committed.unwritten(decision.payloads), pages)
             scene.agenda.after(scene.chance.latency() / 2, self.went_through, decision, committed)
 
     def _apply(self, decision: Decision, replay: bool) -> Committed:
@@ -193,8 +194,7 @@ class QueueActor:
             scene.say("refused: %s, rejected: %s", committed.refused, committed.rejected)
         return committed
 
-    def follow_up(self, committed: Committed, pages: Sequence[Event]) -> list[Event]:
-        unwritten = [*committed.refused, *committed.rejected]
+    def follow_up(self, unwritten: list[TaskId], pages: Sequence[Event]) -> list[Event]:
         return [*([Refused(unwritten)] if unwritten else []), *pages]
 
     def again(self, decision: Decision, since: float, wait_s: float) -> None:
@@ -223,7 +223,7 @@ class QueueActor:
         if self.over:
             return
         assert self._referee is not None
-        self._referee.committed(decision, [*committed.refused, *committed.rejected])
+        self._referee.committed(decision, committed.unwritten(decision.payloads))
         if self.answer_all(decision, committed):
             self._rest(decision.wake_at)
 
@@ -232,16 +232,21 @@ class QueueActor:
         for number, reply in enumerate(decision.replies):
             if number and self._struck(Fault.CRASH_BETWEEN_ANSWERS):
                 return False
-            self.correct(reply, committed)
+            self.correct(reply, committed.unwritten(decision.payloads))
+            if isinstance(reply, PollReply) and reply.leases:
+                self.complete(reply, committed.payloads)
             unfit = any(task_id in committed.rejected for task_id in self._new.get(reply.ticket, ()))
             self._answer(reply.ticket, None if unfit else reply)
         assert self._core is not None
         self._core.answered(self.scene.agenda.now)
         return not self._struck(Fault.CRASH_AFTER_ANSWERS)
 
-    def correct(self, reply: Reply, committed: Committed) -> None:
+    def complete(self, reply: PollReply, payloads: Mapping[TaskId, bytes]) -> None:
+        """Put large payloads into the leases that lack them."""
+        reply.leases = [(*lease[:5], payloads.get(lease[0], lease[5])) for lease in reply.leases or ()]
+
+    def correct(self, reply: Reply, unwritten: Collection[TaskId]) -> None:
         """Take from an answer what the table did not agree to."""
-        unwritten = {*committed.refused, *committed.rejected}
         if isinstance(reply, PollReply) and reply.leases:
             reply.leases = [lease for lease in reply.leases if lease[0] not in unwritten]
         elif isinstance(reply, RetryReply) and reply.task_id in unwritten:

@@ -224,8 +224,9 @@ class Referee:
         if unwritten or any(page.queue is not None for page in decision.pages):
             # Until the pages are there a queue may have work that is not in memory.
             self._shares.begin_anew()
-        if not decision.pages and not unwritten:
-            assert self._stepped_at is not None
+        assert self._stepped_at is not None
+        goes_on = decision.wake_at is not None and decision.wake_at <= self._stepped_at
+        if not (decision.pages or unwritten or goes_on):
             nothing_sleeps(table, self._stepped_at, decision.wake_at, but)
             if not self._draining:
                 nobody_idles(self._idle(), table, scene.settings, but)

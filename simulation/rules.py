@@ -25,6 +25,7 @@ class Rule(StrEnum):
     REPLAY = "a replay changes nothing"
     FENCE = "who does not reign writes nothing"
     ON_RECORD = "every start is on record before it happens"
+    PAYLOAD = "a task runs with the payload it was posted with"
     OWN_OUTCOME = "an attempt ends as its own lease ended"
     RECORDED = "an outcome is kept until it is recorded"
     ONCE = "nothing runs twice unless its worker was lost"

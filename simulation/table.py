@@ -1,7 +1,7 @@
 """The table of tasks as a dict, with the guards of the real statements."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -20,11 +20,18 @@ class Committed:
 
     refused: list[TaskId]
     rejected: list[TaskId]
+    payloads: dict[TaskId, bytes] = field(default_factory=dict)
+
+    def unwritten(self, wanted: Iterable[TaskId]) -> list[TaskId]:
+        """What the core must be told of: a row that went before its payload was read is refused like any other."""
+        return [*self.refused, *self.rejected, *(task_id for task_id in wanted if task_id not in self.payloads)]
 
 
 @dataclass
 class Table:
-    page_bytes: int = NO_LIMIT
+    page_bytes: int
+    large_bytes: int
+    """A payload of more does not come with its row."""
     epoch: int = 0
     unfit: set[TaskId] = field(default_factory=set)
     """Tasks of which Postgres keeps no row: a value of theirs is none of its own."""
@@ -125,11 +132,19 @@ class Table:
 
     def copy_of_failed(self, task_id: TaskId) -> Task | None:
         row = self.done.get(task_id)
-        return replace(row) if row is not None and row.state is State.FAILED else None
+        return self._read(row) if row is not None and row.state is State.FAILED else None
+
+    def payloads(self, ids: Iterable[TaskId]) -> dict[TaskId, bytes]:
+        return {task_id: self.live[task_id].payload for task_id in ids if task_id in self.live}
+
+    def _read(self, row: Task) -> Task:
+        if len(row.payload) > self.large_bytes:
+            return replace(row, left_out=len(row.payload), payload=b"")
+        return replace(row)
 
     def load(self) -> Loaded:
         ready = {row.queue for row in self.live.values() if row.state in {State.QUEUED, State.RUNNING}}
-        running = [replace(row) for row in self.live.values() if row.state is State.RUNNING]
+        running = [self._read(row) for row in self.live.values() if row.state is State.RUNNING]
         return Loaded(running, sorted(ready))
 
     def page(self, wanted: PageWanted) -> Page:
@@ -143,14 +158,14 @@ class Table:
             ),
             key=key,
         )
-        page, size = rows[: wanted.limit], 0
+        page, size = [self._read(row) for row in rows[: wanted.limit]], 0
         for index, row in enumerate(page):
             if size >= self.page_bytes:
                 del page[index:]
                 break
             size += len(row.payload)
         complete = len(page) < wanted.limit and size < self.page_bytes
-        return Page(wanted.queue, [replace(row) for row in page], key(page[-1]) if page else None, complete)
+        return Page(wanted.queue, page, key(page[-1]) if page else None, complete)
 
     def snapshot(self) -> tuple[dict[TaskId, str], dict[TaskId, str]]:
         """All rows as text, to compare by value."""

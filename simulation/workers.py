@@ -102,7 +102,7 @@ class Worker:
                 lambda ticket: Registered(ticket, self.name, self.pool, self.concurrency, held), back
             ),
             partial(self._registered, talk),
-            doubled_after=(0.0, 0.1, 0.5, 1.5),
+            doubled_after=(0.0, 0.1, 0.5, 1.5, 3.0),
         )
         self._scene.agenda.after(self._scene.settings.poll_s + MARGIN_S, self._deadline, talk, None)
 
@@ -223,7 +223,7 @@ class Worker:
     def _start(self, lease: Lease) -> None:
         scene, task_id = self._scene, lease[0]
         scene.say("%s starts %s, attempt %d, lease %d", self.name, name(task_id), lease[2], lease[1])
-        run = scene.ledger.started(task_id, lease[1], lease[2], self.name)
+        run = scene.ledger.started(lease, self.name)
         if self.holds(task_id, lease[1]):
             self._held[task_id].run = run
         if task_id in scene.poison:

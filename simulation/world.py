@@ -19,10 +19,11 @@ from asyncproc.core.events import (
 )
 from asyncproc.core.retry import RetryPolicy, constant
 from asyncproc.core.settings import CoreSettings
-from asyncproc.core.states import DUE_LATER, State
+from asyncproc.core.states import State
 from asyncproc.core.step import Core
 from asyncproc.core.task import NewTask, Options, Task, TaskId
-from simulation.table import Table, due_key, ready_key
+from simulation.agreement import agree
+from simulation.table import NO_LIMIT, Table
 
 NOON: Final = 1_800_000_000.0
 ONCE: Final = constant(max_attempts=1, backoff_s=0)
@@ -47,7 +48,7 @@ class World:
     ) -> None:
         self.settings = settings or CoreSettings()
         self.make_core = make_core
-        self.table = Table() if page_bytes is None else Table(page_bytes)
+        self.table = Table(NO_LIMIT if page_bytes is None else page_bytes, self.settings.large_bytes)
         self.now = NOON
         self.epoch = 0
         self.answers: dict[int, Reply] = {}
@@ -71,9 +72,7 @@ class World:
         self.core = self.make_core(self.settings, self.epoch)
         self.sessions.clear()
         self._after_commit.clear()
-        loaded = self.table.load()
-        self._leave_out(loaded.running)
-        self.turn(loaded)
+        self.turn(self.table.load())
 
     def turn(self, *events: Event) -> Decision:
         """One cycle with these events, and those that follow until all pages are read."""
@@ -106,18 +105,9 @@ class World:
             for reply in decision.replies:
                 if isinstance(reply, PollReply) and reply.leases:
                     reply.leases = [lease for lease in reply.leases if lease[0] not in refused]
-        pages = [self.table.page(wanted) for wanted in decision.pages]
-        for page in pages:
-            self._leave_out(page.tasks)
-        self._after_commit.extend(pages)
+        self._after_commit.extend(self.table.page(wanted) for wanted in decision.pages)
         if not self.tampered:
             agree(self.core, self.table)
-
-    def _leave_out(self, tasks: Iterable[Task]) -> None:
-        """A large payload does not come with its row."""
-        for task in tasks:
-            if len(task.payload) > self.settings.large_bytes:
-                task.left_out, task.payload = len(task.payload), b""
 
     def _completed(self, lease: Lease, payloads: Sequence[TaskId]) -> Lease:
         if lease[0] not in payloads:
@@ -271,40 +261,3 @@ def failed(error: str = "ValueError: no", seconds: float = 1.0, spread: float = 
 
 def copy_of(task: Task) -> Task:
     return replace(task)
-
-
-def agree(core: Core, table: Table) -> None:
-    """What is in memory is what the table says, and what is not in memory is known to be on disk."""
-    for task in core.tasks.values():
-        row = table.live[task.id]
-        assert _figures(task) == _figures(row)
-        assert task.payload == row.payload or (task.left_out and not task.payload)
-    holders = [task_id for worker in core.workers.values() for task_id in worker.held]
-    running = [row.id for row in table.live.values() if row.state is State.RUNNING]
-    assert sorted(holders) == sorted(running), "one lease per running task"
-    for worker in core.workers.values():
-        held = [core.tasks[task_id] for task_id in worker.held]
-        assert all(task.worker == worker.name for task in held)
-        assert len(held) == 1 or not any(task.losses for task in held), "suspects run alone"
-    _nothing_is_forgotten(core, table)
-
-
-def _figures(task: Task) -> tuple[object, ...]:
-    rank = None if task.state in DUE_LATER else task.rank
-    worker = task.worker if task.state is State.RUNNING else ""
-    return (task.state, task.lease, task.attempt, task.losses, task.ready_at, rank, worker)
-
-
-def _nothing_is_forgotten(core: Core, table: Table) -> None:
-    backlog = core._backlog
-    ends = {stream.name: stream.ready.end for pool in backlog.pools.values() for stream in pool.lineup}
-    for row in table.live.values():
-        if row.id in core.tasks:
-            continue
-        assert row.state is not State.RUNNING
-        end, key = (ends[row.queue], ready_key(row)) if row.state is State.QUEUED else (backlog._due.end, due_key(row))
-        assert end is not None, "a window that claims to hold all does"
-        assert key > end, "a window holds all up to its end"
-    for pool in backlog.pools.values():
-        for stream in pool.lineup:
-            assert len(stream.ready) <= core.settings.window

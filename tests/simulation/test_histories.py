@@ -14,11 +14,8 @@ from simulation.history import History
 from simulation.mutants import MUTANTS, Mutant, hunt
 
 HISTORIES = 150
-SEEDS_FOR_MUTANTS = 40
-RARE = {
-    "hands-back-in-a-drain", "returns-what-it-runs", "skips-the-lease-check-on-return", "takes-back-unasked",
-    "trusts-any-epoch",
-}  # fmt: skip
+SEEDS_FOR_MUTANTS = 150
+RARE = {"hands-back-in-a-drain", "reuses-sessions", "skips-the-lease-check-on-return", "trusts-any-epoch"}
 """Caught by `make simulate`, which takes more seeds."""
 
 
