@@ -15,6 +15,12 @@ def to_micros(instant: float) -> float:
     return round(instant, 6)
 
 
+def micros_until(instant: float) -> float:
+    """The same, and never after the instant: what is ready now must not seem to be due within the microsecond."""
+    nearest = to_micros(instant)
+    return nearest if nearest <= instant else to_micros(nearest - 1e-6)
+
+
 def rank(ready_at: float, priority: int, aging_s: float) -> float:
     """Seconds; `aging_s` is how long a wait is worth one level of priority.
 

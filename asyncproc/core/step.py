@@ -28,7 +28,7 @@ from asyncproc.core.events import (
     RetryAsked,
     WorkerLost,
 )
-from asyncproc.core.rank import to_micros
+from asyncproc.core.rank import micros_until, to_micros
 from asyncproc.core.recall import look_again_at, recall
 from asyncproc.core.retry import retry_at
 from asyncproc.core.settings import CoreSettings
@@ -127,7 +127,7 @@ class Core:
     # ---- tasks come in
 
     def _enqueue(self, tasks: Iterable[NewTask]) -> None:
-        now = to_micros(self._now)
+        now = micros_until(self._now)
         inserts = self._decision.writes.inserts
         for task_id, payload, options, delay_s in tasks:
             if task_id in self.tasks or task_id in self._fresh:
@@ -164,7 +164,7 @@ class Core:
             self._decision.replies.append(RetryReply(event.ticket, task.id, state))
             return
         task.state = after(State.FAILED, Trigger.RETRY)
-        task.ready_at, task.attempt, task.losses = to_micros(self._now), 0, 0
+        task.ready_at, task.attempt, task.losses = micros_until(self._now), 0, 0
         self._backlog.make_ready(task)
         self._decision.writes.revived.append((task.id, task.ready_at, task.rank))
         self._decision.replies.append(RetryReply(event.ticket, task.id, None))

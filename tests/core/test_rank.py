@@ -1,6 +1,6 @@
 import pytest
 
-from asyncproc.core.rank import MAX_PRIORITY, MIN_PRIORITY, STRICT_AGING_S, rank, to_micros
+from asyncproc.core.rank import MAX_PRIORITY, MIN_PRIORITY, STRICT_AGING_S, micros_until, rank, to_micros
 
 
 def test_of_equal_priority_the_one_that_waits_longer_goes_first() -> None:
@@ -27,3 +27,10 @@ def test_strict_ranks_still_tell_apart_what_comes_a_millisecond_later(priority: 
 def test_an_instant_is_kept_as_postgres_keeps_it() -> None:
     assert to_micros(1_800_000_000.123_456_3) == 1_800_000_000.123_456
     assert to_micros(to_micros(1_800_000_000.7)) == to_micros(1_800_000_000.7)
+
+
+def test_the_microsecond_until_an_instant_is_not_after_it() -> None:
+    for instant in (1_800_000_000.123_456_3, 1_800_000_000.123_456_7, 1_800_000_000.7, 1_800_000_000.0):
+        until = micros_until(instant)
+        assert instant - 1e-6 < until <= instant
+        assert until == to_micros(until) == micros_until(until)

@@ -65,6 +65,15 @@ def test_a_delay_too_short_to_tell_is_none() -> None:
     assert world.decisions[-1].writes.came_due == []
 
 
+def test_a_task_without_a_delay_is_ready_at_whatever_part_of_a_microsecond_it_comes() -> None:
+    world = World()
+    for part in (0.0, 3e-7, 7e-7):
+        world.now = round(world.now) + part
+        task = world.enqueue()
+        assert world.state(task) is State.QUEUED
+        assert world.row(task).ready_at <= world.now
+
+
 def test_many_tasks_due_at_once_become_ready_over_several_cycles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("asyncproc.core.step.MAX_DUE_A_STEP", 10)
     world = World()
