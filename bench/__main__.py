@@ -23,7 +23,7 @@ def main() -> int:
     lines: list[dict[str, object]] = []
     with machine() as the_machine:
         for row in rows:
-            runs = [row.measure(the_machine) for _ in range(arguments.runs)]
+            runs = [row.measure(the_machine) for _ in range(1 if row.once else arguments.runs)]
             line = summary(row, runs)
             lines.append(line)
             print(json.dumps(line), flush=True)
