@@ -37,8 +37,10 @@ class Cluster:
         self._scene.nemesis.rest()
         self._scene.calm = True
         self._scene.away_until = 0.0
-        for actor in self._actors[:-1]:
-            actor.crash("it was cut off, and is ended")
+        for actor in self._actors:
+            # One whose reign is over and that has nothing to write does not learn of it by itself.
+            if actor is not self._actors[-1] or actor.epoch not in {0, self._scene.table.epoch}:
+                actor.crash("it was cut off, and is ended")
         for worker in self._workers.values():
             worker.link.cut_until = 0.0
             if not worker.alive and not worker.known_dead:

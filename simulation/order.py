@@ -115,7 +115,7 @@ class Shares:
                 busy[self._settings.pool(row.queue)].add(row.queue)
         self._paid.update(table.live[task_id].queue for task_id in given_back if task_id in table.live)
         charged = self._charged(table.live[task_id] for task_id in started if task_id in table.live)
-        for pool in {*busy, *self._busy}:
+        for pool in sorted({*busy, *self._busy}):
             queues = frozenset(busy[pool])
             if self._busy.get(pool) != queues:
                 self._busy[pool] = queues
@@ -137,7 +137,7 @@ class Shares:
         ends of the time that is looked at."""
         if len(queues) < 2:
             return
-        weights = {queue: self._settings.rules(queue).weight for queue in queues}
+        weights = {queue: self._settings.rules(queue).weight for queue in sorted(queues)}
         passed = {queue: served[queue] / weight for queue, weight in weights.items()}
         apart = max(passed.values()) - min(passed.values())
         if apart > 2.0 / min(weights.values()) + 1e-9:

@@ -129,7 +129,7 @@ class Referee:
                 self._lost.setdefault(event.worker, event.charged)
             elif isinstance(event, Registered) or (isinstance(event, Polled) and _is_heard(replies.get(event.ticket))):
                 self._quiet_s[event.worker] = 0.0
-        for worker in self._known - self._core.workers.keys() - self._lost.keys():
+        for worker in sorted(self._known - self._core.workers.keys() - self._lost.keys()):
             quiet_s = self._quiet_s.get(worker, 0.0)
             patient = quiet_s >= settings.poll_s + settings.silence_s - 1e-3
             require(patient, Rule.INNOCENT_WORKER, f"{worker} is given up after {quiet_s:.3f} s")
