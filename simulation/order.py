@@ -97,12 +97,8 @@ class Shares:
         """Starts that came to nothing; as many more are free."""
 
     def give_up(self) -> None:
-        """Nobody can tell from outside which starts came to nothing."""
+        """For the rest of the reign: what a queue is owed cannot be told from outside."""
         self._large = False
-
-    def begin_anew(self) -> None:
-        self._busy.clear()
-        self._served.clear()
 
     def committed(
         self, started: Iterable[TaskId], given_back: Iterable[TaskId], table: Table, but: Container[TaskId]

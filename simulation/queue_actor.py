@@ -43,6 +43,9 @@ class QueueActor:
         self._new: dict[int, list[TaskId]] = {}
         """What each enqueue call of this cycle brought."""
         self._busy = True
+        self._away = True
+        """Nothing can be committed, and clients are refused at once: a call that waited here could come after its
+        repetition was served by another."""
         self._wakes = 0
         scene.agenda.after(scene.chance.latency(), self._take_over)
 
@@ -59,11 +62,13 @@ class QueueActor:
         self.post(event)
 
     def enqueue(self, tasks: list[NewTask], again: bool, answered: Answered) -> None:
-        if not again:
+        if self._away:
+            answered(None, self.epoch)
+        elif not again:
             self.ask(lambda ticket: Enqueued(ticket, tasks), answered)
-            return
-        # The earlier call may be on its way to its commit right now.
-        self.ask(lambda ticket: Enqueued(ticket, []), partial(self._enqueue_missing, tasks, answered))
+        else:
+            # The earlier call may be on its way to its commit right now.
+            self.ask(lambda ticket: Enqueued(ticket, []), partial(self._enqueue_missing, tasks, answered))
 
     def _enqueue_missing(self, tasks: list[NewTask], answered: Answered, flushed: Reply | None, _: int) -> None:
         table = self.scene.table
@@ -76,7 +81,7 @@ class QueueActor:
             answered(EnqueueReply(flushed.ticket), self.epoch)
 
     def retry(self, task_id: TaskId, answered: Answered) -> None:
-        row = self.scene.table.copy_of_failed(task_id)
+        row = None if self._away else self.scene.table.copy_of_failed(task_id)
         self.ask(lambda ticket: None if row is None else RetryAsked(ticket, row), answered)
 
     def post(self, event: Event) -> None:
@@ -117,6 +122,7 @@ class QueueActor:
         self._core = self.scene.make_core(self.scene.settings, self.epoch)
         self._referee = Referee(self.scene, self._core, self.epoch)
         self._follow_up = [loaded, *lost]
+        self._away = False
         self._turn()
 
     # ---- the cycle
@@ -176,6 +182,7 @@ class QueueActor:
             self.again(decision, since, wait_s)
         elif not self._struck(Fault.CRASH_AFTER_COMMIT):
             pages = [scene.table.page(wanted) for wanted in decision.pages]
+            self._away = False
             committed.payloads = scene.table.payloads(decision.payloads)
             self._follow_up = self.follow_up(committed.unwritten(decision.payloads), pages)
             scene.agenda.after(scene.chance.latency() / 2, self.went_through, decision, committed)
@@ -200,6 +207,7 @@ class QueueActor:
     def again(self, decision: Decision, since: float, wait_s: float) -> None:
         scene = self.scene
         if scene.agenda.now - since > AWAY_AFTER_S:
+            self._away = True
             self._refuse_requests(decision)
         scene.agenda.after(wait_s, self._commit, decision, since, True, min(2 * wait_s, _LAST_RETRY_S))
 

@@ -50,6 +50,8 @@ class Referee:
         self._given_back: list[TaskId] = []
         """Tasks that came back unstarted in this step."""
         self._draining = False
+        self._settled = False
+        """The first commit of the reign is past, which always asks for pages."""
 
     def decided(self, events: Sequence[Event], decision: Decision) -> None:
         now, settings = self._scene.agenda.now, self._scene.settings
@@ -221,9 +223,11 @@ class Referee:
         started = started_in(decision)
         the_best_go_first(started, table, scene.settings, but)
         self._shares.committed(started, self._given_back, table, but)
-        if unwritten or any(page.queue is not None for page in decision.pages):
-            # Until the pages are there a queue may have work that is not in memory.
-            self._shares.begin_anew()
+        if not self._settled:
+            self._settled = True
+        elif unwritten or any(page.queue is not None for page in decision.pages):
+            # A queue whose page is under way starves beside the others, and then serves out what it is owed.
+            self._shares.give_up()
         assert self._stepped_at is not None
         goes_on = decision.wake_at is not None and decision.wake_at <= self._stepped_at
         if not (decision.pages or unwritten or goes_on):
