@@ -27,7 +27,6 @@ class Rule(StrEnum):
     ON_RECORD = "every start is on record before it happens"
     PAYLOAD = "a task runs with the payload it was posted with"
     OWN_OUTCOME = "an attempt ends as its own lease ended"
-    RECORDED = "an outcome is kept until it is recorded"
     ONCE = "nothing runs twice unless its worker was lost"
     ATTEMPTS = "attempts are counted by their ends"
     ACKNOWLEDGED = "what was acknowledged is never lost"

@@ -262,6 +262,3 @@ class Worker:
     def die(self) -> None:
         self.alive = False
         self._scene.say("%s dies", self.name)
-
-    def actor_is(self, actor: QueueActor) -> bool:
-        return self._actor is actor

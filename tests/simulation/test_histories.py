@@ -15,7 +15,10 @@ from simulation.mutants import MUTANTS, Mutant, hunt
 
 HISTORIES = 150
 SEEDS_FOR_MUTANTS = 150
-RARE = {"hands-back-in-a-drain", "reuses-sessions", "skips-the-lease-check-on-return", "trusts-any-epoch"}
+RARE = {
+    "hands-back-in-a-drain", "returns-what-it-runs", "reuses-sessions", "skips-the-lease-check-on-return",
+    "takes-back-unasked", "trusts-any-epoch",
+}  # fmt: skip
 """Caught by `make simulate`, which takes more seeds."""
 
 
