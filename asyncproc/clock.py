@@ -2,17 +2,10 @@
 
 import random
 import time
-from typing import Protocol
-
-
-class Clock(Protocol):
-    """Seconds since 1970 that never go back."""
-
-    def now(self) -> float: ...
 
 
 class AnchoredClock:
-    """One reading of a trusted wall clock, carried on by the monotonic clock.
+    """Seconds since 1970 that never go back: one reading of a trusted wall clock, carried on by the monotonic clock.
 
     The QueueActor anchors it at the database's clock when its reign begins: a step of the machine's own clock then
     neither starts a task early nor holds one back, and a head that moved to another machine keeps the same time.

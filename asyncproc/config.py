@@ -15,6 +15,7 @@ from asyncproc.core.rank import STRICT_AGING_S
 from asyncproc.core.retry import MAX_ATTEMPTS, MAX_BACKOFF_S, RetryPolicy, exponential
 from asyncproc.core.settings import CoreSettings, QueueRules
 from asyncproc.core.states import State
+from asyncproc.core.task import QUEUE_NAME
 from asyncproc.errors import ConfigError
 
 FILE_NAME: Final = "asyncproc.yaml"
@@ -53,7 +54,7 @@ def _kept(value: object) -> object:
 Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0, le=MAX_BACKOFF_S, allow_inf_nan=False)]
 AgingSeconds = Annotated[float, BeforeValidator(_aging), Field(gt=0, le=STRICT_AGING_S, allow_inf_nan=False)]
 KeptSeconds = Annotated[float, BeforeValidator(_kept), Field(ge=3600, le=KEPT_FOR_EVER_S, allow_inf_nan=False)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,99}$")]
+Name = Annotated[str, Field(pattern=QUEUE_NAME)]
 KiB: Final = 1024
 MiB: Final = 1024 * KiB
 GiB: Final = 1024 * MiB

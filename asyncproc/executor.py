@@ -3,13 +3,12 @@
 import inspect
 import traceback
 from collections.abc import Mapping
-from time import perf_counter
 from typing import Any, Final
 from uuid import UUID
 
 from pydantic_core import PydanticSerializationError, to_json
 
-from asyncproc.clock import TaskIds, id_text, spread
+from asyncproc.clock import TaskIds, id_text, monotonic, spread
 from asyncproc.core.events import Lease, Outcome
 from asyncproc.core.task import NewTask
 from asyncproc.processable import Processable, TaskContext
@@ -23,13 +22,25 @@ class ResultRefused(Exception):
     """The task returned something that cannot be kept."""
 
 
+class ChildRefused(Exception):
+    """The task enqueued something that cannot be kept."""
+
+
 class Executor:
     """One per worker. Never raises for anything that a task does."""
 
-    def __init__(self, registry: Registry, worker: str, max_result_bytes: int, services: Mapping[type, object]) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        worker: str,
+        max_result_bytes: int,
+        max_task_bytes: int,
+        services: Mapping[type, object],
+    ) -> None:
         self._registry = registry
         self._worker = worker
         self._max_result_bytes = max_result_bytes
+        self._max_task_bytes = max_task_bytes
         self._services = services
         self._ids = TaskIds()
         self._models: dict[str, type[Processable]] = {name: registry.get(name).cls for name in registry.names()}
@@ -40,24 +51,24 @@ class Executor:
 
     def run(self, lease: Lease) -> Outcome:
         """Run a sync task to its end, in the calling thread."""
-        started = perf_counter()
+        started = monotonic()
         try:
             model, ctx = self._prepare(lease)
             result = model.process(ctx)
             return self._succeeded(lease, ctx, result, started)
         except BaseException as error:
             # A task may raise anything, SystemExit and KeyboardInterrupt included: it fails, its worker does not.
-            return _failed(lease, error, perf_counter() - started)
+            return _failed(lease, error, monotonic() - started)
 
     async def run_async(self, lease: Lease) -> Outcome:
         """Run an `async def` task on the calling loop."""
-        started = perf_counter()
+        started = monotonic()
         try:
             model, ctx = self._prepare(lease)
             result = await model.process(ctx)
             return self._succeeded(lease, ctx, result, started)
         except BaseException as error:
-            return _failed(lease, error, perf_counter() - started)
+            return _failed(lease, error, monotonic() - started)
 
     def _prepare(self, lease: Lease) -> tuple[Processable, TaskContext]:
         task_id, _, attempt, type_name, queue, payload = lease
@@ -73,7 +84,7 @@ class Executor:
     def _succeeded(self, lease: Lease, ctx: TaskContext, result: object, started: float) -> Outcome:
         body = b"null" if result is None else self._encode(result)
         children = [self._child(child, ctx) for child in ctx.children] if ctx.children else []
-        return (lease[0], lease[1], True, body, "", perf_counter() - started, 0.0, children)
+        return (lease[0], lease[1], True, body, "", monotonic() - started, 0.0, children)
 
     def _encode(self, result: object) -> bytes:
         if inspect.isgenerator(result) or inspect.iscoroutine(result):
@@ -92,6 +103,10 @@ class Executor:
             name, queue=child.queue, priority=child.priority, created_by=f"task {ctx.id}"
         )
         payload = child.model.model_dump_json(by_alias=True).encode()
+        if len(payload) > self._max_task_bytes:
+            raise ChildRefused(
+                f"the payload of a {name} is {len(payload)} bytes: at most {self._max_task_bytes} are kept"
+            )
         return (UUID(child.id).bytes, payload, options, child.delay_s)
 
 

@@ -7,12 +7,16 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, ClassVar, TypeVar, cast, get_type_hints, overload
+from typing import Any, ClassVar, Final, TypeVar, cast, get_type_hints, overload
 
 from pydantic import BaseModel, ConfigDict, create_model, model_validator
 from pydantic.alias_generators import to_camel
 
 from asyncproc.core.retry import RetryPolicy
+from asyncproc.core.task import MAX_DELAY_S
+
+MAX_CHILDREN: Final = 10_000
+"""They travel with their parent's result, and are committed with it."""
 
 S = TypeVar("S")
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -66,8 +70,10 @@ class TaskContext:
         `delay` is in seconds where it is a number. Nothing is enqueued where this attempt fails.
         """
         delay_s = delay.total_seconds() if isinstance(delay, timedelta) else float(delay)
-        if not 0 <= delay_s < float("inf"):
-            raise ValueError(f"delay is {delay!r}: it must be 0 or more seconds")
+        if not 0 <= delay_s <= MAX_DELAY_S:
+            raise ValueError(f"delay is {delay!r}: it must be between 0 and {MAX_DELAY_S:.0f} seconds")
+        if len(self.children) >= MAX_CHILDREN:
+            raise ValueError(f"a task may enqueue {MAX_CHILDREN} others: let one of them enqueue the rest")
         child = Child(self._make_id(), task, queue, priority, delay_s)
         self.children.append(child)
         return child.id

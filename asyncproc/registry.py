@@ -1,20 +1,24 @@
 """Task types by name, and what their tasks are enqueued with."""
 
 import importlib
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
 from pydantic_core import to_json
 
 from asyncproc.config import DEFAULT, Settings
-from asyncproc.core.retry import RetryPolicy, constant
-from asyncproc.core.task import Options
+from asyncproc.core.rank import MAX_PRIORITY, MIN_PRIORITY
+from asyncproc.core.retry import MAX_ATTEMPTS, MAX_BACKOFF_S, RetryPolicy, constant
+from asyncproc.core.task import MAX_TYPE_NAME, QUEUE_NAME, Options
 from asyncproc.errors import AsyncprocError
 from asyncproc.processable import Processable
+
+_QUEUE_NAME: Final = re.compile(QUEUE_NAME)
 
 
 @dataclass(eq=False)
@@ -36,6 +40,16 @@ class UnknownTaskType(AsyncprocError):
 
     def __str__(self) -> str:
         return f"unknown task type {self.name[:100]!r}: known are {', '.join(self.known)}"
+
+
+@dataclass(eq=False)
+class InvalidOption(AsyncprocError):
+    """A queue or a priority that no task can have."""
+
+    problem: str
+
+    def __str__(self) -> str:
+        return self.problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +104,12 @@ class Registry:
         backoff_s: float | None = None,
         created_by: str = "",
     ) -> Options:
-        """A task's own value before its type's, the type's before the configured default."""
+        """A task's own value before its type's, the type's before the configured default.
+
+        Raises `UnknownTaskType` and `InvalidOption`.
+        """
         found = self.get(name)
+        _check(queue, priority)
         retry = found.retry if backoff_s is None else constant(found.retry.max_attempts, backoff_s)
         return Options(
             name,
@@ -144,9 +162,24 @@ def _processables(module: ModuleType) -> list[type[Processable]]:
     return found
 
 
+def _check(queue: str | None, priority: int | None) -> None:
+    if queue is not None and (not isinstance(queue, str) or not _QUEUE_NAME.fullmatch(queue)):
+        raise InvalidOption(f"queue is {queue!r:.100}: it must match {QUEUE_NAME}")
+    if priority is not None and (type(priority) is not int or not MIN_PRIORITY <= priority <= MAX_PRIORITY):
+        raise InvalidOption(f"priority is {priority!r:.100}: it must be an int from {MIN_PRIORITY} to {MAX_PRIORITY}")
+
+
 def _resolve(cls: type[Processable], defaults: Defaults) -> TaskType:
     options = cls.task_options
+    if not options.name.isprintable() or len(options.name) > MAX_TYPE_NAME:
+        raise RegistryError(
+            f"a task type is called {options.name!r:.300}: a name is {MAX_TYPE_NAME} characters at most"
+        )
     queue = options.queue or options.pool or defaults.queue
+    try:
+        _check(queue, options.priority)
+    except InvalidOption as error:
+        raise RegistryError(f"task type {options.name}: {error}") from error
     if options.pool is not None and defaults.pool_of(queue) != options.pool:
         raise RegistryError(
             f"task type {options.name} wants pool {options.pool!r}, but its queue {queue!r} is served by pool"
@@ -159,4 +192,20 @@ def _resolve(cls: type[Processable], defaults: Defaults) -> TaskType:
         retry = defaults.retry._replace(max_attempts=retry + 1)
     elif not isinstance(retry, RetryPolicy):
         raise RegistryError(f"task type {options.name}: retry must be a number of retries or a RetryPolicy")
-    return TaskType(cls, queue, options.priority or 0, RetryPolicy(*retry))
+    if not _can_be_kept(retry):
+        raise RegistryError(
+            f"task type {options.name}: {retry} cannot be used: attempts are 1 to {MAX_ATTEMPTS}, waits 0 to"
+            f" {MAX_BACKOFF_S:.0f} seconds, the factor is 1 or more, jitter 0 to 1"
+        )
+    return TaskType(cls, queue, options.priority or 0, retry)
+
+
+def _can_be_kept(retry: RetryPolicy) -> bool:
+    return (
+        type(retry.max_attempts) is int
+        and 1 <= retry.max_attempts <= MAX_ATTEMPTS
+        and 0 <= retry.base_s <= MAX_BACKOFF_S
+        and 0 <= retry.cap_s <= MAX_BACKOFF_S
+        and 1 <= retry.factor < float("inf")
+        and 0 <= retry.jitter <= 1
+    )

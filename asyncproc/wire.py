@@ -14,8 +14,7 @@ from asyncproc.core.rank import MAX_PRIORITY, MIN_PRIORITY
 from asyncproc.core.record import TaskRecord
 from asyncproc.core.retry import MAX_BACKOFF_S
 from asyncproc.core.states import State
-
-MAX_DELAY_S: Final = 366 * 86_400.0
+from asyncproc.core.task import MAX_DELAY_S, MAX_TYPE_NAME, QUEUE_NAME
 
 
 class Body(BaseModel):
@@ -48,13 +47,13 @@ class TaskBody(Body):
 
     model_config = ConfigDict(json_schema_extra={"examples": [SEND_EMAIL, CPU_PROCESS]})
 
-    task_type: str = Field(min_length=1, max_length=200)
+    task_type: str = Field(min_length=1, max_length=MAX_TYPE_NAME)
     payload: dict[str, Any] | None = None
     priority: StrictInt | None = Field(default=None, ge=MIN_PRIORITY, le=MAX_PRIORITY)
     """Higher is sooner; 0 where neither the task nor its type says."""
     back_off_duration: BackOff | None = Field(default=None, max_length=64)
     """Seconds between attempts in Go's duration syntax, such as `5s` or `1m30s`; constant, without jitter."""
-    queue: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,99}$")
+    queue: str | None = Field(default=None, pattern=QUEUE_NAME)
     created_by: str | None = Field(default=None, max_length=200)
     delay: Delay | None = Field(default=None, max_length=64)
     """How long the task waits before it is ready, in Go's duration syntax."""

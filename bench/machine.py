@@ -1,5 +1,6 @@
 """What the measurements run on: a Postgres and a Ray of their own, a system, and what its processes use."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -78,25 +79,17 @@ def machine() -> Iterator[Machine]:
         stack.callback(postgres.stop)
         start_dir = folder / "start"
         start_dir.mkdir()
-        with _environment(haproxy_environment(stack)):
-            ray.init(
-                address="local",
-                num_cpus=2,
-                include_dashboard=False,
-                object_store_memory=128 * 1024 * 1024,
-                log_to_driver=False,
-                _temp_dir=str(folder / "ray"),
-            )
-            stack.callback(ray.shutdown)
-            yield Machine(url, start_dir)
-
-
-@contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
-    import os
-
-    os.environ.update(values)
-    yield
+        os.environ.update(haproxy_environment(stack))
+        ray.init(
+            address="local",
+            num_cpus=2,
+            include_dashboard=False,
+            object_store_memory=128 * 1024 * 1024,
+            log_to_driver=False,
+            _temp_dir=str(folder / "ray"),
+        )
+        stack.callback(ray.shutdown)
+        yield Machine(url, start_dir)
 
 
 def actors(system: System) -> list[psutil.Process]:

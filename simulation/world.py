@@ -64,6 +64,9 @@ class World:
         self.core = make_core(self.settings, self.epoch)
         self.restart()
 
+    def running(self) -> int:
+        return sum(len(worker.held) for worker in self.core.workers.values())
+
     # ---- the cycle
 
     def restart(self) -> None:

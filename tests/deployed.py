@@ -127,7 +127,7 @@ class System:
         return self.send(self.make(type_name, *payloads, **options))
 
     def retry(self, task_id: TaskId) -> bool:
-        return self._run(lambda: self._gateway.retry(task_id)).accepted
+        return self._run(lambda: self._gateway.retry(task_id))
 
     # ---- what is seen
 

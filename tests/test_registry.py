@@ -1,3 +1,4 @@
+import re
 import sys
 from collections.abc import Iterator
 from itertools import count
@@ -119,6 +120,27 @@ def test_a_retry_that_is_neither_number_nor_policy_is_refused(modules: Modules) 
     modules.write("@task(retry='often')\ndef retried() -> None: ...\n")
 
     with pytest.raises(RegistryError, match="retry must be a number of retries or a RetryPolicy"):
+        modules.load()
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ("queue='a b'", "queue is 'a b'"),
+        ("queue='a\\x00'", "queue is"),
+        ("priority=101", "priority is 101"),
+        ("priority=0.5", "priority is 0.5"),
+        ("retry=100", "attempts are 1 to 100"),
+        ("retry=-1", "attempts are 1 to 100"),
+        ("retry=exponential(3, cap_s=1e300)", "waits 0 to 86400 seconds"),
+        ("retry=exponential(3, jitter=float('nan'))", "jitter 0 to 1"),
+        ("name='a\\nb'", "a name is 200 characters at most"),
+    ],
+)
+def test_options_that_no_row_could_hold_are_refused_at_the_start(modules: Modules, options: str, problem: str) -> None:
+    modules.write(f"from asyncproc.core.retry import exponential\n@task({options})\ndef odd() -> None: ...\n")
+
+    with pytest.raises(RegistryError, match=re.escape(problem)):
         modules.load()
 
 

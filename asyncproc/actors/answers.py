@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from enum import Enum
 from typing import NamedTuple
 
-from asyncproc.core.states import State
 from asyncproc.core.task import NewTask, TaskId
 from asyncproc.errors import AsyncprocError, DiskNearlyFull, Overloaded, StorageUnavailable, TasksRejected
 
@@ -40,13 +39,6 @@ class Refusal(NamedTuple):
         if self.cause is Cause.DISK:
             return DiskNearlyFull(*self.room)
         return TasksRejected(dict(self.rejected))
-
-
-class RetryAnswer(NamedTuple):
-    """`state` is the one the task had; None where there is no such task among the finished."""
-
-    accepted: bool
-    state: State | None
 
 
 class Health(NamedTuple):

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from ray.exceptions import ActorDiedError, RayError
 
-from asyncproc.actors.answers import Health, Refusal, RetryAnswer
+from asyncproc.actors.answers import Health, Refusal
 from asyncproc.actors.deployment import QueueHandle
 from asyncproc.core.task import NewTask, TaskId
 from asyncproc.errors import QueueUnavailable
@@ -68,12 +68,12 @@ class Gateway:
         except TimeoutError:
             raise QueueUnavailable(f"no answer within {self._timeout_s:g} s") from None
 
-    async def retry(self, task_id: TaskId) -> RetryAnswer:
-        """Run a failed task again. Raises `QueueUnavailable` and `StorageUnavailable`."""
+    async def retry(self, task_id: TaskId) -> bool:
+        """Run a failed task again: whether it was one. Raises `QueueUnavailable` and `StorageUnavailable`."""
         answer = await self._call(lambda actor, _: actor.retry.remote(task_id))
         if isinstance(answer, Refusal):
             raise answer.error()
-        return RetryAnswer(*answer)
+        return bool(answer)
 
     async def health(self, timeout_s: float) -> Health:
         """Raises `QueueUnavailable`."""

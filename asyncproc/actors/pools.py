@@ -66,7 +66,8 @@ class Pools:
                         survivors.remove(heir)
                     group.create_task(self._keep(place, pool, settings, heir))
             for worker in survivors:
-                group.create_task(self._retire(worker))
+                # The configuration no longer has its place.
+                group.create_task(self._end(worker, self._deployment.settings.queue.drain))
             # Without a place to keep it would be over at once, which the QueueActor takes for a failure.
             await asyncio.Event().wait()
 
@@ -106,10 +107,6 @@ class Pools:
                 log.warning("%s is not ready (%s); %s ends all the same", new.name, type(error).__name__, old.name)
             await self._end(old, self._deployment.settings.queue.drain)
         return new
-
-    async def _retire(self, worker: Worker) -> None:
-        """A place that the configuration no longer has."""
-        await self._end(worker, self._deployment.settings.queue.drain)
 
     async def _end(self, worker: Worker, grace_s: float) -> None:
         try:

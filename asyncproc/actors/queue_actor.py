@@ -6,7 +6,7 @@ import os
 from collections.abc import Container
 from typing import Final, TypeVar
 
-from asyncproc.actors.answers import Cause, Health, Refusal, RetryAnswer
+from asyncproc.actors.answers import Cause, Health, Refusal
 from asyncproc.actors.deployment import Deployment
 from asyncproc.actors.inbox import Inbox
 from asyncproc.actors.pools import Pools
@@ -111,21 +111,18 @@ class QueueActor:
             return _refusal(error)
         return None
 
-    async def retry(self, task_id: TaskId) -> RetryAnswer | Refusal:
-        """Run a failed task again; the answer follows its commit."""
+    async def retry(self, task_id: TaskId) -> bool | Refusal:
+        """Run a failed task again: whether it was one. The answer follows its commit."""
         if away := self._why_away():
             return Refusal(Cause.STORAGE, away)
         try:
             task = await self._inspector.finished_task(task_id)
             if task is None:
-                return RetryAnswer(False, None)
-            if task.state is not State.FAILED:
-                return RetryAnswer(False, task.state)
+                return False
             reply = await self._inbox.ask(lambda ticket: RetryAsked(ticket, task))
         except AsyncprocError as error:
             return _refusal(error)
-        refused = _expect(reply, RetryReply).refused
-        return RetryAnswer(refused is None, refused)
+        return _expect(reply, RetryReply).refused is None
 
     async def register(
         self, worker: str, pool: str, concurrency: int, held: list[tuple[TaskId, int]]

@@ -73,7 +73,9 @@ class WorkerActor:
         services: dict[type, object] = {Figures: Figures(_QueueFigures(self._queue))}
         if settings.smtp is not None:
             services[SmtpSettings] = settings.smtp
-        executor = Executor(registry, self._name, settings.queue.max_result_bytes, services)
+        executor = Executor(
+            registry, self._name, settings.queue.max_result_bytes, settings.api.max_task_bytes, services
+        )
         slots = Slots(executor, self._concurrency, self._ended)
         self._slots = slots
         self._imported.set()

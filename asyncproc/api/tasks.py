@@ -70,13 +70,12 @@ async def get_task(task_id: str, door: TheDoor) -> Response:
 async def retry(task_id: str, door: TheDoor) -> Response:
     """Run a failed task again, with all its attempts before it. 400 where it is not failed."""
     known = _id(task_id)
-    answer = await door.gateway.retry(known)
+    accepted = await door.gateway.retry(known)
     record = await door.inspector.task(known)
     if record is None:
         raise _unknown(task_id)
-    if not answer.accepted:
-        state = answer.state or record.state
-        raise BodyRefused(400, f"only failed tasks can be retried: task {task_id} is {state}")
+    if not accepted:
+        raise BodyRefused(400, f"only failed tasks can be retried: task {task_id} is {record.state}")
     return _json(view(record))
 
 

@@ -97,9 +97,6 @@ class Core:
         for worker in (*self._dispatcher.granted, *(worker for worker, _ in self._reported)):
             worker.progress_at = max(worker.progress_at, at)
 
-    def running(self) -> int:
-        return sum(len(worker.held) for worker in self.workers.values())
-
     def _take(self, event: Event) -> None:
         match event:
             case Polled():

@@ -1,10 +1,15 @@
 """The records that a task is made of, small enough for a window of hundreds of thousands."""
 
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from asyncproc.core.retry import RetryPolicy
 from asyncproc.core.states import State
+
+QUEUE_NAME: Final = r"^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,99}$"
+MAX_TYPE_NAME: Final = 200
+MAX_DELAY_S: Final = 366 * 86_400.0
+"""The longest wait that can be asked for: instants stay within what Postgres, Python and JSON can all write."""
 
 TaskId: TypeAlias = bytes
 """The 16 bytes of a UUIDv7: they sort by time of creation, and cost a third of a `uuid.UUID`."""

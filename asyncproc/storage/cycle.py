@@ -22,7 +22,7 @@ from asyncproc.storage.bisect import salvage
 from asyncproc.storage.connection import Connection, first_line, is_about_a_row, is_away, open_writer
 from asyncproc.storage.ranks import rank_anew
 from asyncproc.storage.retention import make_ahead
-from asyncproc.storage.rows import not_ended_before, to_tasks
+from asyncproc.storage.rows import to_tasks
 
 _EPOCH_OVER: Final = "AP001"
 _NO_PARTITION: Final = "23514"
@@ -103,11 +103,6 @@ class Storage:
                 rows = await _rows(await self._open(), sql.PAYLOADS, [uuids(payloads)])
                 committed.payloads = {row[0].bytes: row[1].encode() for row in rows}
             return committed
-
-    async def existing(self, ids: Sequence[TaskId]) -> set[TaskId]:
-        """Those of the ids that have a row, finished or not."""
-        async with self._turn() as connection:
-            return _ids(await _rows(connection, sql.EXISTING, [uuids(ids), uuids(ids), not_ended_before(ids)]))
 
     async def close(self) -> None:
         if self._connection is not None:

@@ -1,7 +1,7 @@
 """Ranks on disk follow the configuration: where a queue's aging changed, they are computed anew at takeover."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from asyncproc.storage import statements as sql
 from asyncproc.storage.arrays import texts
@@ -22,7 +22,8 @@ async def rank_anew(
     Also of queues without rows: what arrives during this reign is ranked by it, and the next reign must know.
     """
     configured = {**aging_s, _ALL_OTHERS: default_aging_s}
-    on_disk: dict[str, Any] = dict(await (await connection.execute(sql.AGINGS)).fetchall())  # type: ignore[arg-type]
+    rows = await (await connection.execute(sql.AGINGS)).fetchall()
+    on_disk = {row[0]: row[1] for row in rows}
     for queue in queues:
         aging = aging_s.get(queue, default_aging_s)
         if on_disk.get(queue, on_disk.get(_ALL_OTHERS)) == aging:

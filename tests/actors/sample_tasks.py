@@ -155,3 +155,25 @@ class Parent(Processable):
         if ctx.attempt <= self.fails_until:
             raise ValueError("the parent fails after it enqueued")
         return child
+
+
+@task(name="Misplace", retry=0)
+def misplace(how: str, ctx: TaskContext) -> None:
+    """Enqueue a child that nobody could keep."""
+    child = note.__dict__["processable"](ledger="x" * (2_000_000 if how == "large" else 1), n=0)
+    match how:
+        case "priority":
+            ctx.enqueue(child, priority=2**40)
+        case "not a number":
+            ctx.enqueue(child, priority="5")  # type: ignore[arg-type]
+        case "nul":
+            ctx.enqueue(child, queue="a\x00b")
+        case "surrogate":
+            ctx.enqueue(child, queue="\ud800")
+        case "delay":
+            ctx.enqueue(child, delay=1e300)
+        case "many":
+            for _ in range(10_001):
+                ctx.enqueue(child)
+        case _:
+            ctx.enqueue(child)

@@ -51,7 +51,7 @@ def _no_worker_is_lost(system: System) -> Iterator[None]:
 
 @pytest.mark.parametrize("task_type", ["Explode", "ExplodeAsync"])
 @pytest.mark.parametrize("how", ERRORS)
-def test_whatever_a_task_raises_fails_the_attempt_with_boundedid_text(system: System, how: str, task_type: str) -> None:
+def test_whatever_a_task_raises_fails_the_attempt_with_bounded_text(system: System, how: str, task_type: str) -> None:
     (task,) = system.enqueue(task_type, {"how": how})
 
     ended = system.ended(task)
@@ -136,3 +136,17 @@ def test_only_a_failed_task_can_be_retried_by_hand(system: System) -> None:
 
 def _children(system: System, parent: bytes) -> list[bytes]:
     return [record.id for record in system.tasks(created_by=f"task {id_text(parent)}")]
+
+
+@pytest.mark.parametrize("how", ["priority", "not a number", "nul", "surrogate", "delay", "many", "large"])
+def test_a_child_that_cannot_be_kept_fails_its_parent_and_nobody_else(system: System, how: str) -> None:
+    (parent,) = system.enqueue("Misplace", {"how": how})
+    (neighbour,) = system.enqueue("Answer", {"how": "nul"})
+    epoch = system.health().epoch
+
+    record = system.ended(parent)
+
+    assert record.state is State.FAILED
+    assert record.error
+    assert system.ended(neighbour).state is State.SUCCEEDED
+    assert system.health().epoch == epoch

@@ -146,7 +146,7 @@ def test_a_suspect_does_not_wait_for_the_worker_that_is_emptied_while_another_is
     world.poll("a")
     assert world.lease(lost.task, worker="b")
     world.enqueue()
-    assert world.core.running() == 2
+    assert world.running() == 2
 
 
 def test_a_suspect_does_not_wait_for_a_worker_that_nobody_has_heard_from() -> None:

@@ -99,11 +99,11 @@ def test_a_step_grants_no_more_bytes_than_it_may_and_the_next_one_follows_at_onc
     world = world_of(lease_bytes=2500)
     tickets = {name: world.poll(name) for name in "abcde"}
     world.cycle([Enqueued(world.ticket(), [world.new(payload=LARGE) for _ in range(5)])])
-    assert world.core.running() == 2
+    assert world.running() == 2
     assert world.wake_at == world.now
     world.turn()
     world.turn()
-    assert world.core.running() == 5
+    assert world.running() == 5
     assert not any(world.parked(ticket) for ticket in tickets.values())
 
 

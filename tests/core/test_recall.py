@@ -46,7 +46,7 @@ def test_what_is_called_back_counts_as_held_until_it_is_returned() -> None:
     short_tasks(world, "a", 20)
     world.poll("a")
     world.enqueue(priority=9)
-    assert world.core.running() == 20
+    assert world.running() == 20
 
 
 def test_what_began_meanwhile_is_not_returned_and_ends_as_ever() -> None:
@@ -321,7 +321,7 @@ def test_a_return_by_a_worker_that_does_not_have_the_lease_is_ignored() -> None:
     world = World()
     leases = short_tasks(world, "a", 20)
     world.poll("b", returned=leases)
-    assert world.core.running() == 20
+    assert world.running() == 20
 
 
 def test_a_result_beats_the_return_of_the_same_lease() -> None:

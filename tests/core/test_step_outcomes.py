@@ -12,7 +12,7 @@ def test_a_success_is_final() -> None:
     world.report(lease, succeeded(b'{"n":1}'))
     assert world.state(lease.task) is State.SUCCEEDED
     assert world.table.bodies[lease.task] == b'{"n":1}'
-    assert (world.core.counters.succeeded, world.core.running(), len(world.core.tasks)) == (1, 0, 0)
+    assert (world.core.counters.succeeded, world.running(), len(world.core.tasks)) == (1, 0, 0)
 
 
 def test_a_failure_waits_for_its_next_attempt() -> None:

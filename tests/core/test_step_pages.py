@@ -135,7 +135,7 @@ def test_a_row_that_somebody_deleted_is_forgotten_when_its_claim_is_refused() ->
     world.tampered = True
     del world.table.live[gone]
     assert world.take("a") == []
-    assert (world.core.running(), world.core.counters.refused_writes) == (0, 1)
+    assert (world.running(), world.core.counters.refused_writes) == (0, 1)
     world.tampered = False
     assert world.lease(there, worker="a")
 

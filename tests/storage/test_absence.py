@@ -66,7 +66,6 @@ async def test_every_call_says_so_while_postgres_is_away_and_works_when_it_is_ba
         lambda: write(reign, inserts=[a_task()]),
         lambda: write_again(reign, inserts=[a_task()]),
         lambda: reign.commit(None, [PageWanted("mail", START, 5)], False),
-        lambda: reign.existing([task.id]),
         lambda: reign.load({}, 60.0),
         reign.take_over,
         lambda: migrate(url),

@@ -259,15 +259,6 @@ async def test_a_replay_does_not_bring_back_what_was_finished_since(storage: Sto
     assert committed.refused == [task.id]
 
 
-async def test_existing_names_what_is_live_and_what_is_done(storage: Storage) -> None:
-    waiting, running, unknown = a_task(), a_task(State.RUNNING), a_task()
-    await write(storage, inserts=[waiting, running])
-    await write(storage, succeeded=[(running.id, 1, b"1")])
-
-    assert await storage.existing([waiting.id, running.id, unknown.id]) == {waiting.id, running.id}
-    assert await storage.existing([]) == set()
-
-
 async def test_a_claim_stays_on_its_page(storage: Storage, database: str) -> None:
     tasks = [a_task(payload=b'"%s"' % (b"x" * 200)) for _ in range(500)]
     await write(storage, inserts=tasks)
@@ -303,12 +294,12 @@ async def test_a_commit_that_is_cancelled_leaves_nothing_half_done(
     assert await write(storage, succeeded=[(task.id, 1, b"1")]) == Committed()
 
 
-async def test_calls_take_turns(storage: Storage) -> None:
+async def test_calls_take_turns(storage: Storage, database: str) -> None:
     tasks = [a_task() for _ in range(20)]
 
     await asyncio.gather(*(write(storage, inserts=[task]) for task in tasks), storage.load({}, 60.0))
 
-    assert await storage.existing([task.id for task in tasks]) == {task.id for task in tasks}
+    assert live(database).keys() == {task.id for task in tasks}
 
 
 def _fields(task: Task) -> tuple[object, ...]:
