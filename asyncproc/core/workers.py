@@ -75,13 +75,13 @@ class Worker:
         self.alone = self.alone and bool(self.held)
 
     def has_room(self, estimate_s: float, prefetch_s: float, max_held: int) -> bool:
-        """Free slots first; beyond them only what is short, and only as much as is soon done."""
+        """Free slots first; beyond them only what is short, and only what begins soon."""
         if self.alone:
             return False
         held = len(self.held)
         if held < self.concurrency:
             return True
-        return estimate_s < prefetch_s and held < max_held and self.held_s + estimate_s <= prefetch_s * self.concurrency
+        return estimate_s < prefetch_s and held < max_held and self.held_s < prefetch_s * self.concurrency
 
     def is_laden(self) -> bool:
         return len(self.held) > self.concurrency

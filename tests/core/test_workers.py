@@ -30,12 +30,14 @@ def test_free_slots_take_work_of_any_length() -> None:
     assert not worker.has_room(0.00002, prefetch_s=0.02, max_held=10)
 
 
-def test_beyond_the_slots_only_what_is_soon_done_and_no_more_than_may_be_held() -> None:
+def test_beyond_the_slots_only_what_is_short_and_begins_soon_and_no_more_than_may_be_held() -> None:
     worker = Worker("a", "default", concurrency=1)
-    worker.hold(b"1", 0.005, alone=False)
-    assert worker.has_room(0.015, prefetch_s=0.02, max_held=10)
-    assert not worker.has_room(0.016, prefetch_s=0.02, max_held=10)
+    worker.hold(b"1", 0.019, alone=False)
+    assert worker.has_room(0.019, prefetch_s=0.02, max_held=10)
+    assert not worker.has_room(0.02, prefetch_s=0.02, max_held=10)
     assert not worker.has_room(0.001, prefetch_s=0.02, max_held=1)
+    worker.hold(b"2", 0.001, alone=False)
+    assert not worker.has_room(0.001, prefetch_s=0.02, max_held=10)
 
 
 def test_beside_a_suspect_there_is_no_room_until_it_is_gone() -> None:
