@@ -18,6 +18,7 @@ import psutil
 import psycopg
 from ray import serve
 
+from asyncproc.clock import wall_now
 from asyncproc.core.task import NewTask
 from asyncproc.serving import application
 from bench.client import answers_only, free_port, post_bodies
@@ -248,7 +249,7 @@ def cpu_tasks(machine: Machine) -> Measured:
         burnt = "SELECT count(*) FROM asyncproc.task_done WHERE type = 'Burn'"
         eventually(lambda: query(system, burnt)[0] == 10)
         ideal_s = number * cpu_s / WORKERS
-        since = time.time()
+        since = wall_now()
         system.enqueue("Burn", *[{"cpu_s": cpu_s}] * number)
         # Asking opens a connection each time, which would take a tenth of a core from what is measured.
         time.sleep(ideal_s)
