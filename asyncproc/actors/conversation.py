@@ -17,9 +17,8 @@ from asyncproc.core.task import TaskId
 
 log = logging.getLogger(__name__)
 
-FLUSH_S: Final = 0.025
-"""How long a finished task waits for company while others follow it: an exchange costs some 4 ms of CPU in all, and
-tasks of 20 ms that report by two lose half as much to it."""
+FLUSH_S: Final = 0.005
+"""How long a finished task waits for company while others follow it."""
 FULL: Final = 500
 MAX_REPORT_BYTES: Final = 8 * 1024 * 1024
 _MARGIN_S: Final = 10.0

@@ -33,9 +33,9 @@ class CoreSettings:
     """A payload of more bytes is not held in memory but read for each lease."""
     lease_bytes: int = 64 * 1024 * 1024
     """Bytes of large payloads granted in one step, or a single one that is larger."""
-    prefetch_s: float = 0.05
+    prefetch_s: float = 0.025
     """A task shorter than this may be leased ahead to a worker without a free slot, if it will begin there within this
-    time, both judged by recent run times: tasks of 20 ms then travel by two, and none of them waits for an exchange."""
+    time, both judged by recent run times. More of it costs a better task its place: it comes behind what is leased."""
     overrun_s: float = 0.1
     """A worker that holds more than it can start at once and makes no progress for this long is held up by tasks that
     are longer than was thought: what it has not begun is called back."""

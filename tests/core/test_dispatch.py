@@ -31,7 +31,7 @@ def test_long_tasks_travel_one_a_slot() -> None:
 def test_tiny_tasks_travel_by_the_hundred() -> None:
     world = World()
     tiny_tasks(world, 1000)
-    assert len(world.take("a")) == 500
+    assert len(world.take("a")) == 251
 
 
 def test_no_worker_holds_more_than_it_may() -> None:

@@ -12,7 +12,7 @@ def test_a_reign_begins_with_what_runs_and_the_best_of_what_waits() -> None:
     world.enqueue(delay_s=5)
     world.restart()
     assert running.task in world.core.tasks
-    assert [task in world.core.tasks for task in waiting] == [True] * 4 + [False] * 6
+    assert [task in world.core.tasks for task in waiting] == [True] * 3 + [False] * 7
 
 
 def test_what_a_worker_still_holds_is_adopted() -> None:

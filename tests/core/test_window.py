@@ -79,14 +79,14 @@ def test_no_page_is_wanted_right_after_shedding() -> None:
     assert window.wanted() == 0
 
 
-def test_a_page_is_wanted_when_half_is_gone() -> None:
+def test_a_page_of_a_quarter_is_wanted_when_half_is_gone() -> None:
     window = filled(8, *range(9))
     window.shed()
     assert (len(window), window.wanted()) == (6, 0)
     window.pop()
     assert window.wanted() == 0
     window.pop()
-    assert window.wanted() == 4
+    assert window.wanted() == 2
 
 
 def test_bytes_hold_a_page_back_while_half_of_them_are_in_use() -> None:
@@ -95,17 +95,17 @@ def test_bytes_hold_a_page_back_while_half_of_them_are_in_use() -> None:
     window.push(1.0, a_task(1, 51))
     assert window.wanted() == 0
     window.pop()
-    assert window.wanted() == 100
+    assert window.wanted() == 25
 
 
 def test_no_second_page_is_wanted_while_one_is_on_its_way() -> None:
     window = Window(8, NO_LIMIT, START)
-    assert window.wanted() == 8
+    assert window.wanted() == 2
     window.paging = True
     assert window.wanted() == 0
     window.page_arrived((3.0, b"x"), complete=False)
     assert window.end == (3.0, b"x")
-    assert window.wanted() == 8
+    assert window.wanted() == 2
 
 
 def test_the_last_page_opens_the_window() -> None:
