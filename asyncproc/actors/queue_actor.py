@@ -10,6 +10,7 @@ from asyncproc.actors.answers import Cause, Health, Refusal
 from asyncproc.actors.deployment import Deployment
 from asyncproc.actors.inbox import Inbox
 from asyncproc.actors.pools import Pools
+from asyncproc.actors.repeats import Repeats
 from asyncproc.clock import AnchoredClock, monotonic, wall_now
 from asyncproc.core.decision import Decision, EnqueueReply, PollReply, RegisterReply, Reply, RetryReply
 from asyncproc.core.events import (
@@ -66,6 +67,7 @@ class QueueActor:
         settings = deployment.settings
         self._deployment = deployment
         self._core: Core | None = None
+        self._repeats = Repeats()
         self._inbox = Inbox(MAX_WAITING_ROWS, MAX_WAITING_BYTES)
         kept_s = settings.retention.kept_s()
         self._storage = Storage(deployment.conninfo, settings.queue.max_buffer_bytes, monthly(kept_s))
@@ -99,10 +101,13 @@ class QueueActor:
         if away := self._why_away():
             return Refusal(Cause.STORAGE, away)
         try:
+            ids = [task[0] for task in tasks]
             if again:
-                # The earlier call may be on its way to its commit right now.
+                self._repeats.note(ids)
+            if again or self._repeats.include(ids):
+                # The other call may be on its way to its commit right now.
                 await self._inbox.flush()
-                known = await self._inspector.existing([task[0] for task in tasks])
+                known = await self._inspector.existing(ids)
                 tasks = [task for task in tasks if task[0] not in known]
             if tasks:
                 self._disk.admit()

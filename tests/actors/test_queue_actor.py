@@ -114,6 +114,19 @@ def test_the_same_task_sent_again_exists_once(deploy: Deploy, ledger: Ledger) ->
     assert ledger.runs() == {1: 1, 2: 1}
 
 
+def test_a_call_that_arrives_after_its_own_repetition_makes_no_second_task(deploy: Deploy, ledger: Ledger) -> None:
+    system = deploy(queue={"workerPoolSize": 1})
+    late, other = system.make("Note", {"ledger": ledger.path, "n": 1}, {"ledger": ledger.path, "n": 2})
+
+    assert ray.get(system.queue().enqueue.remote([late], True)) is None
+    system.ended(late[0])
+    assert ray.get(system.queue().enqueue.remote([late, other], False)) is None
+
+    system.ended(other[0])
+    assert system.states() == {State.SUCCEEDED: 2}
+    assert ledger.runs() == {1: 1, 2: 1}
+
+
 def test_a_task_that_postgres_cannot_keep_is_refused_and_its_neighbour_is_not(deploy: Deploy, ledger: Ledger) -> None:
     system = deploy(queue={"workerPoolSize": 0})
     (good, bad) = system.make("Note", {"ledger": ledger.path, "n": 1}, {"ledger": ledger.path, "n": 2})
