@@ -126,7 +126,7 @@ class QueueSettings(Section):
     aging: AgingSeconds = 60.0
     """How long a wait is worth one level of priority; `off` is strict priority."""
     max_result_bytes: int = Field(default=MiB, ge=KiB, le=64 * MiB)
-    prefetch: Seconds = 0.025
+    prefetch: Seconds = 0.035
     """A task shorter than this is given to a busy worker ahead, if it will begin there within this time."""
     overrun: Seconds = 0.1
     """A worker that holds more than it can start and makes no progress for this long gives back what it has not begun:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from typing import Any, Final
 import httpx
 import psutil
 import psycopg
+import ray
 from ray import serve
 
 from asyncproc.clock import wall_now
@@ -340,27 +342,39 @@ def restart(machine: Machine) -> Measured:
 
 
 def idle(machine: Machine) -> Measured:
-    """Per cent of a core that the QueueActor, the workers and Postgres use while nothing happens."""
+    """Per cent of a core that the QueueActor, the workers and Postgres use while nothing happens; beside it, what an
+    actor without any code uses, for Ray's own threads run in every actor."""
     with machine.system() as system:
         warm_up(machine, system)
         postgres = psutil.Process(query(system, "SELECT pg_backend_pid()")[0]).parent()
         assert postgres is not None
+        empty = ray.remote(_Empty).options(num_cpus=0).remote()
+        empty_process = psutil.Process(ray.get(empty.pid.remote()))
         time.sleep(machine.scaled(5))
-        processes = [*actors(system), postgres, *postgres.children()]
+        processes = [*actors(system), postgres, *postgres.children(), empty_process]
+        names = {process.pid: process.name() for process in processes}
         before = _cpu_s(processes)
         seconds = machine.scaled(30)
         time.sleep(seconds)
-        used = {name: 100 * (after - before[name]) / seconds for name, after in _cpu_s(processes).items()}
-        ours = sum(value for name, value in used.items() if not name.startswith("postgres"))
-        return Measured(sum(used.values()), {"actors": ours})
+        used = {pid: 100 * (after - before[pid]) / seconds for pid, after in _cpu_s(processes).items()}
+        ray.kill(empty)
+        an_empty_actor = used.pop(empty_process.pid)
+        ours = sum(value for pid, value in used.items() if not names[pid].startswith("postgres"))
+        return Measured(sum(used.values()), {"actors": ours, "an_empty_actor": an_empty_actor})
 
 
-def _cpu_s(processes: list[psutil.Process]) -> dict[str, float]:
-    used: dict[str, float] = {}
+class _Empty:
+    def pid(self) -> int:
+        return os.getpid()
+
+
+def _cpu_s(processes: list[psutil.Process]) -> dict[int, float]:
+    """By process id: Ray shows in a process' name what it is doing."""
+    used: dict[int, float] = {}
     for process in processes:
         try:
             times = process.cpu_times()
-            used[f"{process.name()} {process.pid}"] = times.user + times.system
+            used[process.pid] = times.user + times.system
         except psutil.NoSuchProcess:
             continue
     return used

@@ -33,7 +33,7 @@ class CoreSettings:
     """A payload of more bytes is not held in memory but read for each lease."""
     lease_bytes: int = 64 * 1024 * 1024
     """Bytes of large payloads granted in one step, or a single one that is larger."""
-    prefetch_s: float = 0.025
+    prefetch_s: float = 0.035
     """A task shorter than this may be leased ahead to a worker without a free slot, if it will begin there within this
     time, both judged by recent run times. More of it costs a better task its place: it comes behind what is leased."""
     overrun_s: float = 0.1

@@ -29,9 +29,9 @@ def test_long_tasks_travel_one_a_slot() -> None:
 
 
 def test_tiny_tasks_travel_by_the_hundred() -> None:
-    world = World()
+    world = World(CoreSettings(prefetch_s=0.01995))
     tiny_tasks(world, 1000)
-    assert len(world.take("a")) == 251
+    assert len(world.take("a")) == 200
 
 
 def test_no_worker_holds_more_than_it_may() -> None:

@@ -5,7 +5,7 @@ from asyncproc.core.states import State
 from simulation.world import Granted, World, failed, succeeded
 from tests.core.test_dispatch import tiny_tasks
 
-SHORT_S = 0.0012505
+SHORT_S = 0.0017505
 """Twenty of them are what may be held ahead."""
 
 
@@ -92,8 +92,8 @@ def test_only_what_is_worse_is_called_back() -> None:
 
 
 def test_where_little_waits_nothing_is_called_back() -> None:
-    world = World(CoreSettings(max_held=7))
-    short_tasks(world, "a", 7)
+    world = World(CoreSettings(max_held=5))
+    short_tasks(world, "a", 5)
     parked = world.poll("a")
     world.enqueue(priority=9)
     assert world.parked(parked)
