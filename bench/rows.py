@@ -348,7 +348,7 @@ def idle(machine: Machine) -> Measured:
         warm_up(machine, system)
         postgres = psutil.Process(query(system, "SELECT pg_backend_pid()")[0]).parent()
         assert postgres is not None
-        empty = ray.remote(_Empty).options(num_cpus=0).remote()
+        empty: Any = ray.remote(_Empty).options(num_cpus=0).remote()
         empty_process = psutil.Process(ray.get(empty.pid.remote()))
         time.sleep(machine.scaled(5))
         processes = [*actors(system), postgres, *postgres.children(), empty_process]
