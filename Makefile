@@ -48,7 +48,7 @@ simulate: $(INSTALLED) ## Run the core through 10,000 histories of faults, and t
 	$(BIN)/python -m simulation $(or $(ARGS),--seeds 10000 --mutants)
 
 .PHONY: bench
-bench: $(INSTALLED) ## Measure the budgets and write bench/REPORT.md (45 minutes); ROW=drain measures one
+bench: $(INSTALLED) ## Measure the budgets and write bench/REPORT.md (15 minutes); ROW=drain measures one
 	$(BIN)/python -m bench $(ROW) $(ARGS)
 
 .PHONY: format
