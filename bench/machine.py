@@ -26,7 +26,7 @@ _numbers = count(1)
 
 
 class Machine:
-    """One Postgres and one Ray for all rows; a fresh database and namespace for each system."""
+    """One Postgres and one Ray for the runs of a row; a fresh database and namespace for each system."""
 
     def __init__(self, postgres: str, start_dir: Path, serve_url: str | None = None, scale: float = 1.0) -> None:
         """`scale` makes every row smaller, to see that it works; its figures then mean nothing."""
@@ -70,26 +70,32 @@ class Machine:
 
 
 @contextmanager
-def machine() -> Iterator[Machine]:
+def machine(*, bare: bool = False) -> Iterator[Machine]:
+    """`bare` is for what starts its own Postgres and Ray, and should find none beside them."""
     with ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="ap-bench-"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        postgres = EmbeddedPostgres(folder / "postgres")
-        url = postgres.start()
-        stack.callback(postgres.stop)
         start_dir = folder / "start"
         start_dir.mkdir()
-        os.environ.update(haproxy_environment(stack))
-        ray.init(
-            address="local",
-            num_cpus=2,
-            include_dashboard=False,
-            object_store_memory=128 * 1024 * 1024,
-            log_to_driver=False,
-            _temp_dir=str(folder / "ray"),
-        )
-        stack.callback(ray.shutdown)
-        yield Machine(url, start_dir)
+        yield Machine("" if bare else _started(folder, stack), start_dir)
+
+
+def _started(folder: Path, stack: ExitStack) -> str:
+    """A Postgres and a Ray, ended with the stack; returns where the Postgres is."""
+    postgres = EmbeddedPostgres(folder / "postgres")
+    url = postgres.start()
+    stack.callback(postgres.stop)
+    os.environ.update(haproxy_environment(stack))
+    ray.init(
+        address="local",
+        num_cpus=2,
+        include_dashboard=False,
+        object_store_memory=128 * 1024 * 1024,
+        log_to_driver=False,
+        _temp_dir=str(folder / "ray"),
+    )
+    stack.callback(ray.shutdown)
+    return url
 
 
 def actors(system: System) -> list[psutil.Process]:

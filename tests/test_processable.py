@@ -146,11 +146,11 @@ def test_children_are_gathered_with_ids_of_their_own() -> None:
     ]
 
 
-@pytest.mark.parametrize("delay", [-1, float("nan"), float("inf"), timedelta(seconds=-1)])
+@pytest.mark.parametrize("delay", [-1, 1e300, float("nan"), float("inf"), timedelta(seconds=-1)])
 def test_a_delay_that_is_no_wait_is_refused(delay: float | timedelta) -> None:
     ctx = context()
 
-    with pytest.raises(ValueError, match="it must be 0 or more seconds"):
+    with pytest.raises(ValueError, match="it must be between 0 and 31622400 seconds"):
         ctx.enqueue(Letter(send_to=["a"]), delay=delay)
     assert ctx.children == []
 
