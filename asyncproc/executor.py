@@ -3,7 +3,7 @@
 import inspect
 import traceback
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 from pydantic_core import PydanticSerializationError, to_json
@@ -35,12 +35,14 @@ class Executor:
         worker: str,
         max_result_bytes: int,
         max_task_bytes: int,
+        max_children_bytes: int,
         services: Mapping[type, object],
     ) -> None:
         self._registry = registry
         self._worker = worker
         self._max_result_bytes = max_result_bytes
         self._max_task_bytes = max_task_bytes
+        self._max_children_bytes = max_children_bytes
         self._services = services
         self._ids = TaskIds()
         self._models: dict[str, type[Processable]] = {name: registry.get(name).cls for name in registry.names()}
@@ -83,7 +85,7 @@ class Executor:
 
     def _succeeded(self, lease: Lease, ctx: TaskContext, result: object, started: float) -> Outcome:
         body = b"null" if result is None else self._encode(result)
-        children = [self._child(child, ctx) for child in ctx.children] if ctx.children else []
+        children = self._children(ctx) if ctx.children else []
         return (lease[0], lease[1], True, body, "", monotonic() - started, 0.0, children)
 
     def _encode(self, result: object) -> bytes:
@@ -97,17 +99,24 @@ class Executor:
             raise ResultRefused(f"the result is {len(body)} bytes: at most {self._max_result_bytes} are kept")
         return body
 
-    def _child(self, child: Any, ctx: TaskContext) -> NewTask:
-        name = type(child.model).task_options.name
-        options = self._registry.options_for(
-            name, queue=child.queue, priority=child.priority, created_by=f"task {ctx.id}"
-        )
-        payload = child.model.model_dump_json(by_alias=True).encode()
-        if len(payload) > self._max_task_bytes:
-            raise ChildRefused(
-                f"the payload of a {name} is {len(payload)} bytes: at most {self._max_task_bytes} are kept"
+    def _children(self, ctx: TaskContext) -> list[NewTask]:
+        children: list[NewTask] = []
+        size = 0
+        for child in ctx.children:
+            name = type(child.model).task_options.name
+            payload = child.model.model_dump_json(by_alias=True).encode()
+            size += len(payload)
+            if len(payload) > self._max_task_bytes:
+                raise ChildRefused(
+                    f"the payload of a {name} is {len(payload)} bytes: at most {self._max_task_bytes} are kept"
+                )
+            if size > self._max_children_bytes:
+                raise ChildRefused(f"the tasks it enqueued are over {self._max_children_bytes} bytes together")
+            options = self._registry.options_for(
+                name, queue=child.queue, priority=child.priority, created_by=f"task {ctx.id}"
             )
-        return (UUID(child.id).bytes, payload, options, child.delay_s)
+            children.append((UUID(child.id).bytes, payload, options, child.delay_s))
+        return children
 
 
 def _failed(lease: Lease, error: BaseException, seconds: float) -> Outcome:

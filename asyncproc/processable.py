@@ -4,6 +4,7 @@ Importing this module pulls in neither Ray nor a database driver: task modules a
 """
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -12,11 +13,13 @@ from typing import Any, ClassVar, Final, TypeVar, cast, get_type_hints, overload
 from pydantic import BaseModel, ConfigDict, create_model, model_validator
 from pydantic.alias_generators import to_camel
 
+from asyncproc.core.rank import MAX_PRIORITY, MIN_PRIORITY
 from asyncproc.core.retry import RetryPolicy
-from asyncproc.core.task import MAX_DELAY_S
+from asyncproc.core.task import MAX_DELAY_S, QUEUE_NAME
 
 MAX_CHILDREN: Final = 10_000
 """They travel with their parent's result, and are committed with it."""
+_QUEUE_NAME: Final = re.compile(QUEUE_NAME)
 
 S = TypeVar("S")
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -32,6 +35,14 @@ class TaskOptions:
     retry: int | RetryPolicy | None = None
     """A number of retries with the configured back-off, or a policy of `asyncproc.core.retry`."""
     pool: str | None = None
+
+
+def check_options(queue: str | None, priority: int | None) -> None:
+    """Raises `ValueError` for what no task can have; None leaves it to somebody else."""
+    if queue is not None and (not isinstance(queue, str) or not _QUEUE_NAME.fullmatch(queue)):
+        raise ValueError(f"queue is {queue!r:.100}: it must match {QUEUE_NAME}")
+    if priority is not None and (type(priority) is not int or not MIN_PRIORITY <= priority <= MAX_PRIORITY):
+        raise ValueError(f"priority is {priority!r:.100}: it must be an int from {MIN_PRIORITY} to {MAX_PRIORITY}")
 
 
 @dataclass(slots=True)
@@ -67,8 +78,10 @@ class TaskContext:
     ) -> str:
         """Enqueue another task together with this one's successful end, in the same commit; returns its id.
 
-        `delay` is in seconds where it is a number. Nothing is enqueued where this attempt fails.
+        `delay` is in seconds where it is a number. Nothing is enqueued where this attempt fails. Raises `ValueError`
+        where no task can have such a queue, priority or delay, or where there are too many.
         """
+        check_options(queue, priority)
         delay_s = delay.total_seconds() if isinstance(delay, timedelta) else float(delay)
         if not 0 <= delay_s <= MAX_DELAY_S:
             raise ValueError(f"delay is {delay!r}: it must be between 0 and {MAX_DELAY_S:.0f} seconds")
@@ -210,5 +223,5 @@ def _from_function(function: Callable[..., Any], options: TaskOptions) -> type[P
         process = process_sync
     made = create_model(options.name, __base__=Processable, __module__=function.__module__, **fields)
     made.task_options = options
-    made.process = process  # type: ignore[assignment, method-assign]
+    made.process = process  # type: ignore[assignment, method-assign]  # a class made here has its method only now
     return made

@@ -1,24 +1,20 @@
 """Task types by name, and what their tasks are enqueued with."""
 
 import importlib
-import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final
+from typing import Any
 
 from pydantic_core import to_json
 
 from asyncproc.config import DEFAULT, Settings
-from asyncproc.core.rank import MAX_PRIORITY, MIN_PRIORITY
 from asyncproc.core.retry import MAX_ATTEMPTS, MAX_BACKOFF_S, RetryPolicy, constant
-from asyncproc.core.task import MAX_TYPE_NAME, QUEUE_NAME, Options
+from asyncproc.core.task import MAX_TYPE_NAME, Options
 from asyncproc.errors import AsyncprocError
-from asyncproc.processable import Processable
-
-_QUEUE_NAME: Final = re.compile(QUEUE_NAME)
+from asyncproc.processable import Processable, check_options
 
 
 @dataclass(eq=False)
@@ -40,16 +36,6 @@ class UnknownTaskType(AsyncprocError):
 
     def __str__(self) -> str:
         return f"unknown task type {self.name[:100]!r}: known are {', '.join(self.known)}"
-
-
-@dataclass(eq=False)
-class InvalidOption(AsyncprocError):
-    """A queue or a priority that no task can have."""
-
-    problem: str
-
-    def __str__(self) -> str:
-        return self.problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +90,8 @@ class Registry:
         backoff_s: float | None = None,
         created_by: str = "",
     ) -> Options:
-        """A task's own value before its type's, the type's before the configured default.
-
-        Raises `UnknownTaskType` and `InvalidOption`.
-        """
+        """A task's own value before its type's, the type's before the configured default. Raises `UnknownTaskType`."""
         found = self.get(name)
-        _check(queue, priority)
         retry = found.retry if backoff_s is None else constant(found.retry.max_attempts, backoff_s)
         return Options(
             name,
@@ -162,13 +144,6 @@ def _processables(module: ModuleType) -> list[type[Processable]]:
     return found
 
 
-def _check(queue: str | None, priority: int | None) -> None:
-    if queue is not None and (not isinstance(queue, str) or not _QUEUE_NAME.fullmatch(queue)):
-        raise InvalidOption(f"queue is {queue!r:.100}: it must match {QUEUE_NAME}")
-    if priority is not None and (type(priority) is not int or not MIN_PRIORITY <= priority <= MAX_PRIORITY):
-        raise InvalidOption(f"priority is {priority!r:.100}: it must be an int from {MIN_PRIORITY} to {MAX_PRIORITY}")
-
-
 def _resolve(cls: type[Processable], defaults: Defaults) -> TaskType:
     options = cls.task_options
     if not options.name.isprintable() or len(options.name) > MAX_TYPE_NAME:
@@ -177,8 +152,8 @@ def _resolve(cls: type[Processable], defaults: Defaults) -> TaskType:
         )
     queue = options.queue or options.pool or defaults.queue
     try:
-        _check(queue, options.priority)
-    except InvalidOption as error:
+        check_options(queue, options.priority)
+    except ValueError as error:
         raise RegistryError(f"task type {options.name}: {error}") from error
     if options.pool is not None and defaults.pool_of(queue) != options.pool:
         raise RegistryError(

@@ -144,7 +144,7 @@ def serve_url(ray_cluster: None) -> Iterator[str]:
         port = probe.getsockname()[1]
     serve.start(http_options={"host": "127.0.0.1", "port": port})
     yield f"http://127.0.0.1:{port}"
-    serve.shutdown()  # type: ignore[no-untyped-call]
+    serve.shutdown()  # type: ignore[no-untyped-call]  # Ray does not annotate it
 
 
 def _execute(conninfo: str, text: LiteralString, *names: str) -> None:

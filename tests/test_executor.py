@@ -17,7 +17,7 @@ IDS = TaskIds()
 
 @pytest.fixture
 def executor(start_dir: Path) -> Executor:
-    return Executor(from_settings(settings_of("", "n"), start_dir), "default-1.x", 1024, 1024, {})
+    return Executor(from_settings(settings_of("", "n"), start_dir), "default-1.x", 1024, 1024, 4096, {})
 
 
 def lease(task_type: str, attempt: int = 1, **payload: Any) -> Lease:

@@ -12,7 +12,7 @@ from ray.exceptions import ActorDiedError, RayError
 from asyncproc.actors.deployment import QueueHandle
 from asyncproc.actors.slots import Slots
 from asyncproc.clock import spread
-from asyncproc.core.events import Lease, Outcome
+from asyncproc.core.events import Lease, Outcome, outcome_bytes
 from asyncproc.core.task import TaskId
 
 log = logging.getLogger(__name__)
@@ -209,7 +209,7 @@ class Conversation:
             outcome = self._ended.popleft()
             if self._note(outcome):
                 outcomes.append(outcome)
-                size += len(outcome[3])
+                size += outcome_bytes(outcome)
         if self._ended:
             self._report.set()
         return outcomes

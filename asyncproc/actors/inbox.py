@@ -7,7 +7,7 @@ from itertools import count
 from typing import Final, NamedTuple
 
 from asyncproc.core.decision import Reply
-from asyncproc.core.events import Enqueued, Event, Polled, RetryAsked
+from asyncproc.core.events import Enqueued, Event, Polled, RetryAsked, outcome_bytes
 from asyncproc.errors import Overloaded
 
 MAX_ROWS_A_CYCLE: Final = 20_000
@@ -133,5 +133,6 @@ def _load(event: Event) -> _Load:
     if isinstance(event, Enqueued):
         return _Load(len(event.tasks), sum(len(task[1]) for task in event.tasks))
     if isinstance(event, Polled):
-        return _Load(len(event.outcomes) + len(event.returned), sum(len(outcome[3]) for outcome in event.outcomes))
+        rows = len(event.returned) + sum(1 + len(outcome[7]) for outcome in event.outcomes)
+        return _Load(rows, sum(map(outcome_bytes, event.outcomes)))
     return _Load(0, 0)

@@ -101,13 +101,12 @@ class QueueActor:
         if away := self._why_away():
             return Refusal(Cause.STORAGE, away)
         try:
-            ids = [task[0] for task in tasks]
             if again:
-                self._repeats.note(ids)
-            if again or self._repeats.include(ids):
+                self._repeats.note(tasks)
+            if self._repeats.include(tasks):
                 # The other call may be on its way to its commit right now.
                 await self._inbox.flush()
-                known = await self._inspector.existing(ids)
+                known = await self._inspector.existing([task[0] for task in tasks])
                 tasks = [task for task in tasks if task[0] not in known]
             if tasks:
                 self._disk.admit()

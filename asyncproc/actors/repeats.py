@@ -3,12 +3,11 @@
 A late first call finds its tasks in `task_done`, where an insert does not look. Without this they would run again.
 """
 
-from collections import deque
 from collections.abc import Iterable
 from typing import Final
 
 from asyncproc.clock import monotonic
-from asyncproc.core.task import TaskId
+from asyncproc.core.task import NewTask, TaskId
 
 KEPT_S: Final = 600.0
 """Long after the deadline of any call, and of its connection."""
@@ -17,19 +16,22 @@ MOST: Final = 100_000
 
 
 class Repeats:
-    """Ids of one reign, forgotten in the order of their arrival."""
+    """Ids of one reign, forgotten in the order in which they last came."""
 
     def __init__(self, most: int = MOST) -> None:
         self._most = most
-        self._ids: set[TaskId] = set()
-        self._calls: deque[tuple[float, list[TaskId]]] = deque()
+        self._noted: dict[TaskId, float] = {}
 
-    def note(self, ids: list[TaskId]) -> None:
+    def note(self, tasks: Iterable[NewTask]) -> None:
         now = monotonic()
-        self._calls.append((now, ids))
-        self._ids.update(ids)
-        while self._calls[0][0] < now - KEPT_S or (len(self._ids) > self._most and len(self._calls) > 1):
-            self._ids.difference_update(self._calls.popleft()[1])
+        for task in tasks:
+            self._noted.pop(task[0], None)
+            self._noted[task[0]] = now
+        while len(self._noted) > self._most or (self._noted and self._oldest()[1] < now - KEPT_S):
+            del self._noted[self._oldest()[0]]
 
-    def include(self, ids: Iterable[TaskId]) -> bool:
-        return bool(self._ids) and not self._ids.isdisjoint(ids)
+    def include(self, tasks: Iterable[NewTask]) -> bool:
+        return bool(self._noted) and any(task[0] in self._noted for task in tasks)
+
+    def _oldest(self) -> tuple[TaskId, float]:
+        return next(iter(self._noted.items()))

@@ -73,8 +73,9 @@ class WorkerActor:
         services: dict[type, object] = {Figures: Figures(_QueueFigures(self._queue))}
         if settings.smtp is not None:
             services[SmtpSettings] = settings.smtp
+        api = settings.api
         executor = Executor(
-            registry, self._name, settings.queue.max_result_bytes, settings.api.max_task_bytes, services
+            registry, self._name, settings.queue.max_result_bytes, api.max_task_bytes, api.max_body_bytes, services
         )
         slots = Slots(executor, self._concurrency, self._ended)
         self._slots = slots

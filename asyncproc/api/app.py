@@ -74,7 +74,7 @@ def _describe_bodies(app: FastAPI) -> None:
         document["components"]["schemas"].pop("HTTPValidationError", None)
         return document
 
-    app.openapi = openapi  # type: ignore[method-assign]
+    app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI documents it
 
 
 def _lifespan(open_door: OpenDoor) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:

@@ -16,6 +16,12 @@ the QueueActor. `error` is the short form. `spread` in [-1, 1] is drawn by the w
 """
 
 
+def outcome_bytes(outcome: Outcome) -> int:
+    """What it carries of results, errors and payloads."""
+    children = outcome[7]
+    return len(outcome[3]) + (sum(len(child[1]) for child in children) if children else 0)
+
+
 @dataclass(slots=True)
 class Loaded:
     """What the table held when the reign began: everything that runs, and the names of the queues that have rows."""

@@ -62,8 +62,7 @@ class Pool:
             return self.idle
         if len(worker.held) < worker.concurrency:
             return self.free
-        has_room = len(worker.held) < self._max_held and worker.held_s < self._prefetch_s * worker.concurrency
-        return self.ahead if has_room else None
+        return self.ahead if worker.has_room_ahead(self._prefetch_s, self._max_held) else None
 
     def progressed(self, worker: Worker, now: float) -> None:
         """A slot of the worker began or ended something."""

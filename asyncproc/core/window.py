@@ -86,7 +86,7 @@ class Window:
         if self._heap and self._bytes > self._limit_bytes // 2:
             return 0
         # A quarter at a time: the cycle waits for the page, and all that arrives waits for the cycle.
-        return max(1, min(self._limit - len(self._heap), self._limit // 4))
+        return max(1, self._limit // 4)
 
     def page_arrived(self, last: Key | None, complete: bool) -> None:
         """Move the end to the last key of a page. Call it before the page's tasks are pushed."""

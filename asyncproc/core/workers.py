@@ -78,10 +78,13 @@ class Worker:
         """Free slots first; beyond them only what is short, and only what begins soon."""
         if self.alone:
             return False
-        held = len(self.held)
-        if held < self.concurrency:
+        if len(self.held) < self.concurrency:
             return True
-        return estimate_s < prefetch_s and held < max_held and self.held_s < prefetch_s * self.concurrency
+        return estimate_s < prefetch_s and self.has_room_ahead(prefetch_s, max_held)
+
+    def has_room_ahead(self, prefetch_s: float, max_held: int) -> bool:
+        """Whether one more would begin soon, though no slot is free."""
+        return len(self.held) < max_held and self.held_s < prefetch_s * self.concurrency
 
     def is_laden(self) -> bool:
         return len(self.held) > self.concurrency

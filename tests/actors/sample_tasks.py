@@ -160,12 +160,13 @@ class Parent(Processable):
 @task(name="Misplace", retry=0)
 def misplace(how: str, ctx: TaskContext) -> None:
     """Enqueue a child that nobody could keep."""
-    child = note.__dict__["processable"](ledger="x" * (2_000_000 if how == "large" else 1), n=0)
+    size = {"large": 2_000_000, "heavy": 1_000_000}.get(how, 1)
+    child = note.__dict__["processable"](ledger="x" * size, n=0)
     match how:
         case "priority":
             ctx.enqueue(child, priority=2**40)
         case "not a number":
-            ctx.enqueue(child, priority="5")  # type: ignore[arg-type]
+            ctx.enqueue(child, priority="5")  # type: ignore[arg-type]  # what nothing stops at run time
         case "nul":
             ctx.enqueue(child, queue="a\x00b")
         case "surrogate":
@@ -175,5 +176,6 @@ def misplace(how: str, ctx: TaskContext) -> None:
         case "many":
             for _ in range(10_001):
                 ctx.enqueue(child)
-        case _:
-            ctx.enqueue(child)
+        case "large" | "heavy":
+            for _ in range(17):
+                ctx.enqueue(child)

@@ -134,12 +134,20 @@ def test_only_a_failed_task_can_be_retried_by_hand(system: System) -> None:
     assert system.task(task).state is State.SUCCEEDED
 
 
-def _children(system: System, parent: bytes) -> list[bytes]:
-    return [record.id for record in system.tasks(created_by=f"task {id_text(parent)}")]
-
-
-@pytest.mark.parametrize("how", ["priority", "not a number", "nul", "surrogate", "delay", "many", "large"])
-def test_a_child_that_cannot_be_kept_fails_its_parent_and_nobody_else(system: System, how: str) -> None:
+@pytest.mark.parametrize(
+    ("how", "why"),
+    {
+        "priority": "priority is 1099511627776",
+        "not a number": "priority is '5'",
+        "nul": "queue is 'a",
+        "surrogate": "queue is '",
+        "delay": "delay is 1e+300",
+        "many": "may enqueue 10000 others",
+        "large": "the payload of a Note is 20000",
+        "heavy": "the tasks it enqueued are over 16777216 bytes together",
+    }.items(),
+)
+def test_a_child_that_cannot_be_kept_fails_its_parent_and_nobody_else(system: System, how: str, why: str) -> None:
     (parent,) = system.enqueue("Misplace", {"how": how})
     (neighbour,) = system.enqueue("Answer", {"how": "nul"})
     epoch = system.health().epoch
@@ -147,6 +155,11 @@ def test_a_child_that_cannot_be_kept_fails_its_parent_and_nobody_else(system: Sy
     record = system.ended(parent)
 
     assert record.state is State.FAILED
-    assert record.error
+    assert why in (record.error or "")
+    assert _children(system, parent) == []
     assert system.ended(neighbour).state is State.SUCCEEDED
     assert system.health().epoch == epoch
+
+
+def _children(system: System, parent: bytes) -> list[bytes]:
+    return [record.id for record in system.tasks(created_by=f"task {id_text(parent)}")]

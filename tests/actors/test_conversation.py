@@ -129,7 +129,7 @@ async def worker(ray_cluster: None, namespace: str, start_dir: Path, tmp_path: P
     script = ray.remote(Script).options(name=QUEUE_NAME, namespace=namespace, num_cpus=0).remote()
     registry = from_settings(settings_of("", namespace), start_dir)
     conversation = Conversation(QueueHandle(namespace), "default-1.x", "default", 1, poll_s=60.0)
-    executor = Executor(registry, "default-1.x", 1024, 1024, {})
+    executor = Executor(registry, "default-1.x", 1024, 1024, 4096, {})
     slots = Slots(executor, 1, lambda outcome: conversation.ended(outcome, slots.is_idle()))
     async with _talking(conversation, slots):
         yield Worker(script, conversation, slots, Ledger(tmp_path / "ledger"))

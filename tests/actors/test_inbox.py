@@ -123,6 +123,14 @@ async def test_one_cycle_takes_no_more_than_one_commit_may_carry() -> None:
     assert [len(await inbox.gather(None)) for _ in range(3)] == [1, 1, 1]
 
 
+async def test_what_a_task_enqueued_counts_as_much_as_what_a_client_did() -> None:
+    inbox = an_inbox()
+    for _ in range(2):
+        inbox.post(Polled(0, "w", 1, [(b"1", 1, True, b"null", "", 0.0, 0.0, tasks(MAX_ROWS_A_CYCLE))]))
+
+    assert [len(await inbox.gather(None)) for _ in range(2)] == [1, 1]
+
+
 async def test_clients_are_turned_away_and_workers_are_kept() -> None:
     inbox = an_inbox(max_rows=10)
     client = await asked(inbox, 10)

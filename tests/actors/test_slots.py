@@ -32,7 +32,7 @@ class Bench(NamedTuple):
 
 @pytest.fixture
 def bench(request: pytest.FixtureRequest, start_dir: Path, tmp_path: Path) -> Bench:
-    executor = Executor(from_settings(settings_of("", "n"), start_dir), "default-1.x", 1024, 1024, {})
+    executor = Executor(from_settings(settings_of("", "n"), start_dir), "default-1.x", 1024, 1024, 4096, {})
     outcomes: SimpleQueue[Outcome] = SimpleQueue()
     return Bench(Slots(executor, request.param, outcomes.put), outcomes, Ledger(tmp_path / "ledger"), tmp_path / "gate")
 
