@@ -70,14 +70,14 @@ class Machine:
 
 
 @contextmanager
-def machine(*, bare: bool = False) -> Iterator[Machine]:
+def machine(*, bare: bool = False, scale: float = 1.0) -> Iterator[Machine]:
     """`bare` is for what starts its own Postgres and Ray, and should find none beside them."""
     with ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="ap-bench-"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         start_dir = folder / "start"
         start_dir.mkdir()
-        yield Machine("" if bare else _started(folder, stack), start_dir)
+        yield Machine("" if bare else _started(folder, stack), start_dir, scale=scale)
 
 
 def _started(folder: Path, stack: ExitStack) -> str:

@@ -1,5 +1,8 @@
 """The measurements on a small scale: that they work, not what they say."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +23,15 @@ def machine(ray_cluster: None, postgres: str, serve_url: str, tmp_path: Path) ->
 @pytest.mark.parametrize("name", ["enqueue_http_single", "drain", "latency", "restart"])
 def test_a_row_can_be_measured(machine: Machine, name: str) -> None:
     assert BY_NAME[name].measure(machine).value > 0
+
+
+def test_rows_that_are_named_together_are_measured_apart() -> None:
+    command = [sys.executable, "-m", "bench", "enqueue_http", "drain", "--runs=1", "--scale=0.005"]
+
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+    lines = [json.loads(line) for line in ran.stdout.splitlines()]
+    assert [line["name"] for line in lines] == ["enqueue_http", "drain"], ran.stderr
 
 
 def test_the_median_run_speaks_for_a_row() -> None:
