@@ -84,7 +84,7 @@ class Storage:
             async with connection.transaction():
                 # The planner may read the whole table here, once a reign: no index may know what is running.
                 await connection.execute("SET LOCAL enable_seqscan = on")
-                running = to_tasks(await _rows(connection, sql.RUNNING, [self._large_bytes]))
+                running = await _tasks(connection, sql.RUNNING, [self._large_bytes])
             return Loaded(running, names)
 
     async def commit(
@@ -196,10 +196,9 @@ class Storage:
         if wanted.queue is None:
             # No instant lies before this one, and Postgres has no timestamp for minus infinity in seconds.
             after[0] = max(key, 0.0)
-            rows = await _rows(connection, sql.DUE_PAGE, [large, *after])
+            tasks = await _tasks(connection, sql.DUE_PAGE, [large, *after])
         else:
-            rows = await _rows(connection, sql.READY_PAGE, [large, wanted.queue, *after])
-        tasks = to_tasks(rows)
+            tasks = await _tasks(connection, sql.READY_PAGE, [large, wanted.queue, *after])
         return Page(
             wanted.queue, tasks, _last(tasks, wanted.queue is None), complete=self._is_last(tasks, wanted.limit)
         )
@@ -236,6 +235,13 @@ class Storage:
 
 async def _rows(connection: Connection, text: Any, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
     return await (await connection.execute(text, parameters)).fetchall()
+
+
+async def _tasks(connection: Connection, text: Any, parameters: Sequence[object]) -> list[Task]:
+    # To read the same rows as text takes half as long again.
+    cursor = connection.cursor(binary=True)
+    await cursor.execute(text, parameters)
+    return to_tasks(await cursor.fetchall())
 
 
 def _ids(rows: Iterable[Sequence[Any]]) -> set[TaskId]:

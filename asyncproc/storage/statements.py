@@ -140,10 +140,10 @@ INSERT_AGAIN: Final[LiteralString] = f"""
 
 # Of a payload, what is held of it, and the size of what is not.
 TASK_COLUMNS: Final[LiteralString] = """
-    id, CASE WHEN held > 0 THEN payload::text ELSE '' END, pg_column_size(payload) - held, type, queue, priority,
-    max_attempts, backoff_s, backoff_factor, backoff_cap_s, backoff_jitter, created_by, state,
-    extract(epoch FROM ready_at)::float8, extract(epoch FROM created_at)::float8, coalesce(rank, 0), attempt, lease,
-    losses, coalesce(worker, '')
+    uuid_send(id), CASE WHEN held > 0 THEN convert_to(payload::text, 'UTF8') ELSE '' END,
+    pg_column_size(payload) - held, type, queue, priority, max_attempts, backoff_s, backoff_factor, backoff_cap_s,
+    backoff_jitter, created_by, state, extract(epoch FROM ready_at)::float8, extract(epoch FROM created_at)::float8,
+    coalesce(rank, 0), attempt, lease, losses, coalesce(worker, '')
 """
 # In: bytes. A payload of more is not read: its size stands in the row itself.
 _HELD: Final[LiteralString] = "CASE WHEN pg_column_size(payload) <= %s THEN pg_column_size(payload) ELSE 0 END AS held"
