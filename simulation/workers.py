@@ -1,6 +1,5 @@
 """Workers: they register, ask, run, report, and hold each outcome until it is recorded."""
 
-from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -9,6 +8,7 @@ from typing import Final
 
 from asyncproc.core.decision import PollReply, RegisterReply, Reply
 from asyncproc.core.events import Lease, Outcome, Polled, Registered
+from asyncproc.core.line import Line
 from asyncproc.core.task import NewTask, TaskId
 from simulation.faults import Fault
 from simulation.ledger import Run, name
@@ -62,7 +62,7 @@ class Worker:
         self._calls: dict[int, list[tuple[TaskId, int]]] = {}
         self._numbers = count()
         self._held: dict[TaskId, Holding] = {}
-        self._queue: deque[Lease] = deque()
+        self._line = Line()
         self._back: list[tuple[TaskId, int]] = []
         """Leases that were called back before they began. They are sent once."""
         self._running = 0
@@ -181,7 +181,7 @@ class Worker:
                 del self._held[task_id]
         for granted in reply.leases:
             self._held[granted[0]] = Holding(granted[1])
-            self._queue.append(granted)
+        self._line.put(reply.leases)
         self._give_back(reply.recalled)
         self._work()
         self._converse()
@@ -211,8 +211,8 @@ class Worker:
     # ---- the work
 
     def _work(self) -> None:
-        while self.alive and self._running < self.concurrency and self._queue:
-            lease = self._queue.popleft()
+        while self.alive and self._running < self.concurrency and self._line:
+            lease = self._line.pop()
             if self.begins(lease[0], lease[1]):
                 self._start(lease)
 

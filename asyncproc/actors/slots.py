@@ -4,18 +4,18 @@ User code may block for as long as it likes: the worker goes on reporting and as
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Container, Iterable
 from queue import SimpleQueue
 from threading import Lock, Semaphore, Thread
 
 from asyncproc.core.events import Lease, Outcome
+from asyncproc.core.line import Line
 from asyncproc.core.task import TaskId
 from asyncproc.executor import Executor
 
 
 class Slots:
-    """Runs at most `concurrency` tasks at once, in the order their leases came.
+    """Runs at most `concurrency` tasks at once, in the order of the line.
 
     A slot goes from task to task without changing hands: a thread of its own takes plain tasks one after the other,
     `async def` tasks of all slots share one loop. `ended` is called where the task ran.
@@ -25,7 +25,7 @@ class Slots:
         self._executor = executor
         self._ended = ended
         self._lock = Lock()
-        self._waiting: deque[Lease] = deque()
+        self._waiting = Line()
         self._free = concurrency
         self._for_threads: SimpleQueue[Lease] = SimpleQueue()
         self._idle_threads = Semaphore(0)
@@ -35,8 +35,8 @@ class Slots:
 
     def put(self, leases: Iterable[Lease]) -> None:
         with self._lock:
-            self._waiting.extend(leases)
-            starting = [self._waiting.popleft() for _ in range(min(self._free, len(self._waiting)))]
+            self._waiting.put(leases)
+            starting = [self._waiting.pop() for _ in range(min(self._free, len(self._waiting)))]
             self._free -= len(starting)
         for lease in starting:
             self._start(lease)
@@ -44,9 +44,7 @@ class Slots:
     def take_back(self, ids: Container[TaskId] | None = None) -> list[Lease]:
         """The leases that no slot has begun, of these tasks or of all; none of them will be."""
         with self._lock:
-            taken = [lease for lease in self._waiting if ids is None or lease[0] in ids]
-            self._waiting = deque(lease for lease in self._waiting if ids is not None and lease[0] not in ids)
-        return taken
+            return self._waiting.take(ids)
 
     def is_idle(self) -> bool:
         """Nothing waits here for a slot; what runs may be about to end."""
@@ -81,7 +79,7 @@ class Slots:
             if not self._waiting:
                 self._free += 1
                 return None
-            lease = self._waiting.popleft()
+            lease = self._waiting.pop()
         if self._executor.is_async(lease[3]) is is_async:
             return lease
         self._start(lease)

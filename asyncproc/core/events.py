@@ -5,8 +5,8 @@ from typing import TypeAlias
 
 from asyncproc.core.task import NewTask, Task, TaskId
 
-Lease: TypeAlias = tuple[TaskId, int, int, str, str, bytes]
-"""The grant of one attempt to one worker: id, lease number, attempt, type, queue, payload."""
+Lease: TypeAlias = tuple[TaskId, int, int, str, str, bytes, float]
+"""The grant of one attempt to one worker: id, lease number, attempt, type, queue, payload, rank."""
 
 Outcome: TypeAlias = tuple[TaskId, int, bool, bytes, str, float, float, list[NewTask]]
 """How an attempt ended: id, lease number, succeeded, body, error, seconds it ran, spread, child tasks.

@@ -3,10 +3,11 @@
 A lease that was granted ahead waits for its slot at one worker, out of the order of all the others. That is worth it
 while the wait is as short as was thought. It ends in two cases: the worker's slots are held up by tasks that take
 longer than their type did so far, or a better task of the same queue finds no room before them. Until they are returned
-the leases count as held; one that has begun meanwhile is not returned, and nothing is made of it.
+the leases count as held. All that a worker holds is named, for it alone knows what has begun: that is not returned, and
+nothing is made of it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Final
 
@@ -52,9 +53,8 @@ def _held_up(pool: Pool, tasks: Mapping[TaskId, Task], settings: CoreSettings, n
         if left <= 0 or not is_overrun(worker, now, settings.overrun_s):
             return
         if _may_be_asked(worker, now):
-            unstarted = worker.unstarted()
-            left -= len(unstarted)
-            yield _ask(pool, worker, tasks, unstarted, now)
+            left -= len(worker.held) - worker.concurrency
+            yield _ask(pool, worker, tasks, worker.held, now)
         else:
             pool.to_the_back(worker)
 
@@ -70,7 +70,7 @@ def _outranked(pool: Pool, tasks: Mapping[TaskId, Task], settings: CoreSettings,
         # A wait shorter than this is over before the exchange is.
         if worker.held_s < 2 * EXCHANGE_S * worker.concurrency or not _may_be_asked(worker, now):
             continue
-        worse = [id_ for id_ in worker.unstarted() if tasks[id_].queue == stream.name and tasks[id_].rank > better.rank]
+        worse = [id_ for id_ in worker.held if tasks[id_].queue == stream.name and tasks[id_].rank > better.rank]
         if worse:
             yield _ask(pool, worker, tasks, worse, now)
             return
@@ -80,7 +80,7 @@ def _may_be_asked(worker: Worker, now: float) -> bool:
     return bool(worker.polls) and now >= worker.recalled_at + AGAIN_S
 
 
-def _ask(pool: Pool, worker: Worker, tasks: Mapping[TaskId, Task], ids: list[TaskId], now: float) -> PollReply:
+def _ask(pool: Pool, worker: Worker, tasks: Mapping[TaskId, Task], ids: Iterable[TaskId], now: float) -> PollReply:
     poll = worker.take_poll()
     if poll is None:
         raise AssertionError(f"{worker.name} was asked without a poll to carry the question")

@@ -185,7 +185,6 @@ class Core:
         adopted = {task_id for task_id, lease in event.held if self._holds(worker, task_id, lease)}
         dropped = [task_id for task_id, _ in event.held if task_id not in adopted]
         worker.missing = [task_id for task_id in worker.held if task_id not in adopted]
-        worker.rearrange(task_id for task_id, _ in event.held if task_id in adopted)
         pool = self._backlog.pool(worker.pool)
         pool.progressed(worker, self._now)
         pool.place(worker)
@@ -358,7 +357,7 @@ class Core:
             self._decision.payloads.append(task.id)
         if task.id not in self._fresh:
             self._decision.writes.claims.append((task.id, task.lease, task.attempt, task.rank, worker.name))
-        return (task.id, task.lease, task.attempt, task.options.type, task.queue, task.payload)
+        return (task.id, task.lease, task.attempt, task.options.type, task.queue, task.payload, task.rank)
 
     def _answer_reports(self) -> None:
         """Whoever reported is answered now, with or without leases: the answer says that the outcomes are recorded."""

@@ -1,8 +1,6 @@
 """What the core knows of a worker: what it holds, and the polls through which it can be reached."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Final
 
 from asyncproc.core.task import TaskId
@@ -48,8 +46,8 @@ class Worker:
     session: int = 0
     """Number of its last registration; 0 for one that is only known from the rows it runs."""
     held: dict[TaskId, float] = field(default_factory=dict)
-    """Leases granted and not yet recorded as ended, in the order in which its slots take them, with what each counts:
-    the estimated seconds, and for a long one the time that is filled ahead, for it blocks one slot and no other."""
+    """Leases granted and not yet recorded as ended, with what each counts: the estimated seconds, and for a long one
+    the time that is filled ahead, for it blocks one slot and no other."""
     held_s: float = 0.0
     missing: list[TaskId] = field(default_factory=list)
     """What its last registration did not name. Given back once the worker is seen to go by that registration."""
@@ -88,15 +86,6 @@ class Worker:
 
     def is_laden(self) -> bool:
         return len(self.held) > self.concurrency
-
-    def unstarted(self) -> list[TaskId]:
-        """What it cannot have begun when it last reported."""
-        return list(islice(self.held, self.concurrency, None))
-
-    def rearrange(self, ids: Iterable[TaskId]) -> None:
-        """These are held in this order, as the worker itself says; the others come last."""
-        first = {task_id: self.held[task_id] for task_id in ids if task_id in self.held}
-        self.held = {**first, **self.held}
 
     def take_poll(self) -> Poll | None:
         """The poll to answer next: one that must be answered anyway before one that can stay parked."""

@@ -21,9 +21,9 @@ class Bench(NamedTuple):
     ledger: Ledger
     gate: Path
 
-    def lease(self, task_type: str, n: int) -> Lease:
+    def lease(self, task_type: str, n: int, rank: float = 0.0) -> Lease:
         payload = {"ledger": self.ledger.path, "n": n, "gate": str(self.gate)}
-        return (n.to_bytes(16), 1, 1, task_type, "default", json.dumps(payload).encode())
+        return (n.to_bytes(16), 1, 1, task_type, "default", json.dumps(payload).encode(), rank)
 
     def ended(self, number: int) -> list[int]:
         """Who ended, in the order of the endings."""
@@ -45,6 +45,17 @@ def test_one_slot_runs_tasks_in_the_order_their_leases_came(bench: Bench, task_t
 
     assert bench.ended(20) == list(range(20))
     assert bench.ledger.order() == list(range(20))
+
+
+@pytest.mark.parametrize("bench", [1], indirect=True)
+def test_a_better_task_begins_before_those_that_wait_for_the_slot(bench: Bench) -> None:
+    bench.slots.put([bench.lease("Hold", 0), *(bench.lease("Note", n, rank=float(n)) for n in range(1, 5))])
+    eventually(bench.ledger.order)
+
+    bench.slots.put([bench.lease("Note", 9, rank=0.5)])
+    bench.gate.touch()
+
+    assert bench.ended(6) == [0, 9, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("bench", [1], indirect=True)
