@@ -15,7 +15,7 @@ from asyncproc.core.rank import STRICT_AGING_S
 from asyncproc.core.retry import MAX_ATTEMPTS, MAX_BACKOFF_S, RetryPolicy, exponential
 from asyncproc.core.settings import CoreSettings, QueueRules
 from asyncproc.core.states import State
-from asyncproc.core.task import QUEUE_NAME
+from asyncproc.core.task import QUEUE_NAME, TimeLimits
 from asyncproc.errors import ConfigError
 
 FILE_NAME: Final = "asyncproc.yaml"
@@ -135,6 +135,12 @@ class QueueSettings(Section):
     """A worker that is offered nothing for this long is told so, as a sign of life to both sides."""
     silence: Seconds = 30.0
     """A worker that misses its next poll by this long is lost; its tasks run again."""
+    timeout: Seconds | None = None
+    """How long an attempt may take where neither the task nor its type says; without it, for ever."""
+    recycle_after: int | None = Field(default=None, ge=1)
+    """A worker of the default pool is replaced once it has ended so many tasks."""
+    recycle_above: int | None = Field(default=None, ge=64 * MiB)
+    """A worker of the default pool is replaced once it takes so many bytes of memory."""
     drain: Seconds = 30.0
     """How long a stop waits for running tasks before they are handed back."""
 
@@ -156,6 +162,10 @@ class PoolSettings(Section):
     num_gpus: float = Field(default=0, ge=0)
     memory: int | None = Field(default=None, ge=64 * MiB)
     """Bytes that Ray sets aside for each worker."""
+    recycle_after: int | None = Field(default=None, ge=1)
+    """A worker is replaced once it has ended so many tasks: for code that leaks."""
+    recycle_above: int | None = Field(default=None, ge=64 * MiB)
+    """A worker is replaced once it takes so many bytes of memory."""
 
 
 class StorageSettings(Section):
@@ -257,10 +267,22 @@ class Settings(Section):
         back_off = self.queue.back_off
         return exponential(self.queue.max_task_retry + 1, back_off.base, back_off.factor, back_off.cap, back_off.jitter)
 
+    @property
+    def limits(self) -> TimeLimits:
+        return TimeLimits(self.queue.timeout or 0.0)
+
     def all_pools(self) -> dict[str, PoolSettings]:
         """The configured pools and the default one."""
         queue = self.queue
-        default = PoolSettings(queues=[DEFAULT], workers=queue.worker_pool_size, concurrency=queue.concurrency)
+        default = PoolSettings.model_validate(
+            {
+                "queues": [DEFAULT],
+                "workers": queue.worker_pool_size,
+                "concurrency": queue.concurrency,
+                "recycleAfter": queue.recycle_after,
+                "recycleAbove": queue.recycle_above,
+            }
+        )
         return {DEFAULT: default, **self.pools}
 
     def pool_of(self) -> dict[str, str]:

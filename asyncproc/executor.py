@@ -73,7 +73,7 @@ class Executor:
             return _failed(lease, error, monotonic() - started)
 
     def _prepare(self, lease: Lease) -> tuple[Processable, TaskContext]:
-        task_id, _, attempt, type_name, queue, payload, _ = lease
+        task_id, _, attempt, type_name, queue, payload, *_ = lease
         cls = self._models.get(type_name)
         if cls is None:
             raise UnknownTaskType(type_name, tuple(self._models))

@@ -35,6 +35,10 @@ class TaskOptions:
     retry: int | RetryPolicy | None = None
     """A number of retries with the configured back-off, or a policy of `asyncproc.core.retry`."""
     pool: str | None = None
+    timeout: timedelta | float | None = None
+    """How long one attempt may take, in seconds where it is a number: then it fails, and its process is ended."""
+    soft_timeout: timedelta | float | None = None
+    """When the task is told to come to an end: `SoftTimeLimitExceeded` is raised in it; an `async def` is cancelled."""
 
 
 def check_options(queue: str | None, priority: int | None) -> None:
@@ -120,14 +124,17 @@ class Processable(BaseModel):
         priority: int | None = None,
         retry: int | RetryPolicy | None = None,
         pool: str | None = None,
+        timeout: timedelta | float | None = None,
+        soft_timeout: timedelta | float | None = None,
         **kwargs: Any,
     ) -> None:
         if kwargs:
             raise TypeError(
-                f"{cls.__name__}: {', '.join(kwargs)} is no class option: name, queue, priority, retry, pool are"
+                f"{cls.__name__}: {', '.join(kwargs)} is no class option: name, queue, priority, retry, pool, timeout"
+                " and soft_timeout are"
             )
         super().__pydantic_init_subclass__()
-        cls.task_options = TaskOptions(name or cls.__name__, queue, priority, retry, pool)
+        cls.task_options = TaskOptions(name or cls.__name__, queue, priority, retry, pool, timeout, soft_timeout)
         cls._keys = {}
         for field_name, info in cls.model_fields.items():
             cls._keys[field_name.casefold()] = field_name
@@ -168,6 +175,8 @@ def task(
     priority: int | None = None,
     retry: int | RetryPolicy | None = None,
     pool: str | None = None,
+    timeout: timedelta | float | None = None,
+    soft_timeout: timedelta | float | None = None,
 ) -> Callable[[Function], Function]: ...
 def task(
     function: Function | None = None,
@@ -177,6 +186,8 @@ def task(
     priority: int | None = None,
     retry: int | RetryPolicy | None = None,
     pool: str | None = None,
+    timeout: timedelta | float | None = None,
+    soft_timeout: timedelta | float | None = None,
 ) -> Function | Callable[[Function], Function]:
     """Make a task type of a function: its parameters are the payload, one annotated `TaskContext` gets the context.
 
@@ -184,7 +195,7 @@ def task(
     """
 
     def decorate(target: Function) -> Function:
-        options = TaskOptions(name or target.__name__, queue, priority, retry, pool)
+        options = TaskOptions(name or target.__name__, queue, priority, retry, pool, timeout, soft_timeout)
         target.__dict__["processable"] = _from_function(target, options)
         return target
 

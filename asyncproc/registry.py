@@ -4,6 +4,7 @@ import importlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,7 +13,7 @@ from pydantic_core import to_json
 
 from asyncproc.config import DEFAULT, Settings
 from asyncproc.core.retry import MAX_ATTEMPTS, MAX_BACKOFF_S, RetryPolicy, constant
-from asyncproc.core.task import MAX_TYPE_NAME, Options
+from asyncproc.core.task import MAX_TIMEOUT_S, MAX_TYPE_NAME, NO_LIMITS, Options, TimeLimits
 from asyncproc.errors import AsyncprocError
 from asyncproc.processable import Processable, check_options
 
@@ -46,6 +47,7 @@ class Defaults:
     retry: RetryPolicy
     pool_of: Callable[[str], str]
     """The pool that serves a queue."""
+    limits: TimeLimits = NO_LIMITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ class TaskType:
     queue: str
     priority: int
     retry: RetryPolicy
+    limits: TimeLimits = NO_LIMITS
 
 
 class Registry:
@@ -88,6 +91,8 @@ class Registry:
         queue: str | None = None,
         priority: int | None = None,
         backoff_s: float | None = None,
+        timeout_s: float | None = None,
+        soft_timeout_s: float | None = None,
         created_by: str = "",
     ) -> Options:
         """A task's own value before its type's, the type's before the configured default. Raises `UnknownTaskType`."""
@@ -99,13 +104,14 @@ class Registry:
             found.priority if priority is None else priority,
             retry,
             created_by,
+            _limits(found.limits, timeout_s, soft_timeout_s),
         )
 
 
 def from_settings(settings: Settings, start_dir: Path | None = None) -> Registry:
     """The built-in types and those of the configured modules. Raises `RegistryError`."""
     pool_of = settings.pool_of()
-    defaults = Defaults(DEFAULT, settings.retry, lambda queue: pool_of.get(queue, DEFAULT))
+    defaults = Defaults(DEFAULT, settings.retry, lambda queue: pool_of.get(queue, DEFAULT), settings.limits)
     return load(settings.tasks, defaults, start_dir)
 
 
@@ -172,7 +178,30 @@ def _resolve(cls: type[Processable], defaults: Defaults) -> TaskType:
             f"task type {options.name}: {retry} cannot be used: attempts are 1 to {MAX_ATTEMPTS}, waits 0 to"
             f" {MAX_BACKOFF_S:.0f} seconds, the factor is 1 or more, jitter 0 to 1"
         )
-    return TaskType(cls, queue, options.priority or 0, retry)
+    try:
+        limits = _limits(defaults.limits, _seconds(options.timeout), _seconds(options.soft_timeout))
+    except (TypeError, ValueError) as error:
+        raise RegistryError(f"task type {options.name}: {error}") from error
+    return TaskType(cls, queue, options.priority or 0, retry, limits)
+
+
+def _seconds(value: timedelta | float | None) -> float | None:
+    return value.total_seconds() if isinstance(value, timedelta) else value
+
+
+def _limits(given: TimeLimits, timeout_s: float | None, soft_timeout_s: float | None) -> TimeLimits:
+    """What is None stays as given. Raises `ValueError` for what cannot be kept."""
+    for name, value in (("timeout", timeout_s), ("soft timeout", soft_timeout_s)):
+        if value is not None and not 0 <= value <= MAX_TIMEOUT_S:
+            raise ValueError(
+                f"{name} is {value!r:.100}: it must be between 0 (no limit) and {MAX_TIMEOUT_S:.0f} seconds"
+            )
+    if timeout_s is None and soft_timeout_s is None:
+        return given
+    return TimeLimits(
+        given.timeout_s if timeout_s is None else float(timeout_s),
+        given.soft_timeout_s if soft_timeout_s is None else float(soft_timeout_s),
+    )
 
 
 def _can_be_kept(retry: RetryPolicy) -> bool:

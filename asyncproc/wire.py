@@ -14,7 +14,7 @@ from asyncproc.core.rank import MAX_PRIORITY, MIN_PRIORITY
 from asyncproc.core.record import TaskRecord
 from asyncproc.core.retry import MAX_BACKOFF_S
 from asyncproc.core.states import State
-from asyncproc.core.task import MAX_DELAY_S, MAX_TYPE_NAME, QUEUE_NAME
+from asyncproc.core.task import MAX_DELAY_S, MAX_TIMEOUT_S, MAX_TYPE_NAME, QUEUE_NAME
 
 
 class Body(BaseModel):
@@ -28,6 +28,7 @@ def _between(text: str, most_s: float) -> str:
 
 
 BackOff = Annotated[str, AfterValidator(lambda text: _between(text, MAX_BACKOFF_S))]
+TimeLimit = Annotated[str, AfterValidator(lambda text: _between(text, MAX_TIMEOUT_S))]
 Delay = Annotated[str, AfterValidator(lambda text: _between(text, MAX_DELAY_S))]
 
 SEND_EMAIL: Final[JsonDict] = {
@@ -57,6 +58,10 @@ class TaskBody(Body):
     created_by: str | None = Field(default=None, max_length=200)
     delay: Delay | None = Field(default=None, max_length=64)
     """How long the task waits before it is ready, in Go's duration syntax."""
+    timeout: TimeLimit | None = Field(default=None, max_length=64)
+    """How long one attempt may take: then it fails, and its process is ended. `0s` is without limit."""
+    soft_timeout: TimeLimit | None = Field(default=None, max_length=64)
+    """When a running attempt is told to come to an end. `0s` is never."""
 
 
 class EnqueueBody(Body):
@@ -119,6 +124,8 @@ class TaskView(TaskSummary):
                     "attempt": 4,
                     "maxAttempts": 4,
                     "backOffDuration": "5s",
+                    "timeout": None,
+                    "softTimeout": None,
                     "createdAt": "2026-11-25T09:00:00Z",
                     "createdBy": "",
                     "readyAt": "2026-11-25T09:00:15Z",
@@ -138,6 +145,9 @@ class TaskView(TaskSummary):
     """Number of the attempt that runs or ran last; 0 before the first."""
     max_attempts: int
     back_off_duration: str
+    timeout: str | None
+    """How long one attempt may take; null is without limit."""
+    soft_timeout: str | None
     created_at: datetime
     created_by: str
     ready_at: datetime
@@ -219,6 +229,8 @@ def view(record: TaskRecord) -> bytes:
             "attempt": record.attempt,
             "maxAttempts": record.max_attempts,
             "backOffDuration": format_duration(record.backoff_s),
+            "timeout": _limit(record.timeout_s),
+            "softTimeout": _limit(record.soft_timeout_s),
             "createdAt": _instant(record.created_at),
             "createdBy": record.created_by,
             "readyAt": _instant(record.ready_at),
@@ -230,6 +242,10 @@ def view(record: TaskRecord) -> bytes:
     )
     tail = (head[:-1], b',"payload":', record.payload, b',"result":', record.result or b"null", b',"errors":')
     return b"".join((*tail, record.errors, b"}"))
+
+
+def _limit(seconds: float) -> str | None:
+    return format_duration(seconds) if seconds else None
 
 
 def _instant(seconds: float | None) -> str | None:

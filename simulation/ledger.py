@@ -81,7 +81,7 @@ class Ledger:
 
     def started(self, granted: Lease, worker: str) -> Run:
         """A worker begins an attempt: may it?"""
-        now, (task_id, lease, attempt, _, _, payload, _) = self.agenda.now, granted
+        now, (task_id, lease, attempt, _, _, payload, *_) = self.agenda.now, granted
         if payload != self.posted[task_id][1]:
             raise Violation(Rule.PAYLOAD, f"{name(task_id)} starts with {payload!r}")
         if task_id in self.taken:

@@ -251,7 +251,7 @@ class QueueActor:
 
     def complete(self, reply: PollReply, payloads: Mapping[TaskId, bytes]) -> None:
         """Put large payloads into the leases that lack them."""
-        reply.leases = [(*lease[:5], payloads.get(lease[0], lease[5]), lease[6]) for lease in reply.leases or ()]
+        reply.leases = [(*lease[:5], payloads.get(lease[0], lease[5]), *lease[6:]) for lease in reply.leases or ()]
 
     def correct(self, reply: Reply, unwritten: Collection[TaskId]) -> None:
         """Take from an answer what the table did not agree to."""

@@ -116,7 +116,7 @@ class World:
         if lease[0] not in payloads:
             return lease
         assert not lease[5], "what is at hand is not read again"
-        return (*lease[:5], self.table.live[lease[0]].payload, lease[6])
+        return (*lease[:5], self.table.live[lease[0]].payload, *lease[6:])
 
     def answer(self, replies: Iterable[Reply]) -> None:
         for reply in replies:

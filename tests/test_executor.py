@@ -8,6 +8,7 @@ import pytest
 
 from asyncproc.clock import TaskIds, id_text
 from asyncproc.core.events import Lease, Outcome
+from asyncproc.core.task import NO_LIMITS
 from asyncproc.executor import MAX_MESSAGE, Executor
 from asyncproc.registry import from_settings
 from tests.deployed import Ledger, settings_of
@@ -21,7 +22,7 @@ def executor(start_dir: Path) -> Executor:
 
 
 def lease(task_type: str, attempt: int = 1, **payload: Any) -> Lease:
-    return (IDS.make(), 7, attempt, task_type, "letters", json.dumps(payload).encode(), 0.0)
+    return (IDS.make(), 7, attempt, task_type, "letters", json.dumps(payload).encode(), 0.0, NO_LIMITS)
 
 
 def test_an_outcome_carries_id_and_lease_number(executor: Executor) -> None:

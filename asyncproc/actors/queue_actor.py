@@ -193,7 +193,7 @@ class QueueActor:
                 _correct(reply, unwritten)
             if committed.payloads and isinstance(reply, PollReply) and reply.leases:
                 read = committed.payloads
-                reply.leases = [(*lease[:5], read.get(lease[0], lease[5]), lease[6]) for lease in reply.leases]
+                reply.leases = [(*lease[:5], read.get(lease[0], lease[5]), *lease[6:]) for lease in reply.leases]
             self._inbox.answer(reply)
         core.answered(self._clock.now())
         follow_up: list[Event] = [Refused([*unwritten])] if unwritten else []

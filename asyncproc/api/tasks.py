@@ -147,15 +147,20 @@ def _accept(bodies: list[TaskBody], door: Door) -> list[NewTask]:
 
 def _options(body: TaskBody, door: Door, shared: dict[tuple[object, ...], Options]) -> Options:
     """Tasks that ask for the same share one object, in memory and on the wire."""
-    key = (body.task_type, body.queue, body.priority, body.back_off_duration, body.created_by)
+    limits = (body.timeout, body.soft_timeout)
+    key = (body.task_type, body.queue, body.priority, body.back_off_duration, body.created_by, *limits)
     options = shared.get(key)
     if options is None:
-        back_off = body.back_off_duration
+        back_off_s, timeout_s, soft_timeout_s = (
+            None if text is None else parse_duration(text) for text in (body.back_off_duration, *limits)
+        )
         options = shared[key] = door.registry.options_for(
             body.task_type,
             queue=body.queue,
             priority=body.priority,
-            backoff_s=None if back_off is None else parse_duration(back_off),
+            backoff_s=back_off_s,
+            timeout_s=timeout_s,
+            soft_timeout_s=soft_timeout_s,
             created_by=body.created_by or "",
         )
     return options

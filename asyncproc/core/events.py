@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from asyncproc.core.task import NewTask, Task, TaskId
+from asyncproc.core.task import NewTask, Task, TaskId, TimeLimits
 
-Lease: TypeAlias = tuple[TaskId, int, int, str, str, bytes, float]
-"""The grant of one attempt to one worker: id, lease number, attempt, type, queue, payload, rank."""
+Lease: TypeAlias = tuple[TaskId, int, int, str, str, bytes, float, TimeLimits]
+"""The grant of one attempt to one worker: id, lease number, attempt, type, queue, payload, rank, time limits."""
 
 Outcome: TypeAlias = tuple[TaskId, int, bool, bytes, str, float, float, list[NewTask]]
 """How an attempt ended: id, lease number, succeeded, body, error, seconds it ran, spread, child tasks.

@@ -22,6 +22,8 @@ class TaskRecord:
     started_at: float | None
     created_by: str
     backoff_s: float
+    timeout_s: float
+    soft_timeout_s: float
     worker: str | None
     error: str | None
     errors: bytes

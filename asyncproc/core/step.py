@@ -351,13 +351,15 @@ class Core:
         task.lease += 1
         task.attempt += 1
         task.worker = worker.name
+        task.started_at = self._now
         worker.hold(task.id, estimate_s, alone=task.losses > 0)
         self.counters.claimed += 1
         if task.left_out and not task.payload:
             self._decision.payloads.append(task.id)
         if task.id not in self._fresh:
             self._decision.writes.claims.append((task.id, task.lease, task.attempt, task.rank, worker.name))
-        return (task.id, task.lease, task.attempt, task.options.type, task.queue, task.payload, task.rank)
+        options = task.options
+        return (task.id, task.lease, task.attempt, options.type, options.queue, task.payload, task.rank, options.limits)
 
     def _answer_reports(self) -> None:
         """Whoever reported is answered now, with or without leases: the answer says that the outcomes are recorded."""

@@ -15,6 +15,19 @@ TaskId: TypeAlias = bytes
 """The 16 bytes of a UUIDv7: they sort by time of creation, and cost a third of a `uuid.UUID`."""
 
 
+class TimeLimits(NamedTuple):
+    """How long one attempt may take, in seconds; 0 is without limit."""
+
+    timeout_s: float = 0.0
+    """The attempt fails then, and where nothing else ends it its process is killed."""
+    soft_timeout_s: float = 0.0
+    """The task is told then, and may put things in order before it ends."""
+
+
+NO_LIMITS: Final = TimeLimits()
+MAX_TIMEOUT_S: Final = 366 * 86_400.0
+
+
 class Options(NamedTuple):
     """What tasks posted together mostly share. One object serves many tasks, in memory and on the wire, where pickle
     writes it once and then refers to it."""
@@ -24,6 +37,7 @@ class Options(NamedTuple):
     priority: int
     retry: RetryPolicy
     created_by: str
+    limits: TimeLimits = NO_LIMITS
 
 
 NewTask: TypeAlias = tuple[TaskId, bytes, Options, float]

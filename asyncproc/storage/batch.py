@@ -24,7 +24,7 @@ _NULL: Final = b"\xff\xff\xff\xff"
 _FIXED_BEFORE: Final = Struct(">hi16s")
 _FLOAT: Final = Struct(">id")
 _STAMP: Final = Struct(">iq")
-_NUMBERS: Final = Struct(">iqiiiiiiidididid")
+_NUMBERS: Final = Struct(">iqiiiiiiidididididid")
 
 
 @dataclass(slots=True)
@@ -124,6 +124,8 @@ def _insert(tasks: list[Task]) -> Statement:
         floats(task.options.retry.factor for task in tasks),
         floats(task.options.retry.cap_s for task in tasks),
         floats(task.options.retry.jitter for task in tasks),
+        floats(task.options.limits.timeout_s for task in tasks),
+        floats(task.options.limits.soft_timeout_s for task in tasks),
         texts(task.state for task in tasks),
         texts(task.options.type for task in tasks),
         texts(task.options.queue for task in tasks),
@@ -146,11 +148,11 @@ def _copy(tasks: list[Task]) -> bytes:
         if task.options is not options:
             options = task.options
             constant = b"".join(_sized(text) for text in (options.type, options.queue, options.created_by))
-        retry = task.options.retry
+        retry, limits = task.options.retry, task.options.limits
         rank = _rank(task)
         created = _STAMP.pack(8, _micros(task.created_at))
         parts += (
-            _FIXED_BEFORE.pack(19, 16, task.id),
+            _FIXED_BEFORE.pack(21, 16, task.id),
             _NULL if rank is None else _FLOAT.pack(8, rank),
             created if task.ready_at == task.created_at else _STAMP.pack(8, _micros(task.ready_at)),
             created,
@@ -158,6 +160,7 @@ def _copy(tasks: list[Task]) -> bytes:
             _NUMBERS.pack(
                 8, task.lease, 4, task.options.priority, 4, task.attempt, 4, retry.max_attempts,
                 8, retry.base_s, 8, retry.factor, 8, retry.cap_s, 8, retry.jitter,
+                8, limits.timeout_s, 8, limits.soft_timeout_s,
             ),
             _sized(task.state),
             constant,

@@ -34,7 +34,9 @@ async def _apply(connection: AsyncConnection[tuple[Any, ...]], known: dict[int, 
     if not await _missing(connection, known):
         return []
     await connection.execute("SELECT pg_advisory_lock(%s)", [_LOCK_KEY])
-    await connection.execute("SET lock_timeout = '30s'")
+    # Whoever waits for a table makes all others wait behind it, the cycle of a release that still reigns included:
+    # rather give up soon and come again.
+    await connection.execute("SET lock_timeout = '2s'")
     await connection.execute("CREATE SCHEMA IF NOT EXISTS asyncproc")
     await connection.execute(
         "CREATE TABLE IF NOT EXISTS asyncproc.migration ("

@@ -5,10 +5,10 @@ from typing import Any, Final
 
 from asyncproc.core.retry import RetryPolicy
 from asyncproc.core.states import State
-from asyncproc.core.task import Options, Task, TaskId
+from asyncproc.core.task import Options, Task, TaskId, TimeLimits
 
 _CLOCKS_APART_S: Final = 86_400.0
-_AFTER_OPTIONS: Final = 12
+_AFTER_OPTIONS: Final = 14
 _STATES: Final = {state.value: state for state in State}
 
 
@@ -44,8 +44,9 @@ def to_tasks(rows: Sequence[tuple[Any, ...]]) -> list[Task]:
 
 
 def _options(columns: Sequence[Any]) -> Options:
-    type_, queue, priority, most, base_s, factor, cap_s, jitter, created_by = columns
-    return Options(type_, queue, priority, RetryPolicy(most, base_s, factor, cap_s, jitter), created_by)
+    type_, queue, priority, most, base_s, factor, cap_s, jitter, timeout_s, soft_timeout_s, created_by = columns
+    retry, limits = RetryPolicy(most, base_s, factor, cap_s, jitter), TimeLimits(timeout_s, soft_timeout_s)
+    return Options(type_, queue, priority, retry, created_by, limits)
 
 
 def not_ended_before(ids: Iterable[TaskId]) -> float:

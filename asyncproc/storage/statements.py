@@ -37,12 +37,12 @@ SUCCEED: Final[LiteralString] = """
     )
     INSERT INTO asyncproc.task_done (
         id, ready_at, created_at, started_at, finished_at, lease, priority, attempt, losses, max_attempts,
-        backoff_s, backoff_factor, backoff_cap_s, backoff_jitter, state, type, queue, created_by, worker,
-        error, errors, payload, result
+        backoff_s, backoff_factor, backoff_cap_s, backoff_jitter, timeout_s, soft_timeout_s, state, type, queue,
+        created_by, worker, error, errors, payload, result
     )
     SELECT id, ready_at, created_at, started_at, to_timestamp(%s), lease, priority, attempt, losses, max_attempts,
-        backoff_s, backoff_factor, backoff_cap_s, backoff_jitter, 'succeeded', type, queue, created_by, worker,
-        error, errors, payload, result::json
+        backoff_s, backoff_factor, backoff_cap_s, backoff_jitter, timeout_s, soft_timeout_s, 'succeeded', type, queue,
+        created_by, worker, error, errors, payload, result::json
     FROM ended
 """
 # In: ids, leases, errors, error records as columns; now twice.
@@ -55,12 +55,13 @@ FAIL: Final[LiteralString] = """
     )
     INSERT INTO asyncproc.task_done (
         id, ready_at, created_at, started_at, finished_at, lease, priority, attempt, losses, max_attempts,
-        backoff_s, backoff_factor, backoff_cap_s, backoff_jitter, state, type, queue, created_by, worker,
-        error, errors, payload
+        backoff_s, backoff_factor, backoff_cap_s, backoff_jitter, timeout_s, soft_timeout_s, state, type, queue,
+        created_by, worker, error, errors, payload
     )
     SELECT id, ready_at, created_at, started_at, to_timestamp(%s), lease, priority, attempt, losses, max_attempts,
-        backoff_s, backoff_factor, backoff_cap_s, backoff_jitter, 'failed', type, queue, created_by, worker,
-        new_error, errors || asyncproc.error_entry(attempt, started_at, to_timestamp(%s), worker, record), payload
+        backoff_s, backoff_factor, backoff_cap_s, backoff_jitter, timeout_s, soft_timeout_s, 'failed', type, queue,
+        created_by, worker, new_error,
+        errors || asyncproc.error_entry(attempt, started_at, to_timestamp(%s), worker, record), payload
     FROM ended
 """
 # In: ids, leases, instants, losses, errors, error records as columns; now.
@@ -90,10 +91,12 @@ REVIVE: Final[LiteralString] = """
     )
     INSERT INTO asyncproc.task_live (
         id, rank, ready_at, created_at, lease, priority, attempt, losses, max_attempts,
-        backoff_s, backoff_factor, backoff_cap_s, backoff_jitter, state, type, queue, created_by, errors, payload
+        backoff_s, backoff_factor, backoff_cap_s, backoff_jitter, timeout_s, soft_timeout_s, state, type, queue,
+        created_by, errors, payload
     )
     SELECT id, new_rank, to_timestamp(new_ready_at), created_at, lease, priority, 0, 0, max_attempts,
-        backoff_s, backoff_factor, backoff_cap_s, backoff_jitter, 'queued', type, queue, created_by, errors, payload
+        backoff_s, backoff_factor, backoff_cap_s, backoff_jitter, timeout_s, soft_timeout_s, 'queued', type, queue,
+        created_by, errors, payload
     FROM back
 """
 # In: ids, ranks as columns.
@@ -114,7 +117,7 @@ CLAIM: Final[LiteralString] = """
 """
 INSERT_COLUMNS: Final[LiteralString] = """
     (id, rank, ready_at, created_at, started_at, lease, priority, attempt, max_attempts, backoff_s, backoff_factor,
-     backoff_cap_s, backoff_jitter, state, type, queue, created_by, worker, payload)
+     backoff_cap_s, backoff_jitter, timeout_s, soft_timeout_s, state, type, queue, created_by, worker, payload)
 """
 COPY_IN: Final[LiteralString] = f"COPY asyncproc.task_live {INSERT_COLUMNS} FROM STDIN (FORMAT BINARY)"
 # In: the columns of `INSERT_COLUMNS`. A row that exists is left alone.
@@ -122,11 +125,11 @@ _NEW_ROWS: Final[LiteralString] = f"""
     INSERT INTO asyncproc.task_live {INSERT_COLUMNS}
     SELECT n.id, n.rank, to_timestamp(n.ready_at), to_timestamp(n.created_at), to_timestamp(n.started_at), n.lease,
         n.priority, n.attempt, n.max_attempts, n.backoff_s, n.backoff_factor, n.backoff_cap_s, n.backoff_jitter,
-        n.state, n.type, n.queue, n.created_by, n.worker, n.payload::json
+        n.timeout_s, n.soft_timeout_s, n.state, n.type, n.queue, n.created_by, n.worker, n.payload::json
     FROM unnest(
         %s::uuid[], %s::float8[], %s::float8[], %s::float8[], %s::float8[], %s::bigint[], %s::int[], %s::int[],
-        %s::int[], %s::float8[], %s::float8[], %s::float8[], %s::float8[], %s::text[], %s::text[], %s::text[],
-        %s::text[], %s::text[], %s::text[]
+        %s::int[], %s::float8[], %s::float8[], %s::float8[], %s::float8[], %s::float8[], %s::float8[], %s::text[],
+        %s::text[], %s::text[], %s::text[], %s::text[], %s::text[]
     ) AS n {INSERT_COLUMNS}
 """
 INSERT: Final[LiteralString] = f"{_NEW_ROWS} ON CONFLICT (id) DO NOTHING"
@@ -142,8 +145,8 @@ INSERT_AGAIN: Final[LiteralString] = f"""
 TASK_COLUMNS: Final[LiteralString] = """
     uuid_send(id), CASE WHEN held > 0 THEN convert_to(payload::text, 'UTF8') ELSE '' END,
     pg_column_size(payload) - held, type, queue, priority, max_attempts, backoff_s, backoff_factor, backoff_cap_s,
-    backoff_jitter, created_by, state, extract(epoch FROM ready_at)::float8, extract(epoch FROM created_at)::float8,
-    coalesce(rank, 0), attempt, lease, losses, coalesce(worker, '')
+    backoff_jitter, timeout_s, soft_timeout_s, created_by, state, extract(epoch FROM ready_at)::float8,
+    extract(epoch FROM created_at)::float8, coalesce(rank, 0), attempt, lease, losses, coalesce(worker, '')
 """
 # In: bytes. A payload of more is not read: its size stands in the row itself.
 _HELD: Final[LiteralString] = "CASE WHEN pg_column_size(payload) <= %s THEN pg_column_size(payload) ELSE 0 END AS held"
@@ -248,8 +251,8 @@ TRY_SWEEP: Final[LiteralString] = "SELECT pg_try_advisory_lock(%s)"
 
 RECORD_COLUMNS: Final[LiteralString] = """
     id, type, queue, state, priority, attempt, max_attempts, extract(epoch FROM created_at)::float8,
-    extract(epoch FROM ready_at)::float8, extract(epoch FROM started_at)::float8, created_by, backoff_s, worker, error,
-    array_to_json(errors)::text, payload::text
+    extract(epoch FROM ready_at)::float8, extract(epoch FROM started_at)::float8, created_by, backoff_s, timeout_s,
+    soft_timeout_s, worker, error, array_to_json(errors)::text, payload::text
 """
 _LIVE_RECORD: Final[LiteralString] = f"SELECT {RECORD_COLUMNS}, NULL::float8, NULL FROM asyncproc.task_live"
 _DONE_RECORD: Final[LiteralString] = f"""

@@ -15,7 +15,7 @@ from asyncproc.actors.conversation import Conversation
 from asyncproc.actors.deployment import QUEUE_NAME, QueueHandle
 from asyncproc.actors.slots import Slots
 from asyncproc.core.events import Lease
-from asyncproc.core.task import TaskId
+from asyncproc.core.task import NO_LIMITS, TaskId
 from asyncproc.executor import Executor
 from asyncproc.registry import from_settings
 from tests.deployed import Ledger, settings_of
@@ -116,11 +116,11 @@ class Worker(NamedTuple):
         return await eventually_async(enough)
 
     def note(self, n: int, lease: int = 1) -> Lease:
-        return (named(n), lease, 1, "Note", "default", to_json({"ledger": self.ledger.path, "n": n}), 0.0)
+        return (named(n), lease, 1, "Note", "default", to_json({"ledger": self.ledger.path, "n": n}), 0.0, NO_LIMITS)
 
     def hold(self, n: int, gate: Path) -> Lease:
         body = {"ledger": self.ledger.path, "n": n, "gate": str(gate)}
-        return (named(n), 1, 1, "Hold", "default", to_json(body), 0.0)
+        return (named(n), 1, 1, "Hold", "default", to_json(body), 0.0, NO_LIMITS)
 
 
 @pytest.fixture

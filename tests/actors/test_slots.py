@@ -9,6 +9,7 @@ import pytest
 
 from asyncproc.actors.slots import Slots
 from asyncproc.core.events import Lease, Outcome
+from asyncproc.core.task import NO_LIMITS
 from asyncproc.executor import Executor
 from asyncproc.registry import from_settings
 from tests.deployed import Ledger, settings_of
@@ -23,7 +24,7 @@ class Bench(NamedTuple):
 
     def lease(self, task_type: str, n: int, rank: float = 0.0) -> Lease:
         payload = {"ledger": self.ledger.path, "n": n, "gate": str(self.gate)}
-        return (n.to_bytes(16), 1, 1, task_type, "default", json.dumps(payload).encode(), rank)
+        return (n.to_bytes(16), 1, 1, task_type, "default", json.dumps(payload).encode(), rank, NO_LIMITS)
 
     def ended(self, number: int) -> list[int]:
         """Who ended, in the order of the endings."""

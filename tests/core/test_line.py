@@ -4,11 +4,12 @@ import pytest
 
 from asyncproc.core.events import Lease
 from asyncproc.core.line import Line
+from asyncproc.core.task import NO_LIMITS
 from simulation.chance import Chance
 
 
 def lease(number: int, queue: str = "a", rank: float = 0.0) -> Lease:
-    return (number.to_bytes(16), 1, 1, "T", queue, b"", rank)
+    return (number.to_bytes(16), 1, 1, "T", queue, b"", rank, NO_LIMITS)
 
 
 def order(line: Line) -> list[int]:
