@@ -106,3 +106,20 @@ class TasksRejected(AsyncprocError):
     def __str__(self) -> str:
         named = "; ".join(f"task {task_id.hex()}: {cause}" for task_id, cause in list(self.causes.items())[:10])
         return f"not enqueued, all others of the request are: {named}"
+
+
+class SoftTimeLimitExceeded(AsyncprocError):
+    """Raised in a running task whose soft time limit is over: it may put things in order, and should end."""
+
+    def __str__(self) -> str:
+        return "the soft time limit is over"
+
+
+@dataclass(eq=False)
+class TimeLimitExceeded(AsyncprocError):
+    """An attempt ran past its time limit."""
+
+    timeout_s: float
+
+    def __str__(self) -> str:
+        return f"the attempt ran for longer than {self.timeout_s:g} s, its time limit; its worker was ended"

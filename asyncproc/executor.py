@@ -60,7 +60,7 @@ class Executor:
             return self._succeeded(lease, ctx, result, started)
         except BaseException as error:
             # A task may raise anything, SystemExit and KeyboardInterrupt included: it fails, its worker does not.
-            return _failed(lease, error, monotonic() - started)
+            return failed(lease, error, monotonic() - started)
 
     async def run_async(self, lease: Lease) -> Outcome:
         """Run an `async def` task on the calling loop."""
@@ -70,7 +70,7 @@ class Executor:
             result = await model.process(ctx)
             return self._succeeded(lease, ctx, result, started)
         except BaseException as error:
-            return _failed(lease, error, monotonic() - started)
+            return failed(lease, error, monotonic() - started)
 
     def _prepare(self, lease: Lease) -> tuple[Processable, TaskContext]:
         task_id, _, attempt, type_name, queue, payload, *_ = lease
@@ -119,10 +119,15 @@ class Executor:
         return children
 
 
-def _failed(lease: Lease, error: BaseException, seconds: float) -> Outcome:
+def failed(lease: Lease, error: BaseException, seconds: float, stack: str | None = None) -> Outcome:
+    """The outcome of an attempt that raised `error`; `stack` is where it stood, if the error itself does not know."""
     name = type(error).__name__
     message = _message(error)
-    record = {"type": _clean(name, 200), "message": message, "traceback": _traceback(error)}
+    record = {
+        "type": _clean(name, 200),
+        "message": message,
+        "traceback": _bounded(_traceback(error) if stack is None else stack),
+    }
     short = _clean(f"{name}: {message}" if message else name, MAX_MESSAGE)
     return (lease[0], lease[1], False, to_json(record), short, seconds, spread(), [])
 
@@ -137,9 +142,12 @@ def _message(error: BaseException) -> str:
 
 def _traceback(error: BaseException) -> str:
     try:
-        text = "".join(traceback.format_exception(error))
+        return "".join(traceback.format_exception(error))
     except BaseException:
-        text = "".join(traceback.format_tb(error.__traceback__))
+        return "".join(traceback.format_tb(error.__traceback__))
+
+
+def _bounded(text: str) -> str:
     half = MAX_TRACEBACK // 2
     return _clean(text if len(text) <= MAX_TRACEBACK else f"{text[:half]}\n...\n{text[-half:]}", MAX_TRACEBACK + 5)
 

@@ -21,7 +21,7 @@ from asyncproc.core.retry import RetryPolicy, constant
 from asyncproc.core.settings import CoreSettings
 from asyncproc.core.states import State
 from asyncproc.core.step import Core
-from asyncproc.core.task import NewTask, Options, Task, TaskId
+from asyncproc.core.task import NO_LIMITS, NewTask, Options, Task, TaskId, TimeLimits
 from simulation.agreement import agree
 from simulation.table import NO_LIMIT, Table
 
@@ -144,9 +144,11 @@ class World:
         type_name: str = "Work",
         retry: RetryPolicy = THRICE,
         payload: bytes = b"{}",
+        limits: TimeLimits = NO_LIMITS,
     ) -> NewTask:
         self._made += 1
-        return (self._made.to_bytes(16), payload, Options(type_name, queue, priority, retry, "tests"), delay_s)
+        options = Options(type_name, queue, priority, retry, "tests", limits)
+        return (self._made.to_bytes(16), payload, options, delay_s)
 
     def enqueue(
         self,
@@ -156,8 +158,9 @@ class World:
         type_name: str = "Work",
         retry: RetryPolicy = THRICE,
         payload: bytes = b"{}",
+        limits: TimeLimits = NO_LIMITS,
     ) -> TaskId:
-        return self.enqueue_all([self.new(queue, priority, delay_s, type_name, retry, payload)])[0]
+        return self.enqueue_all([self.new(queue, priority, delay_s, type_name, retry, payload, limits)])[0]
 
     def enqueue_all(self, tasks: Sequence[NewTask]) -> list[TaskId]:
         ticket = self.ticket()

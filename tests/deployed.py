@@ -6,7 +6,7 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
@@ -167,11 +167,13 @@ class System:
 
     def workers(self) -> dict[str, Any]:
         """Handles of the WorkerActors by name."""
-        return {
-            name.removeprefix(WORKER_PREFIX): ray.get_actor(name, namespace=self.namespace)
-            for name in _names(self.namespace)
-            if name.startswith(WORKER_PREFIX)
-        }
+        found: dict[str, Any] = {}
+        for name in _names(self.namespace):
+            # One that dies between the list and the look-up is not there.
+            with suppress(ValueError):
+                if name.startswith(WORKER_PREFIX):
+                    found[name.removeprefix(WORKER_PREFIX)] = ray.get_actor(name, namespace=self.namespace)
+        return found
 
     def kill_queue(self) -> None:
         """SIGKILL for its process, which Ray starts anew."""

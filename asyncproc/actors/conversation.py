@@ -50,6 +50,9 @@ class Conversation:
         self._returned: list[tuple[TaskId, int]] = []
         self._epoch = 0
         self._draining = False
+        self._leaving = False
+        self._told_leaving = False
+        self._changed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._report = asyncio.Event()
         self._quiet = asyncio.Event()
@@ -97,6 +100,22 @@ class Conversation:
                 await asyncio.wait_for(self._quiet.wait(), grace_s)
         return len(self._held)
 
+    def leave(self, slots: Slots) -> None:
+        """Take nothing more and say so, hand back what no slot began; what runs goes on, and is reported as ever."""
+        self._leaving = True
+        for lease in slots.take_back():
+            self._hand_back(lease)
+        self._report.set()
+
+    async def gone(self, *, all_ended: bool) -> None:
+        """After `leave`: returns once it is known there and all that ended is recorded, or all that was held has ended.
+
+        Give it a deadline: while the QueueActor is away nothing is recorded.
+        """
+        while self._owes(all_ended):
+            self._changed.clear()
+            await self._changed.wait()
+
     # ---- the exchanges
 
     async def _register(self, slots: Slots) -> int:
@@ -133,35 +152,43 @@ class Conversation:
             raise errors.exceptions[0] from None
 
     async def _listen(self, session: int, slots: Slots) -> None:
-        """One that drains asks once: only a poll proves that it goes by its registration, and hands back the rest."""
+        """One that drains or leaves asks once: only a poll proves that it goes by its registration, and hands back the
+        rest."""
         listens = True
         while listens:
             await self._poll(session, slots, self._take_report(), self._take_returned())
-            listens = not self._draining
+            listens = not (self._draining or self._leaving)
 
     async def _report_ends(self, session: int, slots: Slots) -> None:
         while True:
             await self._report.wait()
             self._report.clear()
             outcomes, returned = self._take_report(), self._take_returned()
-            if outcomes or returned:
+            if outcomes or returned or self._leaving:
                 await self._poll(session, slots, outcomes, returned)
 
     async def _poll(
         self, session: int, slots: Slots, outcomes: list[Outcome], returned: list[tuple[TaskId, int]]
     ) -> None:
         actor = await self._queue.get()
-        epoch, leases, recalled = await self._answer(actor.poll.remote(self._worker, session, outcomes, returned))
+        leaving = self._leaving
+        epoch, leases, recalled = await self._answer(
+            actor.poll.remote(self._worker, session, outcomes, returned, leaving)
+        )
         self._check(epoch)
         if leases is None:
             raise _MustRegister
         for outcome in outcomes:
             self._recorded(outcome)
+        self._told_leaving = self._told_leaving or leaving
         self._note_quiet()
         if leases and self._draining:
             # Not ours any more: the next registration does not name them, which hands them back.
             raise _MustRegister
         self._grant(leases, slots)
+        if leases and self._leaving:
+            # They were on their way when this worker decided to end.
+            self.leave(slots)
         if recalled:
             self._return(recalled, slots)
 
@@ -187,10 +214,19 @@ class Conversation:
         not name them, which says the same."""
         ours = {task_id for task_id, number in recalled if self._has(task_id, number)}
         for lease in slots.take_back(ours):
-            del self._held[lease[0]]
-            self._returned.append((lease[0], lease[1]))
+            self._hand_back(lease)
         if self._returned:
             self._report.set()
+
+    def _hand_back(self, lease: Lease) -> None:
+        if self._has(lease[0], lease[1]):
+            del self._held[lease[0]]
+            self._returned.append((lease[0], lease[1]))
+
+    def _owes(self, all_ended: bool) -> bool:
+        if not self._told_leaving or self._returned or self._ended:
+            return True
+        return bool(self._held) if all_ended else any(entry.outcome is not None for entry in self._held.values())
 
     def _has(self, task_id: TaskId, lease: int) -> bool:
         entry = self._held.get(task_id)
@@ -231,6 +267,7 @@ class Conversation:
         return True
 
     def _note_quiet(self) -> None:
+        self._changed.set()
         if not self._held:
             self._quiet.set()
 

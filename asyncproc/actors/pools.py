@@ -12,14 +12,11 @@ from ray.exceptions import ActorDiedError, RayError
 
 from asyncproc.actors.deployment import WORKER_PREFIX, Deployment
 from asyncproc.actors.worker_actor import WorkerActor
-from asyncproc.clock import monotonic
 from asyncproc.config import PoolSettings, StorageSettings
 from asyncproc.core.events import WorkerLost
 
 log = logging.getLogger(__name__)
 
-STABLE_S: Final = 60.0
-"""A worker that lived this long did not fail at its start: its successor comes at once."""
 LAST_BACKOFF_S: Final = 30.0
 READY_S: Final = 60.0
 KILL_MARGIN_S: Final = 5.0
@@ -83,13 +80,14 @@ class Pools:
         if worker is not None and not self._is_current(worker):
             worker = await self._replace(worker, place, pool, settings)
         while not self._stopping:
-            since = monotonic()
             if worker is None:
                 worker = await self._start(place, pool, settings)
+            was_ready = asyncio.ensure_future(_is_ready(worker))
             cause = await self._watch(worker)
             self._gone(worker, cause, charged=True)
             worker = None
-            failures = 0 if monotonic() - since > STABLE_S else failures + 1
+            # One that came as far as to import its tasks did not fail at its start, whatever a task did to it then.
+            failures = 0 if await was_ready else failures + 1
             if failures > 1:
                 await asyncio.sleep(min(0.1 * 2.0 ** min(failures, 20), LAST_BACKOFF_S))
 
@@ -162,7 +160,7 @@ class Pools:
                 scheduling_strategy="SPREAD",
                 enable_task_events=False,
             )
-            .remote(name, pool, settings.concurrency, handed, deployment.start_dir)
+            .remote(name, pool, handed, deployment.start_dir)
         )
 
     def _survivors(self) -> list[Worker]:
@@ -177,3 +175,12 @@ class Pools:
                 continue  # It died between the list and the look-up.
             found.append(Worker(name.removeprefix(WORKER_PREFIX), handle))
         return found
+
+
+async def _is_ready(worker: Worker) -> bool:
+    """Whether it imported its tasks before it died; the answer comes with the one or the other."""
+    try:
+        await worker.handle.ready.remote()
+    except RayError:
+        return False
+    return True

@@ -137,11 +137,16 @@ class QueueActor:
         return self._storage.epoch, registered.session, registered.dropped
 
     async def poll(
-        self, worker: str, session: int, outcomes: list[Outcome], returned: list[tuple[TaskId, int]]
+        self,
+        worker: str,
+        session: int,
+        outcomes: list[Outcome],
+        returned: list[tuple[TaskId, int]],
+        leaving: bool = False,
     ) -> tuple[int, list[Lease] | None, list[tuple[TaskId, int]]]:
         """A worker reports and asks; answers the epoch, leases, or None where it must register first, and what is to be
         returned if it has not begun."""
-        reply = await self._inbox.ask(lambda ticket: Polled(ticket, worker, session, outcomes, returned))
+        reply = await self._inbox.ask(lambda ticket: Polled(ticket, worker, session, outcomes, returned, leaving))
         answer = _expect(reply, PollReply)
         return self._storage.epoch, answer.leases, answer.recalled
 

@@ -4,14 +4,19 @@ User code may block for as long as it likes: the worker goes on reporting and as
 """
 
 import asyncio
+import sys
+import traceback
 from collections.abc import Callable, Container, Iterable
 from queue import SimpleQueue
-from threading import Lock, Semaphore, Thread
+from threading import Lock, Semaphore, Thread, get_ident
 
+from asyncproc.actors.watchdog import Attempt, Watchdog, forget_interrupt, interrupt_thread
+from asyncproc.clock import monotonic
 from asyncproc.core.events import Lease, Outcome
 from asyncproc.core.line import Line
-from asyncproc.core.task import TaskId
-from asyncproc.executor import Executor
+from asyncproc.core.task import NO_LIMITS, TaskId
+from asyncproc.errors import SoftTimeLimitExceeded, TimeLimitExceeded
+from asyncproc.executor import Executor, failed
 
 
 class Slots:
@@ -21,9 +26,15 @@ class Slots:
     `async def` tasks of all slots share one loop. `ended` is called where the task ran.
     """
 
-    def __init__(self, executor: Executor, concurrency: int, ended: Callable[[Outcome], None]) -> None:
+    def __init__(
+        self, executor: Executor, concurrency: int, ended: Callable[[Outcome], None], overdue: Callable[[Outcome], None]
+    ) -> None:
+        """`overdue` is called instead of `ended` for an attempt whose hard time limit is over: it still has its slot,
+        and nothing but the end of the process takes it away."""
         self._executor = executor
         self._ended = ended
+        self._overdue = overdue
+        self._watchdog = Watchdog(self._give_up)
         self._lock = Lock()
         self._waiting = Line()
         self._free = concurrency
@@ -62,16 +73,65 @@ class Slots:
         while True:
             lease: Lease | None = self._for_threads.get()
             while lease is not None:
-                self._ended(self._executor.run(lease))
+                self._run(lease)
                 lease = self._next(is_async=False)
             self._idle_threads.release()
 
     async def _run_async(self, lease: Lease | None) -> None:
         while lease is not None:
-            self._ended(await self._executor.run_async(lease))
+            await self._run_cancellable(lease)
             lease = self._next(is_async=True)
             # A task that awaits nothing must not keep the others of the loop waiting.
             await asyncio.sleep(0)
+
+    def _run(self, lease: Lease) -> None:
+        if lease[7] == NO_LIMITS:
+            self._ended(self._executor.run(lease))
+            return
+        thread = get_ident()
+        attempt = self._watchdog.begin(lease, thread, lambda: interrupt_thread(thread))
+        try:
+            outcome = self._executor.run(lease)
+            ours = self._watchdog.end(attempt)
+            if attempt.interrupted:
+                forget_interrupt(thread)
+        except SoftTimeLimitExceeded as error:
+            # It came when the task's own code had ended already.
+            outcome = failed(lease, error, monotonic() - attempt.began)
+            ours = self._watchdog.end(attempt)
+        if ours:
+            self._ended(outcome)
+
+    async def _run_cancellable(self, lease: Lease) -> None:
+        if lease[7] == NO_LIMITS:
+            self._ended(await self._executor.run_async(lease))
+            return
+        task = asyncio.current_task(self._loop)
+        if task is None:
+            raise RuntimeError("an async task runs outside of any task of the loop")
+
+        def cancel() -> None:
+            if not attempt.over:
+                task.cancel()
+
+        attempt = self._watchdog.begin(lease, get_ident(), lambda: self._call_soon(cancel))
+        outcome = await self._executor.run_async(lease)
+        ours = self._watchdog.end(attempt)
+        if task.cancelling():
+            task.uncancel()
+            if not outcome[2]:
+                outcome = failed(lease, SoftTimeLimitExceeded(), outcome[5])
+        if ours:
+            self._ended(outcome)
+
+    def _call_soon(self, call: Callable[[], None]) -> None:
+        self._loop.call_soon_threadsafe(call)
+
+    def _give_up(self, attempt: Attempt) -> None:
+        frame = sys._current_frames().get(attempt.thread)
+        stack = "".join(traceback.format_stack(frame)) if frame is not None else ""
+        limit_s = attempt.lease[7].timeout_s
+        self._overdue(failed(attempt.lease, TimeLimitExceeded(limit_s), monotonic() - attempt.began, stack))
 
     def _next(self, *, is_async: bool) -> Lease | None:
         """What the slot goes on with; None where nothing waits, or where the other kind of task has the slot now."""

@@ -10,6 +10,7 @@ from asyncproc.actors.conversation import Conversation
 from asyncproc.actors.deployment import QueueHandle
 from asyncproc.actors.slots import Slots
 from asyncproc.actors.task_log import TaskLog
+from asyncproc.actors.wear import Wear
 from asyncproc.config import Settings, SmtpSettings
 from asyncproc.core.events import Outcome
 from asyncproc.executor import Executor
@@ -19,6 +20,8 @@ from asyncproc.tasks.generate_report import Figures, Row
 log = logging.getLogger(__name__)
 
 _FIGURES_TIMEOUT_S: Final = 10.0
+DEPARTURE_S: Final = 60.0
+"""How long a process that must end waits for what it holds to be recorded, rather than have it run again."""
 
 
 class _QueueFigures:
@@ -36,19 +39,22 @@ class _QueueFigures:
 class WorkerActor:
     """One incarnation of a worker: user code runs in its slots, the conversation with the QueueActor on its loop."""
 
-    def __init__(self, name: str, pool: str, concurrency: int, settings: Settings, start_dir: str) -> None:
+    def __init__(self, name: str, pool: str, settings: Settings, start_dir: str) -> None:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", force=True)
         self._name = name
         self._shown = f"WorkerActor({name.partition('.')[0]})"
         self._settings = settings
         self._start_dir = Path(start_dir)
-        self._concurrency = concurrency
+        self._pool = settings.all_pools()[pool]
         self._queue = QueueHandle(settings.ray.namespace)
-        self._conversation = Conversation(self._queue, name, pool, concurrency, settings.queue.poll)
+        self._conversation = Conversation(self._queue, name, pool, self._pool.concurrency, settings.queue.poll)
         self._slots: Slots | None = None
         self._imported = asyncio.Event()
         self._task_log = TaskLog(log)
-        self._life = asyncio.get_running_loop().create_task(self._live())
+        self._loop = asyncio.get_running_loop()
+        self._departures: list[asyncio.Task[None]] = []
+        self._wear = Wear(self._pool.recycle_after, self._pool.recycle_above)
+        self._life = self._loop.create_task(self._live())
         self._life.add_done_callback(_end_process)
 
     def __repr__(self) -> str:
@@ -77,7 +83,7 @@ class WorkerActor:
         executor = Executor(
             registry, self._name, settings.queue.max_result_bytes, api.max_task_bytes, api.max_body_bytes, services
         )
-        slots = Slots(executor, self._concurrency, self._ended)
+        slots = Slots(executor, self._pool.concurrency, self._ended, self._overdue)
         self._slots = slots
         self._imported.set()
         await self._conversation.run(slots)
@@ -85,6 +91,29 @@ class WorkerActor:
     def _ended(self, outcome: Outcome) -> None:
         self._conversation.ended(outcome, self._slots is None or self._slots.is_idle())
         self._task_log.note(outcome)
+        if worn := self._wear.after_one_more():
+            self._loop.call_soon_threadsafe(self._depart, worn, True)
+
+    def _overdue(self, outcome: Outcome) -> None:
+        """The code of the task cannot be stopped, but its process can."""
+        self._conversation.ended(outcome, True)
+        self._task_log.note(outcome)
+        self._loop.call_soon_threadsafe(self._depart, outcome[4], False)
+
+    def _depart(self, why: str, finishes: bool) -> None:
+        log.warning("%s ends%s: %s", self._name, " after what it runs" if finishes else "", why)
+        departure = self._loop.create_task(self._leave(finishes))
+        departure.add_done_callback(lambda _: os._exit(0))
+        self._departures.append(departure)
+
+    async def _leave(self, finishes: bool) -> None:
+        if self._slots is None:
+            return
+        self._conversation.leave(self._slots)
+        # What runs has the time that its own limits give it. Without a QueueActor nothing is recorded, while the code
+        # goes on that ought to be stopped.
+        async with asyncio.timeout(None if finishes else DEPARTURE_S):
+            await self._conversation.gone(all_ended=finishes)
 
 
 def _end_process(life: "asyncio.Task[None]") -> None:

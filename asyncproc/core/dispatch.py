@@ -112,11 +112,12 @@ class Dispatcher:
                 pool.isolate(None)
             return []
         # One that is idle already spares the wait for the one that was told to finish first.
-        idle = emptied if emptied is not None and emptied.polls and not emptied.held else _first(pool.idle)
+        can = emptied is not None and emptied.polls and not emptied.held and not emptied.leaving
+        idle = emptied if can else _first(pool.idle)
         if idle is None:
             if emptied is None:
                 # All workers are looked at, but once until the suspects are through.
-                present = (worker for worker in pool.workers.values() if worker.session)
+                present = (worker for worker in pool.workers.values() if worker.session and not worker.leaving)
                 pool.isolate(min(present, key=lambda worker: len(worker.held), default=None))
             return []
         pool.isolate(idle)

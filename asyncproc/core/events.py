@@ -65,6 +65,8 @@ class Polled:
     session: int
     outcomes: list[Outcome]
     returned: list[tuple[TaskId, int]] = field(default_factory=list)
+    leaving: bool = False
+    """The worker takes nothing more, and its process ends soon: that is no crash, whatever it runs until then."""
 
 
 @dataclass(slots=True)

@@ -56,7 +56,7 @@ class Pool:
             self.laden.pop(worker.name, None)
 
     def _place_of(self, worker: Worker) -> dict[str, Worker] | None:
-        if not worker.polls or worker is self.isolation or worker.alone:
+        if not worker.polls or worker is self.isolation or worker.alone or worker.leaving:
             return None
         if not worker.held:
             return self.idle

@@ -225,6 +225,7 @@ class Core:
             self._decision.replies.append(PollReply(event.ticket, None))
             return
         worker.heard_at = self._now
+        worker.leaving = worker.leaving or event.leaving
         pool = self._backlog.pool(worker.pool)
         self._give_back(worker)
         for outcome in event.outcomes:
@@ -232,7 +233,7 @@ class Core:
         self._returned(worker, event.returned)
         if event.outcomes:
             pool.progressed(worker, self._now)
-        poll = Poll(event.ticket, self._now, bool(event.outcomes or event.returned))
+        poll = Poll(event.ticket, self._now, bool(event.outcomes or event.returned or event.leaving))
         worker.polls.append(poll)
         if poll.reported:
             self._reported.append((worker, poll))
@@ -259,15 +260,24 @@ class Core:
         self._decision.replies.extend(PollReply(poll.ticket, None) for poll in worker.polls)
         worker.polls.clear()
         alone = len(worker.held) == 1
+        charged = charged and not worker.leaving
         self.counters.lost += len(worker.held)
         for task_id in worker.held:
             task = self.tasks[task_id]
             if charged and task.losses and alone:
                 # Nobody else can have done it.
-                self._failed(task, f"WorkerDied: {cause}", _worker_died(cause), spread=0.0)
+                kind, cause = self._cause_of_death(task, cause)
+                self._failed(task, f"{kind}: {cause}", _error_record(kind, cause), spread=0.0)
                 continue
             task.losses += charged
             self._requeue(task)
+
+    def _cause_of_death(self, task: Task, cause: str) -> tuple[str, str]:
+        timeout_s = task.options.limits.timeout_s
+        ran_s = self._now - task.started_at
+        if not 0 < timeout_s <= ran_s or not task.started_at:
+            return "WorkerDied", cause
+        return "TimeLimitExceeded", f"the attempt could not be stopped after {timeout_s:g} s, its time limit: {cause}"
 
     def _requeue(self, task: Task) -> None:
         """Back to its old place: the lost attempt is not counted, and the wait it had counts on."""
@@ -386,5 +396,5 @@ class Core:
                 self._backlog.pool(worker.pool).place(worker)
 
 
-def _worker_died(cause: str) -> bytes:
-    return json.dumps({"type": "WorkerDied", "message": cause, "traceback": ""}).encode()
+def _error_record(kind: str, cause: str) -> bytes:
+    return json.dumps({"type": kind, "message": cause, "traceback": ""}).encode()

@@ -51,6 +51,8 @@ class Worker:
     held_s: float = 0.0
     missing: list[TaskId] = field(default_factory=list)
     """What its last registration did not name. Given back once the worker is seen to go by that registration."""
+    leaving: bool = False
+    """It said that it ends, and is given nothing more."""
     alone: bool = False
     """It runs a suspect, and nothing is put beside that."""
     polls: list[Poll] = field(default_factory=list)

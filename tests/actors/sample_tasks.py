@@ -1,16 +1,19 @@
 """Task types of the tests. A worker imports this file from the directory of the start, as it would a user's."""
 
 import asyncio
+import contextlib
 import json
 import os
+import re
 import signal
 import sys
 import threading
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 
-from asyncproc import Processable, TaskContext, task
+from asyncproc import Processable, SoftTimeLimitExceeded, TaskContext, task
 
 
 def leave_trace(ledger: str, n: int, ctx: TaskContext) -> None:
@@ -61,6 +64,60 @@ def die(ledger: str, n: int, ctx: TaskContext) -> None:
     leave_trace(ledger, n, ctx)
     os.kill(os.getpid(), signal.SIGKILL)
     signal.pause()
+
+
+@task(name="Hang", retry=0, timeout=0.5)
+def hang(ledger: str, n: int, how: str, ctx: TaskContext) -> None:
+    leave_trace(ledger, n, ctx)
+    match how:
+        case "sleeps":
+            time.sleep(3600)
+        case "spins":
+            while True:
+                pass
+        case "keeps the interpreter":
+            re.match("(a+)+$", "a" * 64 + "b")
+        case _:
+            while True:
+                with contextlib.suppress(BaseException):
+                    time.sleep(3600)
+
+
+@task(name="HangAsync", retry=0, timeout=0.5)
+async def hang_async(ledger: str, n: int, ctx: TaskContext) -> None:
+    leave_trace(ledger, n, ctx)
+    await asyncio.sleep(3600)
+
+
+@task(name="TidyUp", retry=0, soft_timeout=0.2)
+def tidy_up(seconds: float) -> str:
+    """Goes on until it is told to end, and then ends in good order."""
+    until = time.monotonic() + seconds
+    try:
+        while time.monotonic() < until:
+            time.sleep(0.01)
+    except SoftTimeLimitExceeded:
+        return "tidied up"
+    return "done"
+
+
+@task(name="Heedless", retry=0, soft_timeout=0.2)
+def heedless(seconds: float) -> str:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        time.sleep(0.01)
+    return "done"
+
+
+@task(name="TidyUpAsync", retry=0, soft_timeout=timedelta(milliseconds=200))
+async def tidy_up_async(heeds: bool) -> str:
+    try:
+        await asyncio.sleep(3600)
+    except asyncio.CancelledError:
+        if heeds:
+            return "tidied up"
+        raise
+    return "done"
 
 
 class Unpicklable(Exception):

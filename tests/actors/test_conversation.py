@@ -14,7 +14,7 @@ from pydantic_core import to_json
 from asyncproc.actors.conversation import Conversation
 from asyncproc.actors.deployment import QUEUE_NAME, QueueHandle
 from asyncproc.actors.slots import Slots
-from asyncproc.core.events import Lease
+from asyncproc.core.events import Lease, Outcome
 from asyncproc.core.task import NO_LIMITS, TaskId
 from asyncproc.executor import Executor
 from asyncproc.registry import from_settings
@@ -44,7 +44,9 @@ class Script:
         self.registered.append(held)
         return await self._answers["register"].get()
 
-    async def poll(self, worker: str, session: int, outcomes: list[Any], returned: list[tuple[bytes, int]]) -> Any:
+    async def poll(
+        self, worker: str, session: int, outcomes: list[Any], returned: list[tuple[bytes, int]], leaving: bool
+    ) -> Any:
         self.polled.append((session, outcomes))
         self.returned += returned
         answer = await self._answers[f"{'report' if outcomes else 'poll'} {session}"].get()
@@ -130,7 +132,11 @@ async def worker(ray_cluster: None, namespace: str, start_dir: Path, tmp_path: P
     registry = from_settings(settings_of("", namespace), start_dir)
     conversation = Conversation(QueueHandle(namespace), "default-1.x", "default", 1, poll_s=60.0)
     executor = Executor(registry, "default-1.x", 1024, 1024, 4096, {})
-    slots = Slots(executor, 1, lambda outcome: conversation.ended(outcome, slots.is_idle()))
+
+    def ended(outcome: Outcome) -> None:
+        conversation.ended(outcome, slots.is_idle())
+
+    slots = Slots(executor, 1, ended, ended)
     async with _talking(conversation, slots):
         yield Worker(script, conversation, slots, Ledger(tmp_path / "ledger"))
 

@@ -9,7 +9,7 @@ import pytest
 
 from asyncproc.actors.slots import Slots
 from asyncproc.core.events import Lease, Outcome
-from asyncproc.core.task import NO_LIMITS
+from asyncproc.core.task import NO_LIMITS, TimeLimits
 from asyncproc.executor import Executor
 from asyncproc.registry import from_settings
 from tests.deployed import Ledger, settings_of
@@ -21,6 +21,9 @@ class Bench(NamedTuple):
     outcomes: "SimpleQueue[Outcome]"
     ledger: Ledger
     gate: Path
+
+    def limited(self, task_type: str, limits: TimeLimits, **payload: object) -> Lease:
+        return (b"t" * 16, 1, 1, task_type, "default", json.dumps(payload).encode(), 0.0, limits)
 
     def lease(self, task_type: str, n: int, rank: float = 0.0) -> Lease:
         payload = {"ledger": self.ledger.path, "n": n, "gate": str(self.gate)}
@@ -35,7 +38,12 @@ class Bench(NamedTuple):
 def bench(request: pytest.FixtureRequest, start_dir: Path, tmp_path: Path) -> Bench:
     executor = Executor(from_settings(settings_of("", "n"), start_dir), "default-1.x", 1024, 1024, 4096, {})
     outcomes: SimpleQueue[Outcome] = SimpleQueue()
-    return Bench(Slots(executor, request.param, outcomes.put), outcomes, Ledger(tmp_path / "ledger"), tmp_path / "gate")
+    return Bench(
+        Slots(executor, request.param, outcomes.put, outcomes.put),
+        outcomes,
+        Ledger(tmp_path / "ledger"),
+        tmp_path / "gate",
+    )
 
 
 @pytest.mark.parametrize("bench", [1], indirect=True)
@@ -116,3 +124,85 @@ def test_a_task_of_a_type_nobody_knows_fails_and_frees_its_slot(bench: Bench) ->
     outcomes = [bench.outcomes.get(timeout=PATIENCE_S) for _ in range(6)]
 
     assert sorted((outcome[0][-1], outcome[2]) for outcome in outcomes) == [(n, n == 5) for n in range(6)]
+
+
+# ---- time limits
+
+SOFT = TimeLimits(soft_timeout_s=0.05)
+
+
+@pytest.mark.parametrize("bench", [1], indirect=True)
+def test_a_task_is_told_when_its_soft_limit_is_over_and_may_end_well(bench: Bench) -> None:
+    bench.slots.put([bench.limited("TidyUp", SOFT, seconds=60)])
+    outcome = bench.outcomes.get(timeout=PATIENCE_S)
+    assert (outcome[2], outcome[3]) == (True, b'"tidied up"')
+
+
+@pytest.mark.parametrize("bench", [1], indirect=True)
+def test_a_task_that_takes_no_notice_fails_by_its_soft_limit(bench: Bench) -> None:
+    bench.slots.put([bench.limited("Heedless", SOFT, seconds=60)])
+    outcome = bench.outcomes.get(timeout=PATIENCE_S)
+    assert outcome[2] is False
+    assert outcome[4] == "SoftTimeLimitExceeded: the soft time limit is over"
+
+
+@pytest.mark.parametrize("bench", [1], indirect=True)
+def test_an_async_task_is_cancelled_at_its_soft_limit(bench: Bench) -> None:
+    bench.slots.put([bench.limited("TidyUpAsync", SOFT, heeds=False), bench.lease("NoteAsync", 1)])
+    outcome, after = (bench.outcomes.get(timeout=PATIENCE_S) for _ in range(2))
+    assert (outcome[2], outcome[4]) == (False, "SoftTimeLimitExceeded: the soft time limit is over")
+    assert after[2] is True
+
+    bench.slots.put([bench.limited("TidyUpAsync", SOFT, heeds=True), bench.lease("NoteAsync", 2)])
+    outcome, after = (bench.outcomes.get(timeout=PATIENCE_S) for _ in range(2))
+    assert (outcome[2], outcome[3]) == (True, b'"tidied up"')
+    assert after[2] is True
+
+
+@pytest.mark.parametrize("bench", [1], indirect=True)
+def test_what_ends_before_its_limits_ends_as_ever(bench: Bench) -> None:
+    limits = TimeLimits(timeout_s=60, soft_timeout_s=50)
+    bench.slots.put([bench.limited("TidyUp", limits, seconds=0) for _ in range(200)])
+    assert {bench.outcomes.get(timeout=PATIENCE_S)[3] for _ in range(200)} == {b'"done"'}
+
+
+@pytest.mark.parametrize("bench", [1], indirect=True)
+def test_an_interrupt_that_comes_as_the_task_ends_hits_nothing_else(bench: Bench) -> None:
+    """Limits about as long as the task: some are told, some are not, and each has one outcome."""
+    number = 300
+    bench.slots.put([bench.limited("Heedless", TimeLimits(soft_timeout_s=0.01), seconds=0.01)] * number)
+    outcomes = [bench.outcomes.get(timeout=PATIENCE_S) for _ in range(number)]
+    assert {outcome[3] if outcome[2] else outcome[4] for outcome in outcomes} <= {
+        b'"done"', "SoftTimeLimitExceeded: the soft time limit is over",
+    }  # fmt: skip
+    assert bench.slots.is_idle()
+    assert bench.outcomes.empty()
+
+
+@pytest.mark.parametrize("bench", [1], indirect=True)
+@pytest.mark.parametrize("task_type", ["Hold", "HoldAsync"])
+def test_a_task_that_passes_its_hard_limit_fails_once_and_keeps_its_slot(bench: Bench, task_type: str) -> None:
+    payload = {"ledger": bench.ledger.path, "n": 1, "gate": str(bench.gate)}
+    bench.slots.put([bench.limited(task_type, TimeLimits(timeout_s=0.05), **payload), bench.lease("Note", 2)])
+
+    outcome = bench.outcomes.get(timeout=PATIENCE_S)
+    waiting = bench.slots.take_back()
+    bench.gate.touch()
+
+    assert (
+        outcome[4] == "TimeLimitExceeded: the attempt ran for longer than 0.05 s, its time limit; its worker was ended"
+    )
+    assert [lease[0][-1] for lease in waiting] == [2]
+    # Whatever comes of it later is not told: the slot is free for others by then, and the next outcome is theirs.
+    bench.slots.put(waiting)
+    assert bench.ended(1) == [2]
+    assert bench.outcomes.empty()
+
+
+@pytest.mark.parametrize("bench", [1], indirect=True)
+def test_the_error_shows_where_the_task_stood(bench: Bench) -> None:
+    payload = {"ledger": bench.ledger.path, "n": 1, "gate": str(bench.gate)}
+    bench.slots.put([bench.limited("Hold", TimeLimits(timeout_s=0.05), **payload)])
+    record = json.loads(bench.outcomes.get(timeout=PATIENCE_S)[3])
+    bench.gate.touch()
+    assert "in hold" in record["traceback"]
