@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ctypes
 import json
 import os
 import re
@@ -59,11 +60,19 @@ async def hold_async(ledger: str, n: int, gate: str, ctx: TaskContext) -> None:
 
 
 @task(name="Die", retry=0)
-def die(ledger: str, n: int, ctx: TaskContext) -> None:
+def die(ledger: str, n: int, ctx: TaskContext, how: str = "killed") -> None:
     """Take the whole worker along."""
     leave_trace(ledger, n, ctx)
-    os.kill(os.getpid(), signal.SIGKILL)
-    signal.pause()
+    match how:
+        case "exits":
+            os._exit(0)
+        case "aborts":
+            os.abort()
+        case "segfaults":
+            ctypes.string_at(0)
+        case _:
+            os.kill(os.getpid(), signal.SIGKILL)
+            signal.pause()
 
 
 @task(name="Hang", retry=0, timeout=0.5)

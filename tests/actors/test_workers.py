@@ -35,12 +35,13 @@ def test_a_killed_worker_is_replaced_and_only_its_tasks_run_again(deploy: Deploy
     assert {name.partition(".")[0] for name in present} == {"default-1", "default-2"}
 
 
-def test_a_task_that_kills_its_worker_fails_alone(deploy: Deploy, ledger: Ledger, gate: Path) -> None:
+@pytest.mark.parametrize("how", ["killed", "exits", "aborts", "segfaults"])
+def test_a_task_that_kills_its_worker_fails_alone(deploy: Deploy, ledger: Ledger, gate: Path, how: str) -> None:
     system = deploy()
     (neighbour,) = system.enqueue("Hold", {"ledger": ledger.path, "n": 1, "gate": str(gate)})
     eventually(ledger.traces)
 
-    (poison,) = system.enqueue("Die", {"ledger": ledger.path, "n": 2})
+    (poison,) = system.enqueue("Die", {"ledger": ledger.path, "n": 2, "how": how})
 
     ended = system.ended(poison)
     gate.touch()
