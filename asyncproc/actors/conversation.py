@@ -122,7 +122,7 @@ class Conversation:
         held = [(task_id, entry.lease) for task_id, entry in self._held.items()]
         actor = await self._queue.get()
         epoch, session, dropped = await self._answer(
-            actor.register.remote(self._worker, self._pool, self._concurrency, held)
+            actor.register.remote(self._worker, self._pool, self._concurrency, held, self._epoch)
         )
         self._check(epoch)
         for task_id in dropped:

@@ -129,11 +129,18 @@ class QueueActor:
         return _expect(reply, RetryReply).refused is None
 
     async def register(
-        self, worker: str, pool: str, concurrency: int, held: list[tuple[TaskId, int]]
+        self, worker: str, pool: str, concurrency: int, held: list[tuple[TaskId, int]], seen_epoch: int = 0
     ) -> tuple[int, int, list[TaskId]]:
-        """A worker introduces itself; answers epoch, session and the leases it must forget."""
+        """A worker introduces itself; answers epoch, session and the leases it must forget.
+
+        `seen_epoch` is the highest it has met. Where that is a later one this reign is over: as long as there is nothing
+        to write, nothing else would ever say so.
+        """
         reply = await self._inbox.ask(lambda ticket: Registered(ticket, worker, pool, concurrency, held))
         registered = _expect(reply, RegisterReply)
+        if seen_epoch > self._storage.epoch:
+            log.warning("%s; %s has met epoch %d", EpochLost(self._storage.epoch), worker, seen_epoch)
+            os._exit(1)
         return self._storage.epoch, registered.session, registered.dropped
 
     async def poll(

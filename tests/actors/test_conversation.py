@@ -40,7 +40,9 @@ class Script:
         # By session: a poll of an earlier one is still open here when the worker has long given it up.
         self._answers: defaultdict[str, asyncio.Queue[Any]] = defaultdict(asyncio.Queue)
 
-    async def register(self, worker: str, pool: str, concurrency: int, held: list[tuple[bytes, int]]) -> Any:
+    async def register(
+        self, worker: str, pool: str, concurrency: int, held: list[tuple[bytes, int]], seen_epoch: int
+    ) -> Any:
         self.registered.append(held)
         return await self._answers["register"].get()
 

@@ -44,6 +44,15 @@ def test_a_new_reign_adopts_what_the_workers_run(deploy: Deploy, ledger: Ledger,
     assert ledger.runs() == {1: 1}
 
 
+def test_a_queue_actor_that_hears_of_a_later_reign_makes_room_for_the_next(deploy: Deploy) -> None:
+    system = deploy(queue={"workerPoolSize": 0})
+
+    with pytest.raises(ray.exceptions.RayActorError):
+        ray.get(system.queue().register.remote("default-1.x", "default", 1, [], 2))
+
+    eventually(lambda: system.health().epoch == 2)
+
+
 def test_a_result_that_came_while_the_queue_actor_was_away_is_kept(deploy: Deploy, ledger: Ledger, gate: Path) -> None:
     system = deploy()
     (task,) = system.enqueue("Hold", {"ledger": ledger.path, "n": 1, "gate": str(gate)})
