@@ -133,8 +133,8 @@ class QueueActor:
     ) -> tuple[int, int, list[TaskId]]:
         """A worker introduces itself; answers epoch, session and the leases it must forget.
 
-        `seen_epoch` is the highest it has met. Where that is a later one this reign is over: as long as there is nothing
-        to write, nothing else would ever say so.
+        `seen_epoch` is the highest it has met. Where that is a later one this reign is over: as long as there is
+        nothing to write, nothing else would ever say so.
         """
         reply = await self._inbox.ask(lambda ticket: Registered(ticket, worker, pool, concurrency, held))
         registered = _expect(reply, RegisterReply)
