@@ -76,6 +76,14 @@ class ApiSettings(Section):
     """Bytes of one task's payload."""
     max_body_bytes: int = Field(default=16 * MiB, ge=KiB, le=256 * MiB)
     """Bytes of one request."""
+    max_enqueues: int = Field(default=256, ge=1, le=10_000)
+    """Requests to enqueue that one replica has in hand; past them it answers 429."""
+    max_enqueue_bytes: int = Field(default=64 * MiB, ge=KiB, le=4 * GiB)
+    """Bytes of the bodies of those."""
+    max_reads: int = Field(default=256, ge=1, le=10_000)
+    """Requests for tasks and lists that one replica has in hand; past them it answers 429."""
+    max_retries: int = Field(default=64, ge=1, le=10_000)
+    """Requests to retry that one replica has in hand; past them it answers 429."""
     enqueue_timeout: Seconds = 10.0
     """A request that is not committed by then is answered with 503: the outcome is unknown."""
 
@@ -125,6 +133,10 @@ class QueueSettings(Section):
     back_off: BackOffSettings = BackOffSettings()
     aging: AgingSeconds = 60.0
     """How long a wait is worth one level of priority; `off` is strict priority."""
+    max_waiting: int = Field(default=200_000, ge=1, le=10_000_000)
+    """New tasks that wait for their commit in the QueueActor; past them the API answers 503."""
+    max_waiting_bytes: int = Field(default=256 * MiB, ge=MiB)
+    """Bytes of payload of those."""
     max_result_bytes: int = Field(default=MiB, ge=KiB, le=64 * MiB)
     prefetch: Seconds = 0.035
     """A task shorter than this is given to a busy worker ahead, if it will begin there within this time."""
@@ -199,6 +211,8 @@ class RetentionSettings(Section):
     succeeded: KeptSeconds = 7 * DAY_S
     failed: KeptSeconds = 30 * DAY_S
     cancelled: KeptSeconds = 7 * DAY_S
+    idempotency_keys: KeptSeconds = DAY_S
+    """How long a request with an `Idempotency-Key` is known, from its commit on."""
 
     def kept_s(self) -> dict[State, float]:
         """Seconds by state, without those that are kept for ever."""

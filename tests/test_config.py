@@ -205,7 +205,9 @@ def test_what_is_off_is_kept_for_ever(tmp_path: Path, word: str) -> None:
     settings = of(f"retention: {{failed: {word}}}", tmp_path)
 
     assert State.FAILED not in settings.retention.kept_s()
-    assert yaml.safe_load(shown(settings))["retention"] == {"succeeded": "168h", "failed": "off", "cancelled": "168h"}
+    assert yaml.safe_load(shown(settings))["retention"] == {
+        "succeeded": "168h", "failed": "off", "cancelled": "168h", "idempotencyKeys": "24h"
+    }  # fmt: skip
 
 
 def test_retention_can_be_set_by_the_environment(tmp_path: Path) -> None:

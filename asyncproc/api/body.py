@@ -3,6 +3,7 @@
 The fast path parses once. Only where it fails is the body parsed again, slower, to say where.
 """
 
+import asyncio
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,13 +13,18 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails, from_json
+from starlette.requests import Request
 
+from asyncproc.api.admission import Held
 from asyncproc.errors import AsyncprocError
 from asyncproc.wire import EnqueueBody, Problem, TaskBody
 
+READ_TIMEOUT_S: Final = 30.0
+"""Whoever sends slower holds the place of others for no longer than this."""
 MAX_DEPTH: Final = 32
 MAX_PROBLEMS: Final = 100
 _SHOWN: Final = 10
+_DIGITS: Final = 18
 _TOO_DEEP: Final = f"nested deeper than {MAX_DEPTH} levels"
 _DEPTH_OF_TASKS: Final = 2
 _TOKEN: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{},]', re.DOTALL)
@@ -46,6 +52,33 @@ def _line(problem: Problem) -> str:
     where = "" if problem.index is None else f"tasks[{problem.index}]"
     field_name = f".{problem.field}" if where and problem.field else problem.field
     return f"{where}{field_name}: {problem.message}" if where or field_name else problem.message
+
+
+def declared_size(request: Request, most: int) -> int:
+    """Bytes that the body will have, 0 where that is not said. Raises `BodyRefused`."""
+    declared = request.headers.get("content-length", "")
+    if not declared.isdecimal():
+        return 0
+    if len(declared) > _DIGITS or int(declared) > most:
+        raise BodyRefused(413, f"the body is {declared[:_DIGITS]} bytes: at most {most} are allowed")
+    return int(declared)
+
+
+async def read(request: Request, most: int, held: Held) -> bytes:
+    """The whole body, refused as soon as it is known to be too large. Raises `BodyRefused` and `TooManyRequests`."""
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(READ_TIMEOUT_S):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > most:
+                    raise BodyRefused(413, f"the body is over {most} bytes, which is the most that is allowed")
+                held.has(size)
+                chunks.append(chunk)
+    except TimeoutError:
+        raise BodyRefused(408, f"the body did not arrive within {READ_TIMEOUT_S:g} s: send the request again") from None
+    return b"".join(chunks)
 
 
 def parse_enqueue(body: bytes, max_tasks: int) -> list[TaskBody]:

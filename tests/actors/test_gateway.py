@@ -4,7 +4,8 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
-from asyncproc.actors.gateway import CALLS_AT_ONCE, Gateway
+from asyncproc.actors.gateway import Gateway
+from asyncproc.actors.lane import CALLS_AT_ONCE
 from asyncproc.core.retry import constant
 from asyncproc.core.task import NewTask, Options
 from asyncproc.errors import QueueUnavailable
