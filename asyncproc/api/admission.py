@@ -81,3 +81,5 @@ class Admission:
         self.parsing = asyncio.Lock()
         """Bodies are parsed one after the other: the loop runs all that is ready before it looks for what is new, and
         whoever came during a hundred bodies would wait for all of them."""
+        self.answering = asyncio.Lock()
+        """The same for the answers to requests that one commit has carried."""

@@ -10,7 +10,7 @@ from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
 from asyncproc.api import idempotency
-from asyncproc.api.body import BodyRefused, declared_size, parse_enqueue, problems_of, read, refuse
+from asyncproc.api.body import TASKS_AT_ONCE, BodyRefused, declared_size, parse_enqueue, problems_of, read, refuse
 from asyncproc.api.door import Door, TheDoor
 from asyncproc.clock import id_text
 from asyncproc.core.duration import parse_duration
@@ -25,8 +25,6 @@ router = APIRouter(tags=["tasks"])
 
 ERRORS: Final[dict[int | str, dict[str, Any]]] = {429: {"model": ErrorBody}, 503: {"model": ErrorBody}}
 MAX_PAGE: Final = 1_000
-_TASKS_AT_ONCE: Final = 500
-"""Tasks that are validated before others get their turn."""
 
 
 @router.post(
@@ -55,7 +53,8 @@ async def enqueue(request: Request, door: TheDoor) -> Response:
             return _json(await idempotency.enqueue(key, body, door, _parse, _answer))
         tasks = await _parse(body, door)
         await door.gateway.enqueue(tasks)
-        return _json(_answer(tasks))
+        async with door.admission.answering:
+            return _json(_answer(tasks))
 
 
 def _answer(tasks: list[NewTask]) -> bytes:
@@ -127,7 +126,7 @@ async def list_tasks(
 async def _parse(body: bytes, door: Door) -> list[NewTask]:
     """Raises `BodyRefused`."""
     async with door.admission.parsing:
-        return await _accept(parse_enqueue(body, door.limits.max_tasks), door)
+        return await _accept(await parse_enqueue(body, door.limits.max_tasks), door)
 
 
 async def _accept(bodies: list[TaskBody], door: Door) -> list[NewTask]:
@@ -137,7 +136,7 @@ async def _accept(bodies: list[TaskBody], door: Door) -> list[NewTask]:
     tasks: list[NewTask] = []
     shared: dict[tuple[object, ...], Options] = {}
     for index, body in enumerate(bodies):
-        if index and not index % _TASKS_AT_ONCE:
+        if index and not index % TASKS_AT_ONCE:
             await sleep(0)
         try:
             payload = door.registry.validate(body.task_type, body.payload or {})
