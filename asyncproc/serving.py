@@ -1,6 +1,7 @@
 """The REST API as a Ray Serve application: the one place where FastAPI, Serve and the actors meet."""
 
 import asyncio
+import gc
 import os
 from pathlib import Path
 from typing import Final
@@ -23,6 +24,7 @@ from asyncproc.storage.inspector import Inspector
 APP_NAME: Final = "asyncproc"
 REFUSALS_AT_ONCE: Final = 1_000
 """Requests that a replica works on beyond all that it admits, so that one that is over a limit is told so at once."""
+GC_THRESHOLDS: Final = (10_000, 20, 20)
 MAX_QUEUED: Final = 1_000
 """Requests that wait for a replica; past them Serve answers 503."""
 
@@ -39,6 +41,11 @@ def application(settings: Settings, start_dir: Path) -> serve.Application:
         inspector = Inspector(deployment.conninfo, settings.storage.read_connections)
         await inspector.open()
         gateway = Gateway(queue, settings.api.enqueue_timeout)
+        # Under load a search of all objects for garbage stopped everybody for 60 to 100 ms, several times a second. What
+        # was imported stays and need not be searched; what a request leaves behind is mostly found while it is young.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
         return Door(gateway, inspector, registry, settings.api, TaskIds(), Admission(settings.api))
 
     def build_app() -> FastAPI:
