@@ -41,8 +41,8 @@ def application(settings: Settings, start_dir: Path) -> serve.Application:
         inspector = Inspector(deployment.conninfo, settings.storage.read_connections)
         await inspector.open()
         gateway = Gateway(queue, settings.api.enqueue_timeout)
-        # Under load a search of all objects for garbage stopped everybody for 60 to 100 ms, several times a second. What
-        # was imported stays and need not be searched; what a request leaves behind is mostly found while it is young.
+        # Under load a search of all objects for garbage stopped everybody for 60 to 100 ms, several times a second.
+        # What was imported stays and need not be searched; what a request leaves is mostly found while it is young.
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
