@@ -12,7 +12,7 @@ from asyncproc.core.task import NewTask, Options, TaskId
 from simulation.faults import Fault
 from simulation.ledger import name
 from simulation.network import Link, Network
-from simulation.queue_actor import KeyedReply, QueueActor
+from simulation.queue_actor import Answered, KeyedReply, QueueActor
 from simulation.rules import Rule, require
 from simulation.scene import Scene
 
@@ -116,15 +116,10 @@ class Clients:
         self._scene.say("client enqueues %s at %s", ", ".join(name(task[0]) for task in request.tasks), actor.name)
         answered = partial(self._answered, request, number)
         if request.key:
-            key, tasks = request.key, request.tasks
-            self._scene.ledger.tries[key].append(tuple(task[0] for task in tasks))
-            self._network.call(
-                request.link,
-                actor,
-                lambda actor, back: actor.enqueue_once(key, tasks, back),
-                answered,
-                doubled_after=(0.0, 0.05, 1.0, 4.0),
-            )
+            self._send_keyed(request.key, request.tasks, request.link, actor, answered)
+            if self._scene.chance.odds(0.3):
+                # Sent twice at once, by way of two replicas.
+                self._send_keyed(request.key, self._anew(request.tasks), Link(), actor, answered)
         else:
             self._network.call(
                 request.link,
@@ -136,6 +131,16 @@ class Clients:
                 in_order=True,
             )
         self._scene.agenda.after(PATIENCE_S, self._answered, request, number, None, 0)
+
+    def _send_keyed(self, key: str, tasks: list[NewTask], link: Link, actor: QueueActor, answered: Answered) -> None:
+        self._scene.ledger.tries[key].append(tuple(task[0] for task in tasks))
+        self._network.call(
+            link,
+            actor,
+            lambda actor, back: actor.enqueue_once(key, tasks, back),
+            answered,
+            doubled_after=(0.0, 0.05, 1.0, 4.0),
+        )
 
     def _answered(self, request: _Request, number: int, reply: Reply | None, _: int) -> None:
         if not request.open or number != request.tries:
