@@ -24,7 +24,7 @@ from asyncproc.storage.inspector import Inspector
 APP_NAME: Final = "asyncproc"
 REFUSALS_AT_ONCE: Final = 1_000
 """Requests that a replica works on beyond all that it admits, so that one that is over a limit is told so at once."""
-GC_THRESHOLDS: Final = (10_000, 20, 20)
+GC_THRESHOLDS: Final = (5_000, 5, 100)
 MAX_QUEUED: Final = 1_000
 """Requests that wait for a replica; past them Serve answers 503."""
 
