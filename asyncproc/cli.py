@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from asyncproc.config import Settings, load, shown
+from asyncproc.config import Settings
+from asyncproc.config_file import load, shown
 from asyncproc.errors import AsyncprocError, ConfigError
 from asyncproc.registry import RegistryError
 

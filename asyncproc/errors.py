@@ -70,6 +70,22 @@ class Overloaded(AsyncprocError):
 
 
 @dataclass(eq=False)
+class TooManyRequests(AsyncprocError):
+    """One replica of the API has as many requests of this kind in hand as it takes; this one was not looked at."""
+
+    doing: str
+    requests: int
+    bytes: int
+    limit: str
+
+    def __str__(self) -> str:
+        size = f" with {_mib(self.bytes)}" if self.bytes else ""
+        return (
+            f"{self.requests} requests {self.doing}{size} are in hand already ({self.limit}): send it again a bit later"
+        )
+
+
+@dataclass(eq=False)
 class DiskNearlyFull(AsyncprocError):
     """No new tasks are taken before there is room again; what was taken before goes on."""
 
@@ -85,6 +101,19 @@ class DiskNearlyFull(AsyncprocError):
 
 def _mib(size: int) -> str:
     return f"{size / 2**20:,.0f} MiB"
+
+
+@dataclass(eq=False)
+class KeyReused(AsyncprocError):
+    """An idempotency key stands for one request, and this is another; nothing of it was enqueued."""
+
+    key: str
+
+    def __str__(self) -> str:
+        return (
+            f"Idempotency-Key {self.key[:100]!r} came with another body before: send that body again to get its answer,"
+            " or this one with a new key"
+        )
 
 
 @dataclass(eq=False)

@@ -1,27 +1,32 @@
 """The REST API as a Ray Serve application: the one place where FastAPI, Serve and the actors meet."""
 
 import asyncio
+import gc
 import os
 from pathlib import Path
 from typing import Final
 
 from fastapi import FastAPI
 from ray import serve
+from ray.serve.config import BackpressureConfig
 from ray.serve.schema import LoggingConfig
 
 from asyncproc.actors.deployment import Deployment, QueueHandle, deploy_queue
 from asyncproc.actors.gateway import Gateway
-from asyncproc.api.app import build
+from asyncproc.api.admission import Admission
+from asyncproc.api.app import RETRY_AFTER_S, build
 from asyncproc.api.door import Door
 from asyncproc.clock import TaskIds
-from asyncproc.config import Settings, load
+from asyncproc.config import Settings
+from asyncproc.config_file import load
 from asyncproc.registry import from_settings
 from asyncproc.storage.inspector import Inspector
 
 APP_NAME: Final = "asyncproc"
-MAX_ONGOING: Final = 1_000
-"""Requests that one replica works on at once."""
-MAX_QUEUED: Final = 2_000
+REFUSALS_AT_ONCE: Final = 1_000
+"""Requests that a replica works on beyond all that it admits, so that one that is over a limit is told so at once."""
+GC_THRESHOLDS: Final = (5_000, 5, 100)
+MAX_QUEUED: Final = 1_000
 """Requests that wait for a replica; past them Serve answers 503."""
 
 
@@ -37,16 +42,23 @@ def application(settings: Settings, start_dir: Path) -> serve.Application:
         inspector = Inspector(deployment.conninfo, settings.storage.read_connections)
         await inspector.open()
         gateway = Gateway(queue, settings.api.enqueue_timeout)
-        return Door(gateway, inspector, registry, settings.api, TaskIds())
+        # Under load a search of all objects for garbage stopped everybody for 60 to 100 ms, several times a second.
+        # What was imported stays and need not be searched; what a request leaves is mostly found while it is young.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
+        return Door(gateway, inspector, registry, settings.api, TaskIds(), Admission(settings.api))
 
     def build_app() -> FastAPI:
         return build(open_door)
 
+    limits = settings.api
     api = serve.deployment(
         name="Api",
         num_replicas=settings.api.replicas,
-        max_ongoing_requests=MAX_ONGOING,
+        max_ongoing_requests=limits.max_enqueues + limits.max_reads + limits.max_retries + REFUSALS_AT_ONCE,
         max_queued_requests=MAX_QUEUED,
+        backpressure_config=BackpressureConfig(status_code=503, retry_after_s=RETRY_AFTER_S),
         ray_actor_options={"num_cpus": 0},
         graceful_shutdown_timeout_s=settings.api.enqueue_timeout + 5,
         logging_config=LoggingConfig(enable_access_log=False),

@@ -12,7 +12,8 @@ from asyncproc.core.task import NewTask, Options, TaskId
 from simulation.faults import Fault
 from simulation.ledger import name
 from simulation.network import Link, Network
-from simulation.queue_actor import QueueActor
+from simulation.queue_actor import Answered, KeyedReply, QueueActor
+from simulation.rules import Rule, require
 from simulation.scene import Scene
 
 QUEUES: Final = ("mail", "images", "video")
@@ -26,6 +27,9 @@ class _Request:
     link: Link = field(default_factory=Link)
     tries: int = 0
     open: bool = True
+    key: str = ""
+    """Sent again by its key the request has other tasks each time, as if another replica of the API had made them."""
+    answer: tuple[TaskId, ...] = ()
 
 
 class Clients:
@@ -79,7 +83,21 @@ class Clients:
         for task in tasks:
             self._scene.ledger.post(task)
         self._open += 1
-        self._send(_Request(tasks))
+        key = f"key {int.from_bytes(tasks[0][0])}" if self._scene.chance.odds(0.4) else ""
+        self._send(_Request(tasks, key=key))
+
+    def _anew(self, tasks: list[NewTask]) -> list[NewTask]:
+        """The same tasks under ids of their own."""
+        scene, made = self._scene, list[NewTask]()
+        for task in tasks:
+            self._made += 1
+            task_id = self._made.to_bytes(16)
+            for marked in (scene.poison, scene.table.unfit):
+                if task[0] in marked:
+                    marked.add(task_id)
+            made.append((task_id, *task[1:]))
+            scene.ledger.post(made[-1])
+        return made
 
     def _send(self, request: _Request) -> None:
         if not request.open:
@@ -92,28 +110,62 @@ class Clients:
             return
         if again:
             self._scene.nemesis.note(Fault.REPEATED_ENQUEUE)
+        if request.key and again:
+            self._scene.nemesis.note(Fault.REPEATED_KEY)
+            request.tasks = self._anew(request.tasks)
         self._scene.say("client enqueues %s at %s", ", ".join(name(task[0]) for task in request.tasks), actor.name)
-        self._network.call(
-            request.link,
-            actor,
-            lambda actor, back: actor.enqueue(request.tasks, again, back),
-            partial(self._answered, request, number),
-            # The copies of one call travel together: no later one can tell that the task has ended meanwhile.
-            doubled_after=(0.0,),
-            in_order=True,
-        )
+        answered = partial(self._answered, request, number)
+        if request.key:
+            self._send_keyed(request.key, request.tasks, request.link, actor, answered)
+            if self._scene.chance.odds(0.3):
+                # Sent twice at once, by way of two replicas.
+                self._send_keyed(request.key, self._anew(request.tasks), Link(), actor, answered)
+        else:
+            self._network.call(
+                request.link,
+                actor,
+                lambda actor, back: actor.enqueue(request.tasks, again, back),
+                answered,
+                # The copies of one call travel together: no later one can tell that the task has ended meanwhile.
+                doubled_after=(0.0,),
+                in_order=True,
+            )
         self._scene.agenda.after(PATIENCE_S, self._answered, request, number, None, 0)
+
+    def _send_keyed(self, key: str, tasks: list[NewTask], link: Link, actor: QueueActor, answered: Answered) -> None:
+        self._scene.ledger.tries[key].append(tuple(task[0] for task in tasks))
+        self._network.call(
+            link,
+            actor,
+            lambda actor, back: actor.enqueue_once(key, tasks, back),
+            answered,
+            doubled_after=(0.0, 0.05, 1.0, 4.0),
+        )
 
     def _answered(self, request: _Request, number: int, reply: Reply | None, _: int) -> None:
         if not request.open or number != request.tries:
             return
-        if isinstance(reply, EnqueueReply):
+        if isinstance(reply, KeyedReply):
+            self._answered_once(request, reply.ids)
+        elif isinstance(reply, EnqueueReply):
             self._scene.ledger.acked.update(task[0] for task in request.tasks)
             self._close(request)
         elif self._gives_up(request):
             self._close(request)
         else:
             self._scene.agenda.after(self._scene.chance.uniform(0.05, 1.0), self._send, request)
+
+    def _answered_once(self, request: _Request, ids: tuple[TaskId, ...]) -> None:
+        scene = self._scene
+        require(ids in scene.ledger.tries[request.key], Rule.ONE_ANSWER, f"{request.key} is answered with {ids}")
+        require(request.answer in {(), ids}, Rule.ONE_ANSWER, f"{request.key} has a second answer")
+        scene.ledger.acked.update(ids)
+        if not request.answer and scene.chance.odds(0.3):
+            # Somebody lost the answer, and asks again: the tasks may have ended by then.
+            request.answer = ids
+            scene.agenda.after(scene.chance.uniform(0.0, 5.0), self._send, request)
+        else:
+            self._close(request)
 
     def _gives_up(self, request: _Request) -> bool:
         unfit = self._scene.table.unfit

@@ -39,6 +39,7 @@ class Fault(StrEnum):
     SILENCE = "worker falls silent and comes back"
     POISON = "task kills its worker"
     REPEATED_ENQUEUE = "client enqueues again"
+    REPEATED_KEY = "client sends a request again by its key"
     RETRIED_BY_HAND = "client retries a failed task"
     RETRIED_TWICE = "two clients retry the same task"
 

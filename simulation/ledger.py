@@ -38,6 +38,8 @@ class Ledger:
     parents: dict[TaskId, tuple[TaskId, bytes]] = field(default_factory=dict)
     """Of each child the task that made it, and the result it came with."""
     acked: set[TaskId] = field(default_factory=set)
+    tries: defaultdict[str, list[tuple[TaskId, ...]]] = field(default_factory=lambda: defaultdict(list))
+    """Of each idempotency key the tasks of each time it was sent."""
     taken: set[TaskId] = field(default_factory=set)
     """Rows that somebody deleted."""
     revivals_acked: set[TaskId] = field(default_factory=set)
@@ -156,6 +158,9 @@ class Ledger:
         for task_id, row in table.done.items():
             require(task_id in self.posted, Rule.EXPECTED, f"{name(task_id)} was posted by nobody")
             self._judge_end(task_id, row.state, row.attempt)
+        for key, tries in self.tries.items():
+            made = [ids for ids in tries if any(task_id in table.done or task_id in self.taken for task_id in ids)]
+            require(len(made) <= 1, Rule.ONE_ANSWER, f"{key} made {len(made)} sets of tasks")
         for task_id in self.revivals_acked:
             require(table.revivals[task_id], Rule.ACKNOWLEDGED, f"a retry of {name(task_id)} is lost")
 

@@ -18,6 +18,13 @@ class SkipsTheFence(Table):
         pass
 
 
+class ForgetsKeys(Table):
+    """Keys are not written with their tasks."""
+
+    def use(self, key: str, ids: list[TaskId]) -> None:
+        pass
+
+
 class AcknowledgesBeforeCommit(QueueActor):
     """Answers go out before the commit."""
 
@@ -107,9 +114,25 @@ class RunsWhatWasDropped(Worker):
         return True
 
 
-TABLES: Final = (SkipsTheFence,)
+class LooksUpNoKey(QueueActor):
+    """A key is only known while its request is under way."""
+
+    def known(self, key: str) -> tuple[TaskId, ...] | None:
+        return None
+
+
+class LosesSightOfKeys(QueueActor):
+    """A request that is under way is not seen by the next one with its key."""
+
+    def enqueue_once(self, key: str, tasks: list[NewTask], answered: Answered) -> None:
+        others = self._flights.pop(key, [])
+        super().enqueue_once(key, tasks, answered)
+        self._flights.setdefault(key, []).extend(others)
+
+
+TABLES: Final = (SkipsTheFence, ForgetsKeys)
 ACTORS: Final = (
     AcknowledgesBeforeCommit, GrantsWhatWasRefused, LosesAPage, ReadsPagesShort, LeavesPayloadsOut,
-    KeepsRefusalsToItself, GoesOnWithoutCommit, RepeatsWithoutLooking,
+    KeepsRefusalsToItself, GoesOnWithoutCommit, RepeatsWithoutLooking, LooksUpNoKey, LosesSightOfKeys,
 )  # fmt: skip
 WORKERS: Final = (TrustsAnyEpoch, ForgetsBeforeRecorded, ReturnsWhatItRuns, RunsWhatWasDropped)

@@ -2,6 +2,7 @@
 point between."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeAlias
 
@@ -25,6 +26,13 @@ _FIRST_RETRY_S: Final = 0.05
 _LAST_RETRY_S: Final = 1.0
 
 
+@dataclass(slots=True)
+class KeyedReply(EnqueueReply):
+    """The tasks that the first request with the key has made."""
+
+    ids: tuple[TaskId, ...]
+
+
 class QueueActor:
     def __init__(
         self, scene: Scene, number: int, living: Callable[[], set[str]], ended: Callable[["QueueActor"], None]
@@ -40,6 +48,8 @@ class QueueActor:
         self._inbox: list[Event] = []
         self._waiting: dict[int, Answered] = {}
         self._follow_up: list[Event] = []
+        self._flights: dict[str, list[Answered]] = {}
+        """Who waits for the request that is under way for a key."""
         self._new: dict[int, list[TaskId]] = {}
         """What each enqueue call of this cycle brought."""
         self._busy = True
@@ -80,6 +90,40 @@ class QueueActor:
         else:
             answered(EnqueueReply(flushed.ticket), self.epoch)
 
+    def enqueue_once(self, key: str, tasks: list[NewTask], answered: Answered) -> None:
+        """What is under way for its key is waited for; the rest is looked up, and committed where it is not there."""
+        if self._away:
+            answered(None, self.epoch)
+        elif waiting := self._flights.get(key):
+            waiting.append(answered)
+        else:
+            self._flights[key] = [answered]
+            self.scene.agenda.after(self.scene.chance.latency(), self._look_up, key, tasks)
+
+    def _look_up(self, key: str, tasks: list[NewTask]) -> None:
+        known = self.known(key)
+        if self.over:
+            return
+        if self.scene.away_until > self.scene.agenda.now:
+            self._landed(key, None)
+        elif known is not None:
+            self._landed(key, KeyedReply(0, known))
+        else:
+            ids = [task[0] for task in tasks]
+            used = (key, b"", b"", 0.0, ids)
+            reply = KeyedReply(0, tuple(ids))
+            self.ask(
+                lambda ticket: Enqueued(ticket, tasks, [used]),
+                lambda enqueued, _: self._landed(key, None if enqueued is None else reply),
+            )
+
+    def known(self, key: str) -> tuple[TaskId, ...] | None:
+        return self.scene.table.keys.get(key)
+
+    def _landed(self, key: str, reply: "KeyedReply | None") -> None:
+        for answered in self._flights.pop(key, ()):
+            answered(reply, self.epoch)
+
     def retry(self, task_id: TaskId, answered: Answered) -> None:
         row = None if self._away else self.scene.table.copy_of_failed(task_id)
         self.ask(lambda ticket: None if row is None else RetryAsked(ticket, row), answered)
@@ -96,6 +140,8 @@ class QueueActor:
         waiting, self._waiting = self._waiting, {}
         for answered in waiting.values():
             answered(None, self.epoch)
+        for key in list(self._flights):
+            self._landed(key, None)
         self._ended(self)
 
     # ---- the reign

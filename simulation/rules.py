@@ -30,6 +30,7 @@ class Rule(StrEnum):
     ONCE = "nothing runs twice unless its worker was lost"
     ATTEMPTS = "attempts are counted by their ends"
     ACKNOWLEDGED = "what was acknowledged is never lost"
+    ONE_ANSWER = "a key makes its tasks once, and has one answer"
     EXPECTED = "nothing is there that nobody asked for"
     FINAL = "every task ends in exactly one final state"
     RESTS = "the core rests when there is nothing to do"

@@ -42,6 +42,8 @@ class Table:
     ends: Counter[TaskId] = field(default_factory=Counter)
     """How often each task reached a final state."""
     revivals: Counter[TaskId] = field(default_factory=Counter)
+    keys: dict[str, tuple[TaskId, ...]] = field(default_factory=dict)
+    """Idempotency keys that are used up, and the tasks they are answered with."""
 
     def take_over(self) -> int:
         """Begin a reign and end all others."""
@@ -56,15 +58,19 @@ class Table:
     def commit(self, writes: Writes, epoch: int, replay: bool) -> Committed:
         """The transaction of a cycle, and what is read back where a row was not as expected."""
         self.prove(epoch)
-        rejected = [task.id for task in writes.inserts if task.id in self.unfit]
-        if not rejected:
+        unfit = {task.id for task in writes.inserts if task.id in self.unfit}
+        if not unfit:
             return Committed(self.apply(writes, replay), [])
+        for used in writes.keys:
+            if not unfit.isdisjoint(used[4]):
+                unfit.update(used[4])
         fit = replace(
             writes,
-            inserts=[task for task in writes.inserts if task.id not in self.unfit],
-            claims=[claim for claim in writes.claims if claim[0] not in self.unfit],
+            keys=[used for used in writes.keys if unfit.isdisjoint(used[4])],
+            inserts=[task for task in writes.inserts if task.id not in unfit],
+            claims=[claim for claim in writes.claims if claim[0] not in unfit],
         )
-        return Committed(self.apply(fit, replay=True), rejected)
+        return Committed(self.apply(fit, replay=True), sorted(unfit))
 
     def apply(self, writes: Writes, replay: bool = False) -> list[TaskId]:
         """One transaction; returns the ids whose start or revival the table does not hold afterwards.
@@ -73,6 +79,8 @@ class Table:
         """
         self._end(writes)
         self._put_back(writes)
+        for key, _, _, _, ids in writes.keys:
+            self.use(key, ids)
         for task in writes.inserts:
             if task.id not in self.live and not (replay and task.id in self.done):
                 self.live[task.id] = replace(task)
@@ -81,6 +89,9 @@ class Table:
             if row is not None and row.lease < lease and row.state in {State.QUEUED, *DUE_LATER}:
                 row.state, row.lease, row.attempt, row.rank, row.worker = State.RUNNING, lease, attempt, rank, worker
         return self._refused(writes)
+
+    def use(self, key: str, ids: list[TaskId]) -> None:
+        self.keys.setdefault(key, tuple(ids))
 
     def _end(self, writes: Writes) -> None:
         for task_id, lease, result in writes.succeeded:
@@ -167,9 +178,10 @@ class Table:
         complete = len(page) < wanted.limit and size < self.page_bytes
         return Page(wanted.queue, page, key(page[-1]) if page else None, complete)
 
-    def snapshot(self) -> tuple[dict[TaskId, str], dict[TaskId, str]]:
+    def snapshot(self) -> tuple[dict[TaskId, str], dict[TaskId, str], dict[str, tuple[TaskId, ...]]]:
         """All rows as text, to compare by value."""
-        return {id_: repr(row) for id_, row in self.live.items()}, {id_: repr(row) for id_, row in self.done.items()}
+        live = {task_id: repr(row) for task_id, row in self.live.items()}
+        return live, {task_id: repr(row) for task_id, row in self.done.items()}, dict(self.keys)
 
 
 def ready_key(task: Task) -> Key:

@@ -95,6 +95,24 @@ def databases(postgres: str, migrated_template: str) -> Callable[[], AbstractCon
 
 
 @pytest.fixture
+def standby(postgres: str) -> Iterator[Callable[[str], None]]:
+    """Name the standby that every COMMIT waits for after it is carried out: one that never comes keeps the answer."""
+
+    def name(standby: str) -> None:
+        with psycopg.connect(postgres, autocommit=True) as connection:
+            text = sql.SQL("ALTER SYSTEM SET synchronous_standby_names = {}").format(sql.Literal(standby))
+            connection.execute(text)
+            connection.execute("SELECT pg_reload_conf()")
+        # A new backend has it from the postmaster, which has told the checkpointer by then; that one decides who waits.
+        while _value(postgres, "SHOW synchronous_standby_names") != standby:
+            pass
+        _execute(postgres, "CHECKPOINT")
+
+    yield name
+    name("")
+
+
+@pytest.fixture
 def namespace() -> str:
     """Where one test's actors live."""
     return f"test-{next(_numbers)}"
@@ -145,6 +163,12 @@ def serve_url(ray_cluster: None) -> Iterator[str]:
     serve.start(http_options={"host": "127.0.0.1", "port": port})
     yield f"http://127.0.0.1:{port}"
     serve.shutdown()  # type: ignore[no-untyped-call]  # Ray does not annotate it
+
+
+def _value(conninfo: str, text: LiteralString) -> object:
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        row = connection.execute(text).fetchone()
+        return None if row is None else row[0]
 
 
 def _execute(conninfo: str, text: LiteralString, *names: str) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from ray.exceptions import RayError
 from asyncproc.actors.answers import Health
 from asyncproc.actors.deployment import QUEUE_NAME, WORKER_PREFIX, Deployment, QueueHandle, deploy_queue
 from asyncproc.actors.gateway import Gateway
+from asyncproc.actors.once import Keyed
 from asyncproc.clock import TaskIds
 from asyncproc.config import Settings
 from asyncproc.core.record import TaskFilter, TaskRecord
@@ -126,6 +128,11 @@ class System:
     def enqueue(self, type_name: str, *payloads: dict[str, Any], **options: Any) -> list[TaskId]:
         return self.send(self.make(type_name, *payloads, **options))
 
+    def start_once(self, key: str, tasks: Sequence[NewTask]) -> "Future[bytes]":
+        """Send them with an idempotency key; as both answer and body serve their ids."""
+        request = keyed(key, tasks)
+        return asyncio.run_coroutine_threadsafe(self._gateway.enqueue_once(request), self._loop)
+
     def retry(self, task_id: TaskId) -> bool:
         return self._run(lambda: self._gateway.retry(task_id))
 
@@ -178,6 +185,10 @@ class System:
     def kill_queue(self) -> None:
         """SIGKILL for its process, which Ray starts anew."""
         os.kill(pid_of(self.queue()), signal.SIGKILL)
+
+
+def keyed(key: str, tasks: Sequence[NewTask], body: bytes = b"the body") -> Keyed:
+    return Keyed(key, body, json.dumps([task[0].hex() for task in tasks]).encode(), list(tasks))
 
 
 def pid_of(actor: Any) -> int:

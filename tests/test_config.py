@@ -4,7 +4,8 @@ from typing import Any
 import pytest
 import yaml
 
-from asyncproc.config import DAY_S, Settings, load, shown
+from asyncproc.config import DAY_S, Settings
+from asyncproc.config_file import load, shown
 from asyncproc.core.rank import STRICT_AGING_S
 from asyncproc.core.states import FINAL, State
 from asyncproc.errors import ConfigError
@@ -205,7 +206,9 @@ def test_what_is_off_is_kept_for_ever(tmp_path: Path, word: str) -> None:
     settings = of(f"retention: {{failed: {word}}}", tmp_path)
 
     assert State.FAILED not in settings.retention.kept_s()
-    assert yaml.safe_load(shown(settings))["retention"] == {"succeeded": "168h", "failed": "off", "cancelled": "168h"}
+    assert yaml.safe_load(shown(settings))["retention"] == {
+        "succeeded": "168h", "failed": "off", "cancelled": "168h", "idempotencyKeys": "24h"
+    }  # fmt: skip
 
 
 def test_retention_can_be_set_by_the_environment(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ def _sample(annotation: Any) -> Any:
     samples: dict[str, Any] = {
         "str": "a text",
         "int": 7,
+        "float": 0.5,
         "tuple[str, ...]": ("one", "other"),
         "dict[TaskId, str]": {b"\x01" * 16: "bad"},
         "list[Problem]": [],

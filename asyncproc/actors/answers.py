@@ -5,7 +5,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from asyncproc.core.task import NewTask, TaskId
-from asyncproc.errors import AsyncprocError, DiskNearlyFull, Overloaded, StorageUnavailable, TasksRejected
+from asyncproc.errors import AsyncprocError, DiskNearlyFull, KeyReused, Overloaded, StorageUnavailable, TasksRejected
 
 
 class Cause(Enum):
@@ -13,6 +13,7 @@ class Cause(Enum):
     OVERLOAD = "overload"
     TASK = "task"
     DISK = "disk"
+    KEY = "key"
 
 
 class Refusal(NamedTuple):
@@ -24,6 +25,16 @@ class Refusal(NamedTuple):
     rejected: tuple[tuple[TaskId, str], ...] = ()
     room: tuple[int, int] = (0, 0)
     """Bytes that are free on a disk that is nearly full, and that should be."""
+
+    @classmethod
+    def of(cls, error: AsyncprocError) -> "Refusal":
+        if isinstance(error, Overloaded):
+            return cls(Cause.OVERLOAD, str(error), error.waiting)
+        if isinstance(error, DiskNearlyFull):
+            return cls(Cause.DISK, str(error), room=(error.free_bytes, error.min_bytes))
+        if isinstance(error, TasksRejected):
+            return cls(Cause.TASK, str(error), rejected=tuple(error.causes.items()))
+        return cls(Cause.STORAGE, error.cause if isinstance(error, StorageUnavailable) else str(error))
 
     def concerns(self, tasks: Iterable[NewTask]) -> bool:
         if not self.rejected:
@@ -38,6 +49,8 @@ class Refusal(NamedTuple):
             return Overloaded(self.waiting)
         if self.cause is Cause.DISK:
             return DiskNearlyFull(*self.room)
+        if self.cause is Cause.KEY:
+            return KeyReused(self.text)
         return TasksRejected(dict(self.rejected))
 
 

@@ -3,12 +3,14 @@
 import asyncio
 import logging
 import os
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from typing import Final, TypeVar
 
 from asyncproc.actors.answers import Cause, Health, Refusal
 from asyncproc.actors.deployment import Deployment
 from asyncproc.actors.inbox import Inbox
+from asyncproc.actors.once import Keyed, Once
+from asyncproc.actors.once import Outcome as KeyedOutcome
 from asyncproc.actors.pools import Pools
 from asyncproc.actors.repeats import Repeats
 from asyncproc.clock import AnchoredClock, monotonic, wall_now
@@ -27,12 +29,10 @@ from asyncproc.core.events import (
 )
 from asyncproc.core.states import State
 from asyncproc.core.step import Core
-from asyncproc.core.task import NewTask, TaskId
+from asyncproc.core.task import KeyUsed, NewTask, TaskId
 from asyncproc.errors import (
     AsyncprocError,
-    DiskNearlyFull,
     EpochLost,
-    Overloaded,
     SchemaTooNew,
     StorageUnavailable,
     TasksRejected,
@@ -47,9 +47,6 @@ from asyncproc.tasks.generate_report import Row
 
 log = logging.getLogger(__name__)
 
-MAX_WAITING_ROWS: Final = 200_000
-MAX_WAITING_BYTES: Final = 256 * 1024 * 1024
-"""New tasks, and bytes of their payloads, that may wait for their commit; past either the API answers 503."""
 SLOW_COMMIT_S: Final = 2.0
 """A commit that takes longer counts as Postgres being away: new requests are refused at once."""
 AWAY_AFTER_S: Final = 0.5
@@ -68,12 +65,13 @@ class QueueActor:
         self._deployment = deployment
         self._core: Core | None = None
         self._repeats = Repeats()
-        self._inbox = Inbox(MAX_WAITING_ROWS, MAX_WAITING_BYTES)
+        self._inbox = Inbox(settings.queue.max_waiting, settings.queue.max_waiting_bytes)
         kept_s = settings.retention.kept_s()
         self._storage = Storage(deployment.conninfo, settings.queue.max_buffer_bytes, monthly(kept_s))
         self._retention = Retention(deployment.conninfo, kept_s)
         self._disk = Disk(deployment.conninfo, settings.storage.min_free_bytes)
         self._inspector = Inspector(deployment.conninfo, _READ_CONNECTIONS)
+        self._once = Once(self._answers, self._commit_keyed, settings.retention.idempotency_keys)
         self._pools = Pools(deployment, self._inbox.post)
         self._clock = AnchoredClock(wall_now())
         self._away = "the reign has not begun"
@@ -112,8 +110,14 @@ class QueueActor:
                 self._disk.admit()
                 await self._inbox.ask(lambda ticket: Enqueued(ticket, tasks))
         except AsyncprocError as error:
-            return _refusal(error)
+            return Refusal.of(error)
         return None
+
+    async def enqueue_once(self, requests: list[Keyed]) -> list[KeyedOutcome]:
+        """An outcome for each, once all are certain. These may come again at any time, from anybody."""
+        if away := self._why_away():
+            return [Refusal(Cause.STORAGE, away)] * len(requests)
+        return await self._once.enqueue(requests)
 
     async def retry(self, task_id: TaskId) -> bool | Refusal:
         """Run a failed task again: whether it was one. The answer follows its commit."""
@@ -125,7 +129,7 @@ class QueueActor:
                 return False
             reply = await self._inbox.ask(lambda ticket: RetryAsked(ticket, task))
         except AsyncprocError as error:
-            return _refusal(error)
+            return Refusal.of(error)
         return _expect(reply, RetryReply).refused is None
 
     async def register(
@@ -170,6 +174,13 @@ class QueueActor:
         await self._inbox.flush()
 
     # ---- the cycle
+
+    async def _answers(self, keys: Sequence[tuple[str, bytes]]) -> dict[str, bytes | None]:
+        return await self._inspector.answers(keys, self._clock.now())
+
+    async def _commit_keyed(self, tasks: list[NewTask], keys: list[KeyUsed]) -> None:
+        self._disk.admit()
+        await self._inbox.ask(lambda ticket: Enqueued(ticket, tasks, keys))
 
     async def _rule(self) -> None:
         events: list[Event] = await self._take_over()
@@ -309,16 +320,6 @@ def _expect(reply: Reply, kind: type[R]) -> R:
     if not isinstance(reply, kind):
         raise TypeError(f"asked for {kind.__name__}, answered {type(reply).__name__}")
     return reply
-
-
-def _refusal(error: AsyncprocError) -> Refusal:
-    if isinstance(error, Overloaded):
-        return Refusal(Cause.OVERLOAD, str(error), error.waiting)
-    if isinstance(error, DiskNearlyFull):
-        return Refusal(Cause.DISK, str(error), room=(error.free_bytes, error.min_bytes))
-    if isinstance(error, TasksRejected):
-        return Refusal(Cause.TASK, str(error), rejected=tuple(error.causes.items()))
-    return Refusal(Cause.STORAGE, error.cause if isinstance(error, StorageUnavailable) else str(error))
 
 
 def _supervised(task: "asyncio.Task[None]") -> "asyncio.Task[None]":

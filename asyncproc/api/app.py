@@ -19,10 +19,12 @@ from asyncproc.api.door import Door
 from asyncproc.errors import (
     AsyncprocError,
     DiskNearlyFull,
+    KeyReused,
     Overloaded,
     QueueUnavailable,
     StorageUnavailable,
     TasksRejected,
+    TooManyRequests,
 )
 from asyncproc.wire import EnqueueBody, Problem
 
@@ -36,6 +38,8 @@ _STATUS: Final[dict[type[AsyncprocError], int]] = {
     Overloaded: 503,
     DiskNearlyFull: 503,
     TasksRejected: 400,
+    KeyReused: 422,
+    TooManyRequests: 429,
 }
 RETRY_AFTER_S: Final = 1
 DISK_RETRY_AFTER_S: Final = 30
@@ -70,7 +74,8 @@ def _describe_bodies(app: FastAPI) -> None:
         document["components"]["schemas"].update(schema["$defs"])
         for operation in (operation for path in document["paths"].values() for operation in path.values()):
             # The framework's own answer to what is invalid, for which this API says 400.
-            operation["responses"].pop("422", None)
+            if "HTTPValidationError" in str(operation["responses"].get("422")):
+                del operation["responses"]["422"]
         document["components"]["schemas"].pop("HTTPValidationError", None)
         return document
 

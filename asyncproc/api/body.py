@@ -3,22 +3,30 @@
 The fast path parses once. Only where it fails is the body parsed again, slower, to say where.
 """
 
+import asyncio
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails, from_json
+from starlette.requests import Request
 
+from asyncproc.api.admission import Held
 from asyncproc.errors import AsyncprocError
 from asyncproc.wire import EnqueueBody, Problem, TaskBody
 
+READ_TIMEOUT_S: Final = 30.0
+"""Whoever sends slower holds the place of others for no longer than this."""
+TASKS_AT_ONCE: Final = 100
+"""Tasks that are worked on before others get their turn: about a millisecond."""
 MAX_DEPTH: Final = 32
 MAX_PROBLEMS: Final = 100
 _SHOWN: Final = 10
+_DIGITS: Final = 18
 _TOO_DEEP: Final = f"nested deeper than {MAX_DEPTH} levels"
 _DEPTH_OF_TASKS: Final = 2
 _TOKEN: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{},]', re.DOTALL)
@@ -48,24 +56,76 @@ def _line(problem: Problem) -> str:
     return f"{where}{field_name}: {problem.message}" if where or field_name else problem.message
 
 
-def parse_enqueue(body: bytes, max_tasks: int) -> list[TaskBody]:
-    """Raises `BodyRefused`."""
+def declared_size(request: Request, most: int) -> int:
+    """Bytes that the body will have, 0 where that is not said. Raises `BodyRefused`."""
+    declared = request.headers.get("content-length", "")
+    if not declared.isdecimal():
+        return 0
+    if len(declared) > _DIGITS or int(declared) > most:
+        raise BodyRefused(413, f"the body is {declared[:_DIGITS]} bytes: at most {most} are allowed")
+    return int(declared)
+
+
+async def read(request: Request, most: int, held: Held) -> bytes:
+    """The whole body, refused as soon as it is known to be too large. Raises `BodyRefused` and `TooManyRequests`."""
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(READ_TIMEOUT_S):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > most:
+                    raise BodyRefused(413, f"the body is over {most} bytes, which is the most that is allowed")
+                held.has(size)
+                chunks.append(chunk)
+    except TimeoutError:
+        raise BodyRefused(408, f"the body did not arrive within {READ_TIMEOUT_S:g} s: send the request again") from None
+    return b"".join(chunks)
+
+
+async def parse_enqueue(body: bytes, max_tasks: int) -> list[TaskBody]:
+    """Raises `BodyRefused`. Others on this loop get their turn in between: they may only want to be refused."""
     document = _document(body)
     if not isinstance(document, dict):
         raise BodyRefused(400, "the body must be an object with tasks")
     document = fold_keys(document, _REQUEST_KEYS)
     tasks = document.get("tasks")
-    if isinstance(tasks, list):
-        if len(tasks) > max_tasks:
-            raise BodyRefused(413, f"tasks: {len(tasks)} in one request, at most {max_tasks} are allowed")
-        document["tasks"] = [fold_keys(task, _TASK_KEYS) if isinstance(task, dict) else task for task in tasks]
-    problems = list(_unstorable(document))
+    if not isinstance(tasks, list) or not tasks:
+        problems: list[Problem] = []
+        return _validated(document, 0, problems) or _raise(problems)
+    if len(tasks) > max_tasks:
+        raise BodyRefused(413, f"tasks: {len(tasks)} in one request, at most {max_tasks} are allowed")
+    problems = []
+    parts: list[list[Any]] = []
+    for first in range(0, len(tasks), TASKS_AT_ONCE):
+        if first:
+            await asyncio.sleep(0)
+        part = tasks[first : first + TASKS_AT_ONCE]
+        parts.append([fold_keys(task, _TASK_KEYS) if isinstance(task, dict) else task for task in part])
+        problems += _unstorable(parts[-1], first)
     if problems:
         raise refuse(problems)
+    parsed: list[TaskBody] = []
+    for number, part in enumerate(parts):
+        if number:
+            await asyncio.sleep(0)
+        parsed += _validated({"tasks": part}, number * TASKS_AT_ONCE, problems)
+    return _raise(problems) if problems else parsed
+
+
+def _validated(document: dict[str, Any], first: int, problems: list[Problem]) -> list[TaskBody]:
+    """What is wrong is added to `problems`; `first` is the index of the first of these tasks in the request."""
     try:
         return EnqueueBody.model_validate(document).tasks
     except ValidationError as error:
-        raise refuse(list(problems_of(error.errors(include_url=False)))) from None
+        for problem in problems_of(error.errors(include_url=False)):
+            index = None if problem.index is None else problem.index + first
+            problems.append(problem.model_copy(update={"index": index}))
+        return []
+
+
+def _raise(problems: list[Problem]) -> NoReturn:
+    raise refuse(problems)
 
 
 _REQUEST_KEYS: Final = {"tasks": "tasks"}
@@ -120,7 +180,8 @@ def _why_not(body: bytes, cause: ValueError) -> BodyRefused:
     except ValueError:
         pass
     else:
-        problems = list(_unstorable(fold_keys(document, _REQUEST_KEYS))) if isinstance(document, dict) else []
+        tasks = fold_keys(document, _REQUEST_KEYS).get("tasks") if isinstance(document, dict) else None
+        problems = list(_unstorable(tasks, 0)) if isinstance(tasks, list) else []
     return refuse(problems) if problems else BodyRefused(400, f"the body is not JSON: {cause}")
 
 
@@ -140,12 +201,11 @@ def _deep_task(body: bytes) -> int:
     return index
 
 
-def _unstorable(document: dict[str, Any]) -> Iterator[Problem]:
-    """What is JSON to a parser, but cannot be kept in Postgres or read back by every other parser."""
-    tasks = document.get("tasks")
-    if not isinstance(tasks, list):
-        return
-    for index, task in enumerate(tasks):
+def _unstorable(tasks: list[Any], first: int) -> Iterator[Problem]:
+    """What is JSON to a parser, but cannot be kept in Postgres or read back by every other parser.
+
+    `first` is the index of the first of these tasks in the request."""
+    for index, task in enumerate(tasks, first):
         found = _first_flaw(task)
         if found is not None:
             path, message = found

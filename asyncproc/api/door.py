@@ -6,6 +6,7 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 
 from asyncproc.actors.gateway import Gateway
+from asyncproc.api.admission import Admission
 from asyncproc.clock import TaskIds
 from asyncproc.config import ApiSettings
 from asyncproc.registry import Registry
@@ -19,6 +20,7 @@ class Door:
     registry: Registry
     limits: ApiSettings
     ids: TaskIds
+    admission: Admission
 
 
 async def _door(request: Request) -> Door:

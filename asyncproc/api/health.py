@@ -8,20 +8,21 @@ from pydantic_core import to_json
 
 from asyncproc.api.door import TheDoor
 from asyncproc.errors import QueueUnavailable, StorageUnavailable
-from asyncproc.wire import HealthBody
+from asyncproc.wire import ErrorBody, HealthBody
 
 router = APIRouter(tags=["health"])
 
 TIMEOUT_S: Final = 2.0
 
 
-@router.get("/healthz", response_model=HealthBody, responses={503: {"model": HealthBody}})
+@router.get("/healthz", response_model=HealthBody, responses={429: {"model": ErrorBody}, 503: {"model": HealthBody}})
 async def healthz(door: TheDoor) -> Response:
     """200 when QueueActor, a worker and Postgres answer, else 503 naming which does not.
 
     `degraded` is a 200 still: no new tasks are taken, and all else goes on.
     """
-    queue, postgres = await asyncio.gather(_ask_queue(door), _ask_postgres(door))
+    with door.admission.health.hold():
+        queue, postgres = await asyncio.gather(_ask_queue(door), _ask_postgres(door))
     storage_ok, storage, workers, queue_actor, shortage = queue
     # Two looks at Postgres: the replica may reach it where the QueueActor does not, and the other way round.
     if postgres == "ok" and storage_ok is False:

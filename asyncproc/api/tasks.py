@@ -1,5 +1,6 @@
 """Tasks: enqueue, look at, list, retry."""
 
+from asyncio import sleep
 from typing import Annotated, Any, Final
 from uuid import UUID
 
@@ -8,7 +9,8 @@ from pydantic import ValidationError
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
-from asyncproc.api.body import BodyRefused, parse_enqueue, problems_of, refuse
+from asyncproc.api import idempotency
+from asyncproc.api.body import TASKS_AT_ONCE, BodyRefused, declared_size, parse_enqueue, problems_of, read, refuse
 from asyncproc.api.door import Door, TheDoor
 from asyncproc.clock import id_text
 from asyncproc.core.duration import parse_duration
@@ -21,25 +23,44 @@ from asyncproc.wire import EnqueueAnswer, ErrorBody, Problem, TaskBody, TaskList
 
 router = APIRouter(tags=["tasks"])
 
-ERRORS: Final[dict[int | str, dict[str, Any]]] = {503: {"model": ErrorBody}}
+ERRORS: Final[dict[int | str, dict[str, Any]]] = {429: {"model": ErrorBody}, 503: {"model": ErrorBody}}
 MAX_PAGE: Final = 1_000
 
 
 @router.post(
     "/tasks/enqueue",
     response_model=EnqueueAnswer,
-    responses={**ERRORS, 400: {"model": ErrorBody}, 413: {"model": ErrorBody}},
+    responses={**ERRORS, **{status: {"model": ErrorBody} for status in (400, 408, 413, 422)}},
     openapi_extra={
+        "parameters": [idempotency.PARAMETER],
         "requestBody": {
             "required": True,
             "content": {"application/json": {"schema": {"$ref": "#/components/schemas/EnqueueBody"}}},
-        }
+        },
     },
 )
 async def enqueue(request: Request, door: TheDoor) -> Response:
-    """Enqueue tasks, all of them or none. 200 once they are committed."""
-    tasks = _accept(parse_enqueue(await _body(request, door), door.limits.max_tasks), door)
-    await door.gateway.enqueue(tasks)
+    """Enqueue tasks, all of them or none. 200 once they are committed.
+
+    With an `Idempotency-Key` the same request can be sent again until it is answered: it makes no second task, and gets
+    the answer of the first.
+    """
+    key = idempotency.key_of(request)
+    size = declared_size(request, door.limits.max_body_bytes)
+    with door.admission.enqueues.hold(size) as held:
+        body = await read(request, door.limits.max_body_bytes, held)
+        if key is not None:
+            return _json(await idempotency.enqueue(key, body, door, _parse, _answer))
+        tasks = await _parse(body, door)
+        await door.gateway.enqueue(tasks)
+        async with door.admission.answering:
+            answer = _answer(tasks)
+            if len(tasks) > TASKS_AT_ONCE:
+                await sleep(0)
+        return _json(answer)
+
+
+def _answer(tasks: list[NewTask]) -> bytes:
     summaries = [
         {
             "id": id_text(task_id),
@@ -50,13 +71,14 @@ async def enqueue(request: Request, door: TheDoor) -> Response:
         }
         for task_id, _, options, delay_s in tasks
     ]
-    return _json(to_json({"tasks": summaries, "status": "enqueued"}))
+    return to_json({"tasks": summaries, "status": "enqueued"})
 
 
 @router.get("/task/{task_id}", response_model=TaskView, responses={**ERRORS, 404: {"model": ErrorBody}})
 async def get_task(task_id: str, door: TheDoor) -> Response:
     """One task in full: where it stands, its payload, its result, and every failed attempt."""
-    record = await door.inspector.task(_id(task_id))
+    with door.admission.reads.hold():
+        record = await door.inspector.task(_id(task_id))
     if record is None:
         raise _unknown(task_id)
     return _json(view(record))
@@ -70,8 +92,9 @@ async def get_task(task_id: str, door: TheDoor) -> Response:
 async def retry(task_id: str, door: TheDoor) -> Response:
     """Run a failed task again, with all its attempts before it. 400 where it is not failed."""
     known = _id(task_id)
-    accepted = await door.gateway.retry(known)
-    record = await door.inspector.task(known)
+    with door.admission.retries.hold():
+        accepted = await door.gateway.retry(known)
+        record = await door.inspector.task(known)
     if record is None:
         raise _unknown(task_id)
     if not accepted:
@@ -96,35 +119,28 @@ async def list_tasks(
         if text is not None and "\x00" in text:
             raise refuse([Problem(index=None, field=name, message="contains NUL, which Postgres cannot store")])
     wanted = TaskFilter(state, task_type, queue, priority, created_by)
-    records = await door.inspector.tasks(wanted, limit + 1, before)
+    with door.admission.reads.hold():
+        records = await door.inspector.tasks(wanted, limit + 1, before)
     page = records[:limit]
     following = to_json(id_text(page[-1].id)) if len(records) > limit else b"null"
     return _json(b'{"tasks":[' + b",".join(view(record) for record in page) + b'],"next":' + following + b"}")
 
 
-async def _body(request: Request, door: Door) -> bytes:
-    """The whole body, refused as soon as it is known to be too large."""
-    most = door.limits.max_body_bytes
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > most:
-        raise BodyRefused(413, f"the body is {declared} bytes: at most {most} are allowed")
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > most:
-            raise BodyRefused(413, f"the body is over {most} bytes, which is the most that is allowed")
-        chunks.append(chunk)
-    return b"".join(chunks)
+async def _parse(body: bytes, door: Door) -> list[NewTask]:
+    """Raises `BodyRefused`."""
+    async with door.admission.parsing:
+        return await _accept(await parse_enqueue(body, door.limits.max_tasks), door)
 
 
-def _accept(bodies: list[TaskBody], door: Door) -> list[NewTask]:
+async def _accept(bodies: list[TaskBody], door: Door) -> list[NewTask]:
     """Tasks as the QueueActor takes them. Raises `BodyRefused` naming every offending task."""
     problems: list[Problem] = []
     too_large: list[Problem] = []
     tasks: list[NewTask] = []
     shared: dict[tuple[object, ...], Options] = {}
     for index, body in enumerate(bodies):
+        if index and not index % TASKS_AT_ONCE:
+            await sleep(0)
         try:
             payload = door.registry.validate(body.task_type, body.payload or {})
         except UnknownTaskType as error:

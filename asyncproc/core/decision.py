@@ -5,7 +5,7 @@ from typing import TypeAlias
 
 from asyncproc.core.events import Lease
 from asyncproc.core.states import State
-from asyncproc.core.task import Task, TaskId
+from asyncproc.core.task import KeyUsed, Task, TaskId
 
 Key: TypeAlias = tuple[float, TaskId]
 """A place in an order: rank (or `ready_at`), then id."""
@@ -30,6 +30,8 @@ class Writes:
     """id, ready_at, rank: from `task_done` back to `task_live`."""
     came_due: list[tuple[TaskId, float]] = field(default_factory=list)
     """id, rank."""
+    keys: list[KeyUsed] = field(default_factory=list)
+    """Idempotency keys of new rows. One that is in the table and not over yet is left as it is."""
     inserts: list[Task] = field(default_factory=list)
     """New rows, already running where a worker was waiting for them."""
     claims: list[tuple[TaskId, int, int, float, str]] = field(default_factory=list)
@@ -45,6 +47,7 @@ class Writes:
             or self.requeued
             or self.came_due
             or self.revived
+            or self.keys
         )
 
 

@@ -1,9 +1,10 @@
 """What the core is told. An event is one message; what it carries per task is a tuple, cheap to pickle."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from asyncproc.core.task import NewTask, Task, TaskId, TimeLimits
+from asyncproc.core.task import KeyUsed, NewTask, Task, TaskId, TimeLimits
 
 Lease: TypeAlias = tuple[TaskId, int, int, str, str, bytes, float, TimeLimits]
 """The grant of one attempt to one worker: id, lease number, attempt, type, queue, payload, rank, time limits."""
@@ -32,8 +33,11 @@ class Loaded:
 
 @dataclass(slots=True)
 class Enqueued:
+    """`keys` are recorded with the tasks, or not at all."""
+
     ticket: int
     tasks: list[NewTask]
+    keys: Sequence[KeyUsed] = ()
 
 
 @dataclass(slots=True)

@@ -103,6 +103,7 @@ class Core:
                 self._polled(event)
             case Enqueued():
                 self._enqueue(event.tasks)
+                self._decision.writes.keys.extend(event.keys)
                 self._decision.replies.append(EnqueueReply(event.ticket))
             case Registered():
                 self._registered(event)

@@ -44,6 +44,10 @@ NewTask: TypeAlias = tuple[TaskId, bytes, Options, float]
 """A task on its way to the QueueActor: id, payload (JSON as UTF-8), options, delay in seconds (0: ready at once).
 A tuple, because a frozen dataclass costs twenty times as much to pickle."""
 
+KeyUsed: TypeAlias = tuple[str, bytes, bytes, float, list[TaskId]]
+"""An idempotency key that a commit uses up: key, hash of the request's body, its answer (JSON as UTF-8), seconds for
+which it is kept, the tasks of the request. The tasks stand or fall together, and the key with them."""
+
 
 @dataclass(slots=True, eq=False)
 class Task:

@@ -43,6 +43,10 @@ class TextArray(PgArray):
     element_oid, array_oid = 25, 1009
 
 
+class ByteaArray(PgArray):
+    element_oid, array_oid = 17, 1001
+
+
 class BigIntArray(PgArray):
     element_oid, array_oid = 20, 1016
 
@@ -61,6 +65,10 @@ def uuids(values: Iterable[bytes]) -> UuidArray:
 
 def texts(values: Iterable[bytes | str | None]) -> TextArray:
     return TextArray([_text(value) for value in values])
+
+
+def byteas(values: Iterable[bytes]) -> ByteaArray:
+    return ByteaArray([len(value).to_bytes(4) + value for value in values])
 
 
 def bigints(values: Iterable[int]) -> BigIntArray:
@@ -94,7 +102,7 @@ def _dumper(kind: type[PgArray]) -> type[Dumper]:
     return ArrayDumper
 
 
-_DUMPERS = {kind: _dumper(kind) for kind in (UuidArray, TextArray, BigIntArray, IntArray, FloatArray)}
+_DUMPERS = {kind: _dumper(kind) for kind in (UuidArray, TextArray, ByteaArray, BigIntArray, IntArray, FloatArray)}
 
 
 def register(connection: AsyncConnection[tuple[object, ...]]) -> None:

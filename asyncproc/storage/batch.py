@@ -11,7 +11,7 @@ from asyncproc.core.decision import Writes
 from asyncproc.core.states import DUE_LATER, State
 from asyncproc.core.task import Task, TaskId
 from asyncproc.storage import statements as sql
-from asyncproc.storage.arrays import PgArray, bigints, floats, ints, texts, uuids
+from asyncproc.storage.arrays import PgArray, bigints, byteas, floats, ints, texts, uuids
 from asyncproc.storage.rows import not_ended_before
 
 COPY_FROM: Final = 50
@@ -100,6 +100,10 @@ def _ended(writes: Writes, now: float) -> list[Statement]:
     if came_due := writes.came_due:
         ids, ranks = zip(*came_due, strict=True)
         ended.append(Statement(sql.COME_DUE, [uuids(ids), floats(ranks)], len(came_due)))
+    if used := writes.keys:
+        keys, hashes, answers, kept_s, _ = zip(*used, strict=True)
+        columns = [texts(keys), byteas(hashes), texts(answers), floats(now + seconds for seconds in kept_s), now]
+        ended.append(Statement(sql.USE_KEYS, columns, len(used)))
     return ended
 
 

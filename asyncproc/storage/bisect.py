@@ -16,32 +16,39 @@ _BY_ID: Final = ("succeeded", "failed", "retried", "requeued", "revived", "came_
 async def salvage(write: Write, writes: Writes, now: float) -> dict[TaskId, str]:
     """Write all but the tasks with a row that Postgres refuses; returns those, each with what is wrong.
 
-    A task's rows stay together, in one transaction and in their order. Parts that are written stay written: all of them
-    compare before they change, so whoever is interrupted here may begin anew.
+    A task's rows stay together, and so do the tasks of one idempotency key, in one transaction and in their order.
+    Parts that are written stay written: all of them compare before they change, so whoever is interrupted here may
+    begin anew.
     """
     rejected: dict[TaskId, str] = {}
-    parts = [_ids(writes)]
+    parts = [_groups(writes)]
     while parts:
-        ids = parts.pop()
-        problem = await write(build(_only(writes, set(ids)), now))
+        groups = parts.pop()
+        problem = await write(build(_only(writes, {task_id for group in groups for task_id in group}), now))
         if problem is None:
             continue
-        if len(ids) == 1:
-            rejected[ids[0]] = problem
+        if len(groups) == 1:
+            rejected.update(dict.fromkeys(groups[0], problem))
             continue
-        middle = len(ids) // 2
-        parts += [ids[middle:], ids[:middle]]
+        middle = len(groups) // 2
+        parts += [groups[middle:], groups[:middle]]
     return rejected
 
 
-def _ids(writes: Writes) -> list[TaskId]:
+def _groups(writes: Writes) -> list[list[TaskId]]:
+    """Ids that are written together or not at all."""
     ids = dict.fromkeys(row[0] for name in _BY_ID for row in getattr(writes, name))
     ids.update(dict.fromkeys(task.id for task in writes.inserts))
-    return list(ids)
+    groups = [used[4] for used in writes.keys]
+    for group in groups:
+        for task_id in group:
+            ids.pop(task_id, None)
+    return [[task_id] for task_id in ids] + groups
 
 
 def _only(writes: Writes, ids: Container[TaskId]) -> Writes:
     part = Writes(inserts=[task for task in writes.inserts if task.id in ids])
+    part.keys = [used for used in writes.keys if used[4][0] in ids]
     for name in _BY_ID:
         setattr(part, name, [row for row in getattr(writes, name) if row[0] in ids])
     return part

@@ -13,7 +13,7 @@ from asyncproc.core.states import State
 from asyncproc.core.task import Task, TaskId
 from asyncproc.errors import StorageUnavailable
 from asyncproc.storage import statements as sql
-from asyncproc.storage.arrays import uuids
+from asyncproc.storage.arrays import byteas, texts, uuids
 from asyncproc.storage.connection import first_line, reader_pool
 from asyncproc.storage.rows import not_ended_before, to_tasks
 
@@ -56,6 +56,13 @@ class Inspector:
         """Those of the ids that have a row, finished or not."""
         rows = await self._read(sql.EXISTING, [uuids(ids), uuids(ids), not_ended_before(ids)])
         return {row[0].bytes for row in rows}
+
+    async def answers(self, asked: Sequence[tuple[str, bytes]], now: float) -> dict[str, bytes | None]:
+        """Of idempotency keys, asked with the hashes of their bodies: the answers of those in use, None where it was
+        another body."""
+        keys, hashes = zip(*asked, strict=True)
+        rows = await self._read(sql.ANSWERS, [texts(keys), byteas(hashes), now])
+        return {row[0]: None if row[1] is None else row[1].encode() for row in rows}
 
     async def figures(self) -> list[tuple[str, str, str, int, float | None, float | None]]:
         """Rows of state, queue, type, number, mean run time in seconds, longest wait in seconds."""

@@ -1,4 +1,7 @@
-"""Finished tasks go by whole partitions: those of the days to come are made ahead, those that are over are dropped."""
+"""Finished tasks go by whole partitions: those of the days to come are made ahead, those that are over are dropped.
+
+Idempotency keys that are over go row by row, some at a time.
+"""
 
 import asyncio
 import logging
@@ -30,6 +33,8 @@ SWEEP_AGAIN_S: Final = 300.0
 _SWEEP_S: Final = 60.0
 _OPTIONS: Final = "-c lock_timeout=10s -c statement_timeout=10s -c timezone=UTC"
 """How long a partition's readers are waited for; nobody waits behind this wait."""
+KEYS_AT_ONCE: Final = 1_000
+"""Few: a cycle that uses such a key anew waits for the transaction that deletes it."""
 _EPOCH_OVER: Final = "AP001"
 
 
@@ -48,6 +53,8 @@ class Swept:
     dropped: list[str] = field(default_factory=list)
     left: dict[str, str] = field(default_factory=dict)
     """Partitions that are over and not dropped yet, and what stands against it."""
+    keys: int = 0
+    """Idempotency keys that were over and are deleted."""
 
 
 class Retention:
@@ -81,6 +88,8 @@ class Retention:
             return False
         for name in swept.dropped:
             log.info("retention: %s is over and dropped", name)
+        if swept.keys:
+            log.info("retention: %d idempotency keys are over and deleted", swept.keys)
         for name, cause in swept.left.items():
             log.warning("retention: %s is over and not dropped yet: %s", name, cause)
         return not swept.left
@@ -111,6 +120,7 @@ class Retention:
                         waiting.add(state)
                 else:
                     swept.dropped.append(str(name))
+            swept.keys = await _forget_keys(connection)
             return swept
 
     async def _prove(self, connection: Connection, epoch: int) -> None:
@@ -129,6 +139,15 @@ async def _drop(connection: Connection, name: str, state: str, attached: bool, d
     if attached:
         await connection.execute(SQL(sql.FINALIZE if detaching else sql.DETACH).format(**names))
     await connection.execute(SQL(sql.DROP).format(**names))
+
+
+async def _forget_keys(connection: Connection) -> int:
+    forgotten = 0
+    while True:
+        deleted = (await connection.execute(sql.FORGET_KEYS, [KEYS_AT_ONCE])).rowcount
+        forgotten += deleted
+        if deleted < KEYS_AT_ONCE:
+            return forgotten
 
 
 async def _value(connection: Connection, text: Any, parameters: list[object]) -> object:

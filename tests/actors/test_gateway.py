@@ -4,7 +4,12 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
-from asyncproc.actors.gateway import CALLS_AT_ONCE, Gateway
+import pytest
+
+from asyncproc.actors.answers import Health
+from asyncproc.actors.calls import MAX_UNANSWERED
+from asyncproc.actors.gateway import Gateway
+from asyncproc.actors.lane import CALLS_AT_ONCE
 from asyncproc.core.retry import constant
 from asyncproc.core.task import NewTask, Options
 from asyncproc.errors import QueueUnavailable
@@ -19,6 +24,7 @@ class Actor:
 
     answer: asyncio.Event = field(default_factory=asyncio.Event)
     calls: list[int] = field(default_factory=list)
+    ended: list[int] = field(default_factory=list)
 
     @property
     def enqueue(self) -> "Actor":
@@ -27,6 +33,16 @@ class Actor:
     async def remote(self, tasks: list[NewTask], again: bool) -> None:
         self.calls.append(len(tasks))
         await self.answer.wait()
+        self.ended.append(len(tasks))
+
+    @property
+    def health(self) -> "HealthOf":
+        return HealthOf()
+
+
+class HealthOf:
+    async def remote(self) -> Health:
+        return Health(True, "ok", 1, 7)
 
 
 @dataclass
@@ -85,3 +101,73 @@ async def test_a_request_that_is_never_answered_ends_with_an_error_that_says_so(
     answers = await asyncio.gather(*(door.enqueue(a_task()) for _ in range(5)), return_exceptions=True)
 
     assert {type(answer) for answer in answers} == {QueueUnavailable}
+
+
+async def test_calls_that_nobody_answers_are_bounded_and_come_back_when_they_are_answered() -> None:
+    actor = Actor()
+    door = gateway(actor, timeout_s=0.01)
+    causes: list[str] = []
+    while "unanswered" not in (causes or [""])[-1]:
+        with pytest.raises(QueueUnavailable) as refusal:
+            await door.enqueue(a_task())
+        causes.append(refusal.value.cause)
+        assert len(actor.calls) <= MAX_UNANSWERED
+
+    actor.answer.set()
+
+    async def is_served() -> bool:
+        try:
+            await door.enqueue(a_task())
+        except QueueUnavailable:
+            return False
+        return True
+
+    await eventually_async(is_served)
+
+
+async def test_calls_of_one_kind_leave_room_for_those_of_another() -> None:
+    actor = Actor()
+    door = gateway(actor, timeout_s=0.01)
+    for _ in range(MAX_UNANSWERED + 1):
+        with pytest.raises(QueueUnavailable):
+            await door.enqueue(a_task())
+
+    assert (await door.health(5.0)).epoch == 7
+
+
+async def test_a_request_that_is_given_up_while_it_waits_is_neither_held_nor_sent() -> None:
+    actor = Actor()
+    door = gateway(actor)
+    requests = [asyncio.create_task(door.enqueue(a_task())) for _ in range(CALLS_AT_ONCE)]
+
+    async def all_are_on_their_way() -> bool:
+        return len(actor.calls) == 1 and not len(door._plain)
+
+    await eventually_async(all_are_on_their_way)
+    requests += [asyncio.create_task(door.enqueue(a_task())) for _ in range(10)]
+    await asyncio.sleep(0)
+    for request in requests[-5:]:
+        request.cancel()
+    await asyncio.wait(requests[-5:])
+    assert len(door._plain) <= 5
+
+    actor.answer.set()
+    await asyncio.gather(*requests[:-5])
+    assert sum(actor.calls) == len(requests) - 5
+
+
+async def test_a_caller_that_goes_away_does_not_take_back_what_was_sent() -> None:
+    actor = Actor()
+    door = gateway(actor)
+    first = asyncio.create_task(door.enqueue(a_task()))
+
+    async def is_on_its_way() -> bool:
+        return actor.calls == [1]
+
+    await eventually_async(is_on_its_way)
+    first.cancel()
+    await asyncio.wait([first])
+    actor.answer.set()
+
+    await door.enqueue(a_task())
+    assert actor.ended == [1, 1]

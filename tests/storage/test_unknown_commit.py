@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,22 +13,6 @@ from asyncproc.storage.cycle import Committed, Storage
 from tests.storage.table import ERROR, NOW, a_task, claim, done, live, query, until, waits_for_a_lock, write
 
 SIZES = pytest.mark.parametrize("size", [3, COPY_FROM])
-
-
-@pytest.fixture
-def standby(postgres: str) -> Iterator[Callable[[str], None]]:
-    """Name the standby that every COMMIT waits for after it is carried out: one that never comes keeps the answer."""
-
-    def name(standby: str) -> None:
-        query(postgres, f"ALTER SYSTEM SET synchronous_standby_names = '{standby}'")
-        query(postgres, "SELECT pg_reload_conf()")
-        # A new backend has it from the postmaster, which has told the checkpointer by then; that one decides who waits.
-        while query(postgres, "SHOW synchronous_standby_names") != [(standby,)]:
-            pass
-        query(postgres, "CHECKPOINT")
-
-    yield name
-    name("")
 
 
 async def a_cycle(storage: Storage, size: int) -> Batch:

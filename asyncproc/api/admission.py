@@ -1,0 +1,85 @@
+"""How much of each kind one replica has in hand at most. What is over it is refused before any work is done for it.
+
+Each kind has room of its own: however many enqueue, tasks are looked at and retried, and health is told.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from asyncproc.config import ApiSettings
+from asyncproc.errors import TooManyRequests
+
+MAX_HEALTH: Final = 64
+NO_BYTES: Final = 0
+
+
+class Room:
+    """Requests of one kind, from their headers to their answer."""
+
+    def __init__(self, doing: str, most: int, limit: str, most_bytes: int = NO_BYTES) -> None:
+        """`limit` names the setting, for those who may change it. `most_bytes` is 0 where bodies do not count."""
+        self._doing = doing
+        self._most = most
+        self._limit = limit
+        self._most_bytes = most_bytes
+        self.requests = 0
+        self.bytes = 0
+
+    @contextmanager
+    def hold(self, size: int = 0) -> Iterator["Held"]:
+        """Raises `TooManyRequests`. A single request is let in however large it is: its own limit is another one."""
+        if self.requests >= self._most or (self.requests and self._is_full_for(size)):
+            raise self._refusal()
+        held = Held(self, size)
+        self.requests += 1
+        self.bytes += size
+        try:
+            yield held
+        finally:
+            # Also where the client has gone and Serve cancels the handler.
+            self.requests -= 1
+            self.bytes -= held.size
+
+    def grow(self, size: int) -> None:
+        if self.requests > 1 and self._is_full_for(size):
+            raise self._refusal()
+        self.bytes += size
+
+    def _is_full_for(self, size: int) -> bool:
+        return bool(self._most_bytes) and self.bytes + size > self._most_bytes
+
+    def _refusal(self) -> TooManyRequests:
+        return TooManyRequests(self._doing, self.requests, self.bytes, self._limit)
+
+
+class Held:
+    """One request's part of the room."""
+
+    __slots__ = ("_room", "size")
+
+    def __init__(self, room: Room, size: int) -> None:
+        self._room = room
+        self.size = size
+
+    def has(self, size: int) -> None:
+        """So much of its body is here; what was not declared is added. Raises `TooManyRequests`."""
+        if size > self.size:
+            self._room.grow(size - self.size)
+            self.size = size
+
+
+class Admission:
+    """The rooms of one replica."""
+
+    def __init__(self, limits: ApiSettings) -> None:
+        self.enqueues = Room("to enqueue", limits.max_enqueues, "api.maxEnqueues", limits.max_enqueue_bytes)
+        self.reads = Room("to read", limits.max_reads, "api.maxReads")
+        self.retries = Room("to retry", limits.max_retries, "api.maxRetries")
+        self.health = Room("for health", MAX_HEALTH, "no more are taken")
+        self.parsing = asyncio.Lock()
+        """Bodies are parsed one after the other: the loop runs all that is ready before it looks for what is new, and
+        whoever came during a hundred bodies would wait for all of them."""
+        self.answering = asyncio.Lock()
+        """The same for the answers to requests that one commit has carried."""
