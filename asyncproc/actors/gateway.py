@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from ray.exceptions import ActorDiedError, RayError
 
+from asyncproc import failpoints
 from asyncproc.actors.answers import Health, Refusal
 from asyncproc.actors.deployment import QueueHandle
 from asyncproc.core.task import NewTask, TaskId
@@ -111,6 +112,7 @@ class Gateway:
 
     async def _carry(self, requests: list[_Request]) -> None:
         tasks = [task for request in requests for task in request.tasks]
+        failpoints.hit("api.before_send")
         try:
             refusal = await self._call(lambda actor, again: actor.enqueue.remote(tasks, again))
         except Exception as error:
@@ -120,6 +122,7 @@ class Gateway:
             if not isinstance(error, QueueUnavailable):
                 raise
             return
+        failpoints.hit("api.after_commit")
         for request in requests:
             _settle(request, None if refusal is None or not refusal.concerns(request.tasks) else refusal.error())
 

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import psycopg
 
+from asyncproc import failpoints
 from asyncproc.core.decision import PageWanted
 from asyncproc.core.events import Loaded, Page
 from asyncproc.core.settings import LARGE_BYTES
@@ -81,6 +82,7 @@ class Storage:
         async with self._turn() as connection:
             names = [str(row[0]) for row in await _rows(connection, sql.QUEUE_NAMES)]
             await rank_anew(connection, self._fence, names, aging_s, default_aging_s)
+            failpoints.hit("queue.mid_load")
             async with connection.transaction():
                 # The planner may read the whole table here, once a reign: no index may know what is running.
                 await connection.execute("SET LOCAL enable_seqscan = on")
@@ -158,6 +160,7 @@ class Storage:
                     await send(insert)
                 if batch.claim is not None:
                     await send(batch.claim)
+                await _before_commit(connection)
                 last = await connection.execute("COMMIT")
         if copy is not None:
             async with connection.cursor().copy(sql.COPY_IN) as stream:
@@ -165,7 +168,9 @@ class Storage:
             async with connection.pipeline():
                 if batch.claim is not None:
                     await send(batch.claim)
+                await _before_commit(connection)
                 last = await connection.execute("COMMIT")
+        failpoints.hit("queue.after_commit")
         if last.statusmessage != "COMMIT":
             raise psycopg.OperationalError(f"COMMIT was answered with {last.statusmessage}")
         return all(cursor.rowcount == expected for cursor, expected in cursors)
@@ -232,6 +237,13 @@ class Storage:
         if error.sqlstate == _EPOCH_OVER:
             return EpochLost(self.epoch)
         return StorageUnavailable(first_line(error)) if is_away(error) else error
+
+
+async def _before_commit(connection: Connection) -> None:
+    if failpoints.armed:
+        # What is in the pipeline has reached Postgres: it is the COMMIT alone that is missing.
+        await (await connection.execute("SELECT 1")).fetchone()
+        failpoints.hit("queue.before_commit")
 
 
 async def _rows(connection: Connection, text: Any, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
