@@ -88,7 +88,7 @@ class Account:
     early: int = 0
     inversions: int = 0
     wrong: int = 0
-    examples: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    examples: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def doubled(self) -> int:
@@ -96,8 +96,8 @@ class Account:
 
     def note(self, kind: str, what: str) -> None:
         setattr(self, kind, getattr(self, kind) + 1)
-        if len(self.examples[kind]) < EXAMPLES:
-            self.examples[kind].append(what)
+        if len(found := self.examples.setdefault(kind, [])) < EXAMPLES:
+            found.append(what)
 
 
 def settle(folder: Path, rows: Iterable[Row], seed: int, *, one_key_one_task: bool, may_lose: bool) -> Account:
