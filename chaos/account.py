@@ -87,6 +87,7 @@ class Account:
     """Starts of which the table knows nothing."""
     early: int = 0
     inversions: int = 0
+    """Tasks that were passed over by one of a lower rank."""
     wrong: int = 0
     examples: dict[str, list[str]] = field(default_factory=dict)
 
@@ -216,7 +217,7 @@ def _doubled(before: Run, run: Run, row: Row) -> str:
 
 
 def _inversions(rows: dict[str, Row], runs: dict[str, list[Run]], seed: int) -> int:
-    """First starts before which a task that ranked higher had been ready for long, and had not begun."""
+    """Tasks that had been ready for long when one that ranked lower was begun."""
     ready: list[tuple[float, float, str]] = []
     starts: list[tuple[float, str]] = []
     rank: dict[str, float] = {}
@@ -231,7 +232,7 @@ def _inversions(rows: dict[str, Row], runs: dict[str, list[Run]], seed: int) -> 
     ready.sort(reverse=True)
     overdue: list[tuple[float, str]] = []
     begun: set[str] = set()
-    found = 0
+    passed: set[str] = set()
     for started_s, task_id in sorted(starts):
         while ready and ready[-1][0] < started_s:
             _, its_rank, other = ready.pop()
@@ -239,5 +240,6 @@ def _inversions(rows: dict[str, Row], runs: dict[str, list[Run]], seed: int) -> 
         while overdue and overdue[0][1] in begun:
             heapq.heappop(overdue)
         begun.add(task_id)
-        found += bool(overdue) and overdue[0][0] < rank[task_id]
-    return found
+        if overdue and overdue[0][0] < rank[task_id]:
+            passed.update(other for its_rank, other in overdue if its_rank < rank[task_id] and other not in begun)
+    return len(passed)
