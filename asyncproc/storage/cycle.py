@@ -10,6 +10,7 @@ from uuid import UUID
 import psycopg
 
 from asyncproc import failpoints
+from asyncproc.clock import monotonic
 from asyncproc.core.decision import PageWanted
 from asyncproc.core.events import Loaded, Page
 from asyncproc.core.settings import LARGE_BYTES
@@ -72,10 +73,12 @@ class Storage:
                     await connection.execute(sql.END_HOLDERS, [sql.LOCK_KEY])
                     await connection.execute(sql.LOCK_EXCLUSIVE, [sql.LOCK_KEY])
                 (reign,) = await _rows(connection, sql.TAKE_EPOCH)
+                read_at = monotonic()
             epoch, now = reign
             await make_ahead(connection, None, self._monthly)
             self.epoch = epoch
-            return float(now)
+            # The partitions of a first start take a while: a clock anchored without it would be late all reign long.
+            return float(now) + monotonic() - read_at
 
     async def load(self, aging_s: Mapping[str, float], default_aging_s: float) -> Loaded:
         """All that runs, and the names of the queues; ranks are computed anew where aging was configured anew."""
