@@ -68,7 +68,7 @@ def run(system: System, fault: Fault, load: Load, folder: Path, *, brief: bool =
     finally:
         scene.pen.write("quiet")
         clients.finish(SETTLE_S)
-    trouble = trouble or clients.refusal or _drained(system, load.run)
+    trouble = "; ".join(filter(None, (trouble, clients.refusal, _drained(system, load.run))))
     try:
         rows = [Row.of(values) for values in system.query(account.ROWS, load.run)]
         one_key = repeats_are_one(system.url, load.run)

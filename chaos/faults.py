@@ -189,8 +189,8 @@ def _disk_full(scene: Scene, _: int) -> None:
     with disks.full(scene.system):
         scene.struck("disk full")
         wait(scene.seconds(10, 2))
-    disks.revive(scene.system)
     scene.healed("disk has room again", gap=True)
+    disks.revive(scene.system)
 
 
 QUEUE_KILL: Final = Fault(

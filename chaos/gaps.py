@@ -3,6 +3,7 @@
 from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import pairwise
+from math import ceil
 from typing import Final
 
 WINDOW_S: Final = 15.0
@@ -30,4 +31,4 @@ def gaps(starts: Sequence[float], interruptions: Sequence[float], others: Sequen
 def share(values: Sequence[float], part: float) -> float:
     """The value that this part of them does not exceed."""
     ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(part * len(ordered)))]
+    return ordered[max(0, ceil(part * len(ordered)) - 1)]

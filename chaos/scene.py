@@ -99,8 +99,9 @@ class Scene:
         until(lambda: self.system.postgres.pid() is None, PATIENCE_S, "the end of Postgres")
 
     def start_postgres(self, what: str) -> None:
-        self.system.postgres.start()
+        """The gap is counted from here on: what Postgres needs to recover is in it."""
         self.healed(what, gap=True)
+        self.system.postgres.start()
 
 
 def wait(seconds: float) -> None:

@@ -186,7 +186,8 @@ class System:
     def query(self, text: str, *parameters: object) -> list[Any]:
         """Past the proxy, which only the system goes through."""
         with psycopg.connect(self.conninfo, autocommit=True, connect_timeout=5) as connection:
-            return connection.execute(text.encode(), parameters).fetchall()
+            cursor = connection.execute(text.encode(), parameters)
+            return [] if cursor.description is None else cursor.fetchall()
 
     def gcs_address(self) -> str:
         """Where Ray is to be joined."""
