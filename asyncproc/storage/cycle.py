@@ -21,7 +21,7 @@ from asyncproc.storage import statements as sql
 from asyncproc.storage.arrays import bigints, texts, uuids
 from asyncproc.storage.batch import Batch, Statement
 from asyncproc.storage.bisect import salvage
-from asyncproc.storage.connection import Connection, first_line, is_about_a_row, is_away, open_writer
+from asyncproc.storage.connection import Connection, first_line, is_about_a_row, is_away, open_writer, shut
 from asyncproc.storage.ranks import rank_anew
 from asyncproc.storage.retention import make_ahead
 from asyncproc.storage.rows import to_tasks
@@ -29,6 +29,8 @@ from asyncproc.storage.rows import to_tasks
 _EPOCH_OVER: Final = "AP001"
 _NO_PARTITION: Final = "23514"
 _NO_ID: Final = b"\x00" * 16
+ANSWER_S: Final = 75.0
+"""Longer than Postgres itself lets a statement take (`statement_timeout`)."""
 _VALUE_HEADER: Final = 4
 """What Postgres adds to the size of a value, at most."""
 
@@ -49,21 +51,28 @@ class Storage:
     """The QueueActor's writing side. Calls take turns; every one may raise `StorageUnavailable` or `EpochLost`."""
 
     def __init__(
-        self, conninfo: str, page_bytes: int, monthly: Collection[State] = (), large_bytes: int = LARGE_BYTES
+        self,
+        conninfo: str,
+        page_bytes: int,
+        monthly: Collection[State] = (),
+        large_bytes: int = LARGE_BYTES,
+        answer_s: float = ANSWER_S,
     ) -> None:
         """`monthly` are the states whose finished tasks are parted by month and not by day. Payloads of more than
-        `large_bytes` do not come with their rows."""
+        `large_bytes` do not come with their rows. A commit that is not answered within `answer_s` ends its
+        connection."""
         self._conninfo = conninfo
         self._page_bytes = page_bytes
         self._monthly = monthly
         self._large_bytes = large_bytes
+        self._answer_s = answer_s
         self._connection: Connection | None = None
         self._turns = asyncio.Lock()
         self.epoch = 0
 
     async def take_over(self) -> float:
         """Begin a reign and end all others; returns the database's clock. Only after this is anything loaded."""
-        async with self._turn() as connection:
+        async with self._turn() as connection, self._answered():
             async with connection.transaction():
                 await connection.execute("SET LOCAL lock_timeout = '2s'")
                 try:
@@ -100,7 +109,7 @@ class Storage:
         `replay` says that an earlier try may have been committed: the same rows are then written only where they are
         missing. Raises `EpochLost` where another QueueActor reigns.
         """
-        async with self._turn():
+        async with self._turn(), self._answered():
             committed = Committed() if batch is None else await self._record(batch, replay)
             for page in wanted:
                 committed.pages.append(await self._page(await self._open(), page))
@@ -235,6 +244,20 @@ class Storage:
                 if isinstance(error, psycopg.Error):
                     raise self._translated(error) from error
                 raise
+
+    @asynccontextmanager
+    async def _answered(self) -> AsyncIterator[None]:
+        """Cut the connection off where no answer comes: a proxy in between may stay while all behind it is gone, and
+        to the kernel such a connection is alive. A cancellation would wait for the server's answer to it."""
+        timer = asyncio.get_running_loop().call_later(self._answer_s, self._cut_off)
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _cut_off(self) -> None:
+        if self._connection is not None and not self._connection.closed:
+            shut(self._connection)
 
     def _translated(self, error: psycopg.Error) -> Exception:
         if error.sqlstate == _EPOCH_OVER:
