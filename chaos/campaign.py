@@ -15,7 +15,7 @@ from chaos.faults import Fault
 from chaos.gaps import gaps, share
 from chaos.ledger import FAULTS, TASKS, LedgerTorn, Pen, Record, Tail, read
 from chaos.scene import Scene, Unfit, wait
-from chaos.system import NotInTime, System, until
+from chaos.system import WORKER, NotInTime, System, until
 
 DRAIN_S: Final = 180.0
 SETTLE_S: Final = 60.0
@@ -112,6 +112,9 @@ def _drained(system: System, run_name: str) -> str:
     try:
         until(lambda: system.query(left, run_name)[0][0] == 0, DRAIN_S, "the end of all tasks")
         until(system.is_healthy, SETTLE_S, "a system that is well after all")
+        until(
+            lambda: len(system.named(WORKER)) == system.workers, SETTLE_S, f"{system.workers} workers, no more, no less"
+        )
     except NotInTime as error:
         return str(error)
     return ""

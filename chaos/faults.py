@@ -85,14 +85,15 @@ def _zombie(scene: Scene, variant: int) -> None:
         scene.healed("QueueActor wakes")
         return
     epoch = scene.system.query("SELECT epoch FROM asyncproc.reign")[0][0]
-    second = subprocess.Popen(
-        [sys.executable, "-m", "chaos.second", scene.system.gcs_address()],
-        cwd=scene.system.start_dir,
-        env=scene.system.environment(),
-        stdin=subprocess.PIPE,
-        stdout=(scene.folder / "second.log").open("ab"),
-        stderr=subprocess.STDOUT,
-    )
+    with (scene.folder / "second.log").open("ab") as log:
+        second = subprocess.Popen(
+            [sys.executable, "-m", "chaos.second", scene.system.gcs_address()],
+            cwd=scene.system.start_dir,
+            env=scene.system.environment(),
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
     try:
         until(
             lambda: scene.system.query("SELECT epoch FROM asyncproc.reign")[0][0] > epoch,
@@ -105,7 +106,7 @@ def _zombie(scene: Scene, variant: int) -> None:
         until(lambda: not queue.is_running(), PATIENCE_S, "the end of a QueueActor whose reign is over")
     finally:
         second.kill()
-        second.wait()
+        second.communicate()
 
 
 def _worker_kill(scene: Scene, _: int) -> None:

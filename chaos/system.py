@@ -56,6 +56,7 @@ class System:
 
     def __init__(self, folder: Path, stack: ExitStack, postgres_dir: Path, workers: int = WORKERS) -> None:
         self.folder = folder
+        self.workers = workers
         self.start_dir = folder / "start"
         self.start_dir.mkdir()
         self.failpoints = folder / "failpoints"

@@ -1,6 +1,7 @@
 """One system for all faults here: it is struck, mended, and goes on."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -11,11 +12,9 @@ from chaos.system import System, system
 @pytest.fixture(scope="package")
 def struck() -> Iterator[System]:
     """With a small disk of its own where this user may mount one."""
-    try:
-        running = system(SMALL_BYTES)
-        the_system = running.__enter__()
-    except OSError:
-        running = system()
-        the_system = running.__enter__()
-    yield the_system
-    running.__exit__(None, None, None)
+    with ExitStack() as stack:
+        try:
+            the_system = stack.enter_context(system(SMALL_BYTES))
+        except OSError:
+            the_system = stack.enter_context(system())
+        yield the_system
