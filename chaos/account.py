@@ -73,6 +73,9 @@ class Account:
     acknowledged: int = 0
     unknown: int = 0
     """Tasks of requests that got no 2xx, each try by itself."""
+    answers: dict[str, int] = field(default_factory=dict)
+    """Instead of a 2xx, by status or error."""
+    longest_503_s: float = 0.0
     recovered: int = 0
     """Tasks that are there though no acknowledgement arrived."""
     starts: int = 0
@@ -144,6 +147,11 @@ def _clients(folder: Path, account: Account) -> tuple[Counter[int], set[str]]:
             case "ack":
                 acknowledged.update(record.fields[2])
                 account.unknown -= len(record.fields[2])
+            case "unknown":
+                reason, took_s = record.fields[2:]
+                account.answers[reason] = account.answers.get(reason, 0) + 1
+                if reason == "503":
+                    account.longest_503_s = max(account.longest_503_s, round(took_s, 2))
     account.acknowledged = len(acknowledged)
     return asked, acknowledged
 

@@ -109,10 +109,11 @@ class Clients:
             hasty = chance.random() < self.hasty
             self._hurried += hasty or acknowledged
             self._pen.write("ask", key, first, load.batch)
+            since = monotonic()
             try:
                 status, text = connection.post(body, key, chance.uniform(0.001, 0.05) if hasty else ANSWER_S)
             except (OSError, HTTPException) as error:
-                self._pen.write("unknown", key, first, type(error).__name__)
+                self._pen.write("unknown", key, first, type(error).__name__, monotonic() - since)
             else:
                 if 200 <= status < 300:
                     self._pen.write("ack", key, first, [task["id"] for task in json.loads(text)["tasks"]])
@@ -121,7 +122,7 @@ class Clients:
                 if 400 <= status < 500 and status not in (408, 409, 429):
                     self.refusal = f"{status}: {text[:300]!r}"
                     return
-                self._pen.write("unknown", key, first, str(status))
+                self._pen.write("unknown", key, first, str(status), monotonic() - since)
             time.sleep(_PAUSE_S * (0.5 + chance.random()))
 
 

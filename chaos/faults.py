@@ -56,6 +56,10 @@ class Fault:
         return list(self.brief_variants) if brief else list(range(len(self.variants)))
 
 
+def _nothing(scene: Scene, _: int) -> None:
+    scene.fired.add("nothing")
+
+
 def _queue_kill(scene: Scene, _: int) -> None:
     before = scene.system.only(QUEUE).pid
     scene.kill_queue("QueueActor killed")
@@ -194,6 +198,7 @@ def _disk_full(scene: Scene, _: int) -> None:
     disks.revive(scene.system)
 
 
+NOTHING: Final = Fault("nothing", "no fault at all, to compare with", _nothing, ("nothing",))
 QUEUE_KILL: Final = Fault(
     "queue_kill", "SIGKILL of the QueueActor", _queue_kill, ("QueueActor killed",), gap="QueueActor kill"
 )
@@ -280,6 +285,7 @@ CLIENT_RETRIES: Final = Fault(
 FAULTS: Final = {
     fault.name: fault
     for fault in (
+        NOTHING,
         QUEUE_KILL,
         FAILPOINTS,
         ZOMBIE,

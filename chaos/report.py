@@ -98,6 +98,9 @@ def _remarks(results: list[Result]) -> list[str]:
             continue
         struck = ", ".join(f"{what} {number}" for what, number in result.strikes.items())
         lines.append(f"- `{result.fault}`: {result.text}; {result.seconds:.0f} s. {struck}.")
+        if answers := result.account["answers"]:
+            told = ", ".join(f"{reason} {number}" for reason, number in answers.items())
+            lines.append(f"  - instead of a 2xx: {told}; the longest 503 took {result.account['longest_503_s']:g} s")
         for kind, found in result.account["examples"].items():
             lines.append(f"  - {kind}: {'; '.join(found)}")
     return [*lines, ""]

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -22,7 +23,6 @@ import yaml
 from asyncproc.clock import monotonic
 from asyncproc.failpoints import VARIABLE
 from asyncproc.local.postgres import EmbeddedPostgres
-from bench.client import free_port
 from chaos.intent import BACKOFF_S
 from chaos.proxy import CutProxy
 
@@ -67,7 +67,7 @@ class System:
         self.proxy = CutProxy(Path(parse_qs(urlsplit(self.conninfo).query)["host"][0]) / ".s.PGSQL.5432")
         port = self.proxy.start()
         stack.callback(self.proxy.stop)
-        api_port = free_port()
+        api_port = _free_port()
         self.url = f"http://127.0.0.1:{api_port}"
         self._token = token_hex(32)
         self._up: subprocess.Popen[bytes] | None = None
@@ -80,7 +80,7 @@ class System:
                 # Not the guard is under test, but what happens where it did not look in time.
                 "minFreeBytes": 0,
             },
-            "ray": {"dashboardPort": free_port()},
+            "ray": {"dashboardPort": _free_port()},
             "tasks": ["chaos.tasks"],
         }
         (self.start_dir / "asyncproc.yaml").write_text(yaml.safe_dump(settings))
@@ -197,6 +197,13 @@ class System:
                 if argument.startswith("--gcs-address="):
                     return argument.partition("=")[2]
         raise NotInTime("no process of Ray says where it is")
+
+
+def _free_port() -> int:
+    # Not the one of the benchmark, whose module takes Ray along: nothing here is part of what is under test.
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _title(process: psutil.Process) -> str:
