@@ -19,6 +19,8 @@ from chaos.ledger import CLIENTS, TASKS, Pen, Tail
 BATCH: Final = 100
 ANSWER_S: Final = 30.0
 _PAUSE_S: Final = 0.1
+_NOT_FOR_GOOD: Final = (404, 408, 409, 429)
+"""404 is what Serve says of every path while a proxy that it has just started knows no application yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,7 @@ class Clients:
                     self._pen.write("ack", key, first, [task["id"] for task in json.loads(text)["tasks"]])
                     acknowledged = True
                     continue
-                if 400 <= status < 500 and status not in (408, 409, 429):
+                if 400 <= status < 500 and status not in _NOT_FOR_GOOD:
                     self.refusal = f"{status}: {text[:300]!r}"
                     return
                 self._pen.write("unknown", key, first, str(status), monotonic() - since)
