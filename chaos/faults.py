@@ -207,7 +207,7 @@ FAILPOINTS: Final = Fault(
     "SIGKILL at each failpoint of QueueActor, API and migration",
     _failpoints,
     (*AT_THE_QUEUE, *AT_THE_TAKEOVER, *AT_THE_API, *migration.POINTS),
-    brief_variants=(2, 3, 6, 10, 12),
+    brief_variants=(3, 6, 12),
     pause_s=(2.0, 5.0),
     gap="QueueActor kill",
 )
