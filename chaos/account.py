@@ -15,7 +15,7 @@ FINAL_STATES: Final = ("succeeded", "failed", "cancelled")
 SLACK_S: Final = 0.05
 """Between the clock of the database and that of a task."""
 OVERDUE_S: Final = 1.0
-"""A ready task that was passed over for so long counts as an inversion."""
+"""A ready task that waits for so long after one of a lower rank began counts as an inversion."""
 AGING_S: Final = 60.0
 EXAMPLES: Final = 5
 
@@ -90,7 +90,7 @@ class Account:
     """Starts of which the table knows nothing."""
     early: int = 0
     inversions: int = 0
-    """Tasks that were passed over by one of a lower rank."""
+    """Tasks that waited on for long after one of a lower rank had begun."""
     wrong: int = 0
     examples: dict[str, list[str]] = field(default_factory=dict)
 
@@ -225,29 +225,27 @@ def _doubled(before: Run, run: Run, row: Row) -> str:
 
 
 def _inversions(rows: dict[str, Row], runs: dict[str, list[Run]], seed: int) -> int:
-    """Tasks that had been ready for long when one that ranked lower was begun."""
+    """Tasks that were ready, saw one of a lower rank begin, and went on waiting for long.
+
+    What a worker was given ahead begins a little out of order; that is not meant.
+    """
     ready: list[tuple[float, float, str]] = []
-    starts: list[tuple[float, str]] = []
-    rank: dict[str, float] = {}
-    for task_id, row in rows.items():
-        if task_id not in runs:
-            continue
-        wanted = intent(seed, row.n)
-        ready_s = row.created_s + wanted.delay_s
-        rank[task_id] = ready_s - wanted.priority * AGING_S
-        ready.append((ready_s + OVERDUE_S, rank[task_id], task_id))
-        starts.append((runs[task_id][0].started_wall_s, task_id))
+    starts: list[tuple[float, float, str]] = []
+    for task_id in runs.keys() & rows.keys():
+        wanted = intent(seed, rows[task_id].n)
+        ready_s = rows[task_id].created_s + wanted.delay_s
+        rank = ready_s - wanted.priority * AGING_S
+        ready.append((ready_s, rank, task_id))
+        starts.append((runs[task_id][0].started_wall_s, rank, task_id))
     ready.sort(reverse=True)
-    overdue: list[tuple[float, str]] = []
-    begun: set[str] = set()
-    passed: set[str] = set()
-    for started_s, task_id in sorted(starts):
+    waiting: list[tuple[float, str]] = []
+    passed_s: dict[str, float] = {}
+    found = 0
+    for started_s, rank, task_id in sorted(starts):
         while ready and ready[-1][0] < started_s:
             _, its_rank, other = ready.pop()
-            heapq.heappush(overdue, (its_rank, other))
-        while overdue and overdue[0][1] in begun:
-            heapq.heappop(overdue)
-        begun.add(task_id)
-        if overdue and overdue[0][0] < rank[task_id]:
-            passed.update(other for its_rank, other in overdue if its_rank < rank[task_id] and other not in begun)
-    return len(passed)
+            heapq.heappush(waiting, (its_rank, other))
+        while waiting and waiting[0][0] < rank:
+            passed_s.setdefault(heapq.heappop(waiting)[1], started_s)
+        found += started_s - passed_s.get(task_id, started_s) > OVERDUE_S
+    return found

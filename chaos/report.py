@@ -54,8 +54,8 @@ def write(folder: Path = FOLDER) -> None:
         "",
         "*unknown*: tasks of requests that got no 2xx, each try by itself. *doubled*: ran again though no failure asked"
         " for it; *may*: what was running on processes that were killed. *unrecorded*: starts that the table does not"
-        " know. *early*: before a delay or back-off was over. *inversions*: tasks that had been ready for a second"
-        " when one that ranked lower began.",
+        " know. *early*: before a delay or back-off was over. *inversions*: ready tasks that waited for another"
+        " second after one that ranked lower had begun.",
         "",
         *_remarks(results),
         "![tasks that ended over time, strikes in red, returns in green](timeline.png)",
