@@ -47,6 +47,10 @@ test: $(INSTALLED) ## Run the tests; ARGS are passed to pytest
 simulate: $(INSTALLED) ## Run the core through 10,000 histories of faults, and the mutants; ARGS='--seed 7 --trace' replays one
 	$(BIN)/python -m simulation $(or $(ARGS),--seeds 10000 --mutants)
 
+.PHONY: chaos
+chaos: $(INSTALLED) ## Load the system under each fault and write chaos/REPORT.md (an hour); FAULT=queue_kill runs one
+	$(BIN)/python -m chaos $(FAULT) $(ARGS)
+
 .PHONY: bench
 bench: $(INSTALLED) ## Measure the budgets and write bench/REPORT.md (15 minutes); ROW=drain measures one
 	$(BIN)/python -m bench $(ROW) $(ARGS)

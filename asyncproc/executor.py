@@ -8,6 +8,7 @@ from uuid import UUID
 
 from pydantic_core import PydanticSerializationError, to_json
 
+from asyncproc import failpoints
 from asyncproc.clock import TaskIds, id_text, monotonic, spread
 from asyncproc.core.events import Lease, Outcome
 from asyncproc.core.task import NewTask
@@ -56,7 +57,11 @@ class Executor:
         started = monotonic()
         try:
             model, ctx = self._prepare(lease)
+            if failpoints.armed:
+                failpoints.hit("worker.before_effect")
             result = model.process(ctx)
+            if failpoints.armed:
+                failpoints.hit("worker.after_effect")
             return self._succeeded(lease, ctx, result, started)
         except BaseException as error:
             # A task may raise anything, SystemExit and KeyboardInterrupt included: it fails, its worker does not.
@@ -67,7 +72,11 @@ class Executor:
         started = monotonic()
         try:
             model, ctx = self._prepare(lease)
+            if failpoints.armed:
+                failpoints.hit("worker.before_effect")
             result = await model.process(ctx)
+            if failpoints.armed:
+                failpoints.hit("worker.after_effect")
             return self._succeeded(lease, ctx, result, started)
         except BaseException as error:
             return failed(lease, error, monotonic() - started)

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from ray.exceptions import ActorDiedError, RayError
 
+from asyncproc import failpoints
 from asyncproc.actors.deployment import QueueHandle
 from asyncproc.actors.slots import Slots
 from asyncproc.clock import spread
@@ -121,9 +122,11 @@ class Conversation:
     async def _register(self, slots: Slots) -> int:
         held = [(task_id, entry.lease) for task_id, entry in self._held.items()]
         actor = await self._queue.get()
+        failpoints.hit("worker.before_register")
         epoch, session, dropped = await self._answer(
             actor.register.remote(self._worker, self._pool, self._concurrency, held, self._epoch)
         )
+        failpoints.hit("worker.after_register")
         self._check(epoch)
         for task_id in dropped:
             self._held.pop(task_id, None)
@@ -172,15 +175,18 @@ class Conversation:
     ) -> None:
         actor = await self._queue.get()
         leaving = self._leaving
+        failpoints.hit("worker.before_send")
         epoch, leases, recalled = await self._answer(
             actor.poll.remote(self._worker, session, outcomes, returned, leaving)
         )
+        failpoints.hit("worker.after_receive")
         self._check(epoch)
         if leases is None:
             raise _MustRegister
         for outcome in outcomes:
             self._recorded(outcome)
         self._told_leaving = self._told_leaving or leaving
+        failpoints.hit("worker.after_recorded")
         self._note_quiet()
         if leases and self._draining:
             # Not ours any more: the next registration does not name them, which hands them back.

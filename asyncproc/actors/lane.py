@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
+from asyncproc import failpoints
 from asyncproc.errors import QueueUnavailable
 
 MAX_TASKS_A_CALL: Final = 5_000
@@ -88,6 +89,7 @@ class Lane(Generic[R, A]):
         return requests
 
     async def _carry(self, requests: list[_Request[R, A]]) -> None:
+        failpoints.hit("api.before_send")
         try:
             outcomes = await self._call([request.content for request in requests])
         except Exception as error:
@@ -97,6 +99,7 @@ class Lane(Generic[R, A]):
             if not isinstance(error, QueueUnavailable):
                 raise
             return
+        failpoints.hit("api.after_commit")
         for request, outcome in zip(requests, outcomes, strict=True):
             _settle(request, outcome)
 

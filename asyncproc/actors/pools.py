@@ -10,6 +10,7 @@ from typing import Any, Final
 import ray
 from ray.exceptions import ActorDiedError, RayError
 
+from asyncproc import failpoints
 from asyncproc.actors.deployment import WORKER_PREFIX, Deployment
 from asyncproc.actors.worker_actor import WorkerActor
 from asyncproc.config import PoolSettings, StorageSettings
@@ -139,6 +140,7 @@ class Pools:
         name = f"{place}.{self._deployment.fingerprint}{token_hex(2)}"
         worker = Worker(name, await asyncio.to_thread(self._create, name, pool, settings))
         self._workers[name] = worker
+        failpoints.hit("queue.after_worker_start")
         return worker
 
     def _create(self, name: str, pool: str, settings: PoolSettings) -> Any:

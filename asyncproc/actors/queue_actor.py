@@ -6,6 +6,7 @@ import os
 from collections.abc import Container, Sequence
 from typing import Final, TypeVar
 
+from asyncproc import failpoints
 from asyncproc.actors.answers import Cause, Health, Refusal
 from asyncproc.actors.deployment import Deployment
 from asyncproc.actors.inbox import Inbox
@@ -203,7 +204,9 @@ class QueueActor:
     async def _cycle(self, core: Core, events: list[Event]) -> tuple[list[Event], float | None]:
         """One turn; returns the events that follow from it and the instant to turn again at the latest."""
         now, since = self._clock.now(), monotonic()
+        failpoints.hit("queue.after_receive")
         decision = core.step(events, now)
+        failpoints.hit("queue.after_decision")
         committed = await self._commit(decision, now)
         self._inbox.pace(monotonic() - since)
         # A row that went between its claim and the reading of its payload is refused like one that was never claimed.
@@ -218,6 +221,7 @@ class QueueActor:
                 read = committed.payloads
                 reply.leases = [(*lease[:5], read.get(lease[0], lease[5]), *lease[6:]) for lease in reply.leases]
             self._inbox.answer(reply)
+        failpoints.hit("queue.after_answer")
         core.answered(self._clock.now())
         follow_up: list[Event] = [Refused([*unwritten])] if unwritten else []
         return [*follow_up, *committed.pages], decision.wake_at
@@ -261,8 +265,11 @@ class QueueActor:
         while True:
             try:
                 await migrate(self._deployment.conninfo)
+                failpoints.hit("queue.before_epoch")
                 self._clock = AnchoredClock(await self._storage.take_over())
+                failpoints.hit("queue.after_epoch")
                 loaded = await self._storage.load(aging_s, settings.queue.aging)
+                failpoints.hit("queue.after_load")
                 break
             except (StorageUnavailable, SchemaTooNew) as error:
                 self._now_away(error)

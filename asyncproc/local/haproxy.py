@@ -54,6 +54,9 @@ def haproxy_environment(stack: ExitStack) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_STATS_PORT": str(stats),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics),
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(fallback),
+        # Serve starts a HAProxy that died anew after three failed looks. With the ten seconds between them that are
+        # usual the API refused all connections for half a minute.
+        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
         # Serve would wait half a minute for a load balancer in front of it that is not there.
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
     }

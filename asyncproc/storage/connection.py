@@ -1,5 +1,8 @@
 """Opening connections: time limits, keepalives, and what an error says about whose fault it is."""
 
+import os
+import socket
+from contextlib import suppress
 from typing import Final, TypeAlias
 
 import psycopg
@@ -58,6 +61,12 @@ async def open_writer(conninfo: str) -> Connection:
     )
     arrays.register(connection)
     return connection
+
+
+def shut(connection: Connection) -> None:
+    """End the connection under whoever waits for its answer: that one is told that it broke."""
+    with suppress(OSError), socket.socket(fileno=os.dup(connection.fileno())) as wire:
+        wire.shutdown(socket.SHUT_RDWR)
 
 
 def reader_pool(conninfo: str, max_size: int) -> AsyncConnectionPool[Connection]:

@@ -9,6 +9,8 @@ from uuid import UUID
 
 import psycopg
 
+from asyncproc import failpoints
+from asyncproc.clock import monotonic
 from asyncproc.core.decision import PageWanted
 from asyncproc.core.events import Loaded, Page
 from asyncproc.core.settings import LARGE_BYTES
@@ -19,7 +21,7 @@ from asyncproc.storage import statements as sql
 from asyncproc.storage.arrays import bigints, texts, uuids
 from asyncproc.storage.batch import Batch, Statement
 from asyncproc.storage.bisect import salvage
-from asyncproc.storage.connection import Connection, first_line, is_about_a_row, is_away, open_writer
+from asyncproc.storage.connection import Connection, first_line, is_about_a_row, is_away, open_writer, shut
 from asyncproc.storage.ranks import rank_anew
 from asyncproc.storage.retention import make_ahead
 from asyncproc.storage.rows import to_tasks
@@ -27,6 +29,8 @@ from asyncproc.storage.rows import to_tasks
 _EPOCH_OVER: Final = "AP001"
 _NO_PARTITION: Final = "23514"
 _NO_ID: Final = b"\x00" * 16
+ANSWER_S: Final = 75.0
+"""Longer than Postgres itself lets a statement take (`statement_timeout`)."""
 _VALUE_HEADER: Final = 4
 """What Postgres adds to the size of a value, at most."""
 
@@ -47,21 +51,28 @@ class Storage:
     """The QueueActor's writing side. Calls take turns; every one may raise `StorageUnavailable` or `EpochLost`."""
 
     def __init__(
-        self, conninfo: str, page_bytes: int, monthly: Collection[State] = (), large_bytes: int = LARGE_BYTES
+        self,
+        conninfo: str,
+        page_bytes: int,
+        monthly: Collection[State] = (),
+        large_bytes: int = LARGE_BYTES,
+        answer_s: float = ANSWER_S,
     ) -> None:
         """`monthly` are the states whose finished tasks are parted by month and not by day. Payloads of more than
-        `large_bytes` do not come with their rows."""
+        `large_bytes` do not come with their rows. A commit that is not answered within `answer_s` ends its
+        connection."""
         self._conninfo = conninfo
         self._page_bytes = page_bytes
         self._monthly = monthly
         self._large_bytes = large_bytes
+        self._answer_s = answer_s
         self._connection: Connection | None = None
         self._turns = asyncio.Lock()
         self.epoch = 0
 
     async def take_over(self) -> float:
         """Begin a reign and end all others; returns the database's clock. Only after this is anything loaded."""
-        async with self._turn() as connection:
+        async with self._turn() as connection, self._answered():
             async with connection.transaction():
                 await connection.execute("SET LOCAL lock_timeout = '2s'")
                 try:
@@ -71,16 +82,19 @@ class Storage:
                     await connection.execute(sql.END_HOLDERS, [sql.LOCK_KEY])
                     await connection.execute(sql.LOCK_EXCLUSIVE, [sql.LOCK_KEY])
                 (reign,) = await _rows(connection, sql.TAKE_EPOCH)
+                read_at = monotonic()
             epoch, now = reign
             await make_ahead(connection, None, self._monthly)
             self.epoch = epoch
-            return float(now)
+            # The partitions of a first start take a while: a clock anchored without it would be late all reign long.
+            return float(now) + monotonic() - read_at
 
     async def load(self, aging_s: Mapping[str, float], default_aging_s: float) -> Loaded:
         """All that runs, and the names of the queues; ranks are computed anew where aging was configured anew."""
         async with self._turn() as connection:
             names = [str(row[0]) for row in await _rows(connection, sql.QUEUE_NAMES)]
             await rank_anew(connection, self._fence, names, aging_s, default_aging_s)
+            failpoints.hit("queue.mid_load")
             async with connection.transaction():
                 # The planner may read the whole table here, once a reign: no index may know what is running.
                 await connection.execute("SET LOCAL enable_seqscan = on")
@@ -95,7 +109,7 @@ class Storage:
         `replay` says that an earlier try may have been committed: the same rows are then written only where they are
         missing. Raises `EpochLost` where another QueueActor reigns.
         """
-        async with self._turn():
+        async with self._turn(), self._answered():
             committed = Committed() if batch is None else await self._record(batch, replay)
             for page in wanted:
                 committed.pages.append(await self._page(await self._open(), page))
@@ -158,6 +172,7 @@ class Storage:
                     await send(insert)
                 if batch.claim is not None:
                     await send(batch.claim)
+                await _before_commit(connection)
                 last = await connection.execute("COMMIT")
         if copy is not None:
             async with connection.cursor().copy(sql.COPY_IN) as stream:
@@ -165,7 +180,9 @@ class Storage:
             async with connection.pipeline():
                 if batch.claim is not None:
                     await send(batch.claim)
+                await _before_commit(connection)
                 last = await connection.execute("COMMIT")
+        failpoints.hit("queue.after_commit")
         if last.statusmessage != "COMMIT":
             raise psycopg.OperationalError(f"COMMIT was answered with {last.statusmessage}")
         return all(cursor.rowcount == expected for cursor, expected in cursors)
@@ -227,10 +244,31 @@ class Storage:
                     raise self._translated(error) from error
                 raise
 
+    @asynccontextmanager
+    async def _answered(self) -> AsyncIterator[None]:
+        """Cut the connection off where no answer comes: a proxy in between may stay while all behind it is gone, and
+        to the kernel such a connection is alive. A cancellation would wait for the server's answer to it."""
+        timer = asyncio.get_running_loop().call_later(self._answer_s, self._cut_off)
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _cut_off(self) -> None:
+        if self._connection is not None and not self._connection.closed:
+            shut(self._connection)
+
     def _translated(self, error: psycopg.Error) -> Exception:
         if error.sqlstate == _EPOCH_OVER:
             return EpochLost(self.epoch)
         return StorageUnavailable(first_line(error)) if is_away(error) else error
+
+
+async def _before_commit(connection: Connection) -> None:
+    if failpoints.armed:
+        # What is in the pipeline has reached Postgres: it is the COMMIT alone that is missing.
+        await (await connection.execute("SELECT 1")).fetchone()
+        failpoints.hit("queue.before_commit")
 
 
 async def _rows(connection: Connection, text: Any, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:

@@ -6,6 +6,7 @@ from typing import Any, Final
 import psycopg
 from psycopg import AsyncConnection
 
+from asyncproc import failpoints
 from asyncproc.errors import SchemaTooNew, StorageUnavailable
 from asyncproc.storage.connection import first_line, hardened, is_away
 
@@ -33,6 +34,7 @@ async def _apply(connection: AsyncConnection[tuple[Any, ...]], known: dict[int, 
     # Looked at before anything is locked or made: a role that may not change the schema can start an up-to-date one.
     if not await _missing(connection, known):
         return []
+    failpoints.hit("migrate.before")
     await connection.execute("SELECT pg_advisory_lock(%s)", [_LOCK_KEY])
     # Whoever waits for a table makes all others wait behind it, the cycle of a release that still reigns included:
     # rather give up soon and come again.
@@ -46,7 +48,9 @@ async def _apply(connection: AsyncConnection[tuple[Any, ...]], known: dict[int, 
     for version in missing:
         async with connection.transaction():
             await connection.execute(known[version].encode())
+            failpoints.hit("migrate.mid")
             await connection.execute("INSERT INTO asyncproc.migration (version) VALUES (%s)", [version])
+    failpoints.hit("migrate.after")
     return missing
 
 

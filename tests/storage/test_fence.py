@@ -162,3 +162,17 @@ async def _all_ids(storage: Storage) -> set[TaskId]:
     async with connection:
         rows = await (await connection.execute("SELECT id FROM asyncproc.task_live")).fetchall()
     return {row[0].bytes for row in rows if isinstance(row[0], UUID)}
+
+
+async def test_the_clock_of_a_reign_is_not_late_by_what_the_takeover_took(
+    successor: Storage, bystander: Connection
+) -> None:
+    async with bystander.transaction():
+        await bystander.execute("SELECT pg_advisory_xact_lock(hashtextextended('asyncproc.make_partitions', 0))")
+        taking_over = asyncio.create_task(successor.take_over())
+        await until(lambda: waits_for_a_lock(bystander, 1))
+        cursor = await bystander.execute("SELECT extract(epoch FROM clock_timestamp())::float8")
+        row = await cursor.fetchone()
+
+    assert row is not None
+    assert await taking_over >= float(str(row[0]))

@@ -1,8 +1,10 @@
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from asyncproc.core.decision import Writes
 from asyncproc.core.states import State
@@ -10,7 +12,8 @@ from asyncproc.errors import StorageUnavailable
 from asyncproc.storage.batch import COPY_FROM, Batch, build
 from asyncproc.storage.connection import Connection
 from asyncproc.storage.cycle import Committed, Storage
-from tests.storage.table import ERROR, NOW, a_task, claim, done, live, query, until, waits_for_a_lock, write
+from chaos.proxy import Cut, CutProxy
+from tests.storage.table import ERROR, NOW, PAGE_BYTES, a_task, claim, done, live, query, until, waits_for_a_lock, write
 
 SIZES = pytest.mark.parametrize("size", [3, COPY_FROM])
 
@@ -116,6 +119,27 @@ async def test_wherever_the_connection_breaks_nothing_is_lost_and_nothing_double
         assert shape(database) == undisturbed
         query(database, "TRUNCATE asyncproc.task_live, asyncproc.task_done")
     assert broken > 5
+
+
+@SIZES
+async def test_a_commit_that_is_never_answered_is_given_up_and_replayed(database: str, size: int) -> None:
+    folder = str(conninfo_to_dict(database)["host"])
+    proxy = CutProxy(Path(folder) / ".s.PGSQL.5432")
+    port = proxy.start()
+    through = make_conninfo(database, host="127.0.0.1", port=port, sslmode="disable", gssencmode="disable")
+    storage = Storage(through, PAGE_BYTES, answer_s=0.5)
+    await storage.take_over()
+    undisturbed = await expected(storage, database, size)
+    batch = await a_cycle(storage, size)
+    proxy.cut_next(Cut.HOLE, hole_s=3_600)
+
+    with pytest.raises(StorageUnavailable):
+        await storage.commit(batch, [], False)
+    assert await storage.commit(batch, [], True) == Committed()
+
+    assert shape(database) == undisturbed
+    await storage.close()
+    proxy.stop()
 
 
 async def _terminated(connection: Connection, which: str) -> bool:
