@@ -65,11 +65,13 @@ def served(serve_url: str, settings: Settings, start_dir: Path) -> Iterator[Api]
     from asyncproc.serving import application
 
     namespace = settings.ray.namespace
-    serve.run(application(settings, start_dir), name=namespace, route_prefix="/")
+    # Below a path of its own: several stand side by side, in whatever order the tests run.
+    serve.run(application(settings, start_dir), name=namespace, route_prefix=f"/{namespace}")
+    url = f"{serve_url}/{namespace}"
     system = System(settings, start_dir)
     try:
-        with httpx.Client(base_url=serve_url, timeout=60) as http:
-            api = Api(http, system, serve_url)
+        with httpx.Client(base_url=url, timeout=60) as http:
+            api = Api(http, system, url)
             eventually(api.is_healthy)
             yield api
     finally:

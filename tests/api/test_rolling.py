@@ -52,10 +52,10 @@ def test_a_redeployment_under_load_is_not_seen_by_clients(
 
     with databases() as database, served(serve_url, settings_of(database, "rolling"), start_dir) as api:
         before = set(api.system.workers())
-        with Client(serve_url, ledger) as client:
+        with Client(api.url, ledger) as client:
             eventually(lambda: client.accepted > 100)
             other = settings_of(database, "rolling", queue={"maxTaskRetry": 7})
-            serve.run(application(other, start_dir), name="rolling", route_prefix="/")
+            serve.run(application(other, start_dir), name="rolling", route_prefix="/rolling")
             eventually(lambda: len(now := set(api.system.workers())) == 2 and not now & before)
             seen = client.accepted
             eventually(lambda: client.accepted > seen + 100)
