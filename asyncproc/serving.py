@@ -21,6 +21,8 @@ from asyncproc.storage.inspector import Inspector
 APP_NAME: Final = "asyncproc"
 MAX_ONGOING: Final = 1_000
 """Requests that one replica works on at once."""
+HEALTH_CHECK_S: Final = 1.0
+"""How soon Serve sees that a replica died; with its own ten seconds a single one was away for as long."""
 MAX_QUEUED: Final = 2_000
 """Requests that wait for a replica; past them Serve answers 503."""
 
@@ -48,6 +50,7 @@ def application(settings: Settings, start_dir: Path) -> serve.Application:
         max_ongoing_requests=MAX_ONGOING,
         max_queued_requests=MAX_QUEUED,
         ray_actor_options={"num_cpus": 0},
+        health_check_period_s=HEALTH_CHECK_S,
         graceful_shutdown_timeout_s=settings.api.enqueue_timeout + 5,
         logging_config=LoggingConfig(enable_access_log=False),
     )(serve.ingress(build_app)())
