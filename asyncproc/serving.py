@@ -26,6 +26,8 @@ APP_NAME: Final = "asyncproc"
 REFUSALS_AT_ONCE: Final = 1_000
 """Requests that a replica works on beyond all that it admits, so that one that is over a limit is told so at once."""
 GC_THRESHOLDS: Final = (5_000, 5, 100)
+HEALTH_CHECK_S: Final = 1.0
+"""How soon Serve sees that a replica died; with its own ten seconds a single one was away for as long."""
 MAX_QUEUED: Final = 1_000
 """Requests that wait for a replica; past them Serve answers 503."""
 
@@ -60,6 +62,7 @@ def application(settings: Settings, start_dir: Path) -> serve.Application:
         max_queued_requests=MAX_QUEUED,
         backpressure_config=BackpressureConfig(status_code=503, retry_after_s=RETRY_AFTER_S),
         ray_actor_options={"num_cpus": 0},
+        health_check_period_s=HEALTH_CHECK_S,
         graceful_shutdown_timeout_s=settings.api.enqueue_timeout + 5,
         logging_config=LoggingConfig(enable_access_log=False),
     )(serve.ingress(build_app)())
