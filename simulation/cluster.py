@@ -148,6 +148,7 @@ class Cluster:
         strikes: dict[Fault, Callable[[Worker], None]] = {
             Fault.SAID_TO_BE_DEAD: lambda worker: self._report_dead(worker, charged=self._scene.chance.odds(0.8)),
             Fault.SILENCE: self._fall_silent,
+            Fault.LEAVING: lambda worker: worker.leave(finishes=self._scene.chance.odds(0.5)),
         }
         for fault, strike in strikes.items():
             if nemesis.strikes(fault):

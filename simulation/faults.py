@@ -35,6 +35,7 @@ class Fault(StrEnum):
     DEATH = "worker dies and is seen to"
     SILENT_DEATH = "worker dies unseen"
     LAST_WORD = "worker dies as its report leaves"
+    LEAVING = "worker says that it leaves, and is gone"
     SAID_TO_BE_DEAD = "live worker is said to be dead"
     SILENCE = "worker falls silent and comes back"
     POISON = "task kills its worker"
@@ -69,6 +70,7 @@ ODDS: Final = {
     Fault.DEATH: 0.01,
     Fault.SILENT_DEATH: 0.005,
     Fault.LAST_WORD: 0.005,
+    Fault.LEAVING: 0.01,
     Fault.SAID_TO_BE_DEAD: 0.005,
     Fault.SILENCE: 0.01,
     Fault.POISON: 0.03,

@@ -237,6 +237,7 @@ class Referee:
 
     def _idle(self) -> Counter[str]:
         busy = {row.worker for row in self._scene.table.live.values() if row.state is State.RUNNING}
+        busy.update(name for name, worker in self._core.workers.items() if worker.leaving)
         asking = {asking.worker: asking.pool for asking in self._polls.values() if asking.worker not in busy}
         return Counter(asking.values())
 

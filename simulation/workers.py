@@ -65,6 +65,11 @@ class Worker:
         self._line = Line()
         self._back: list[tuple[TaskId, int]] = []
         """Leases that were called back before they began. They are sent once."""
+        self._leaving = False
+        self._finishes = False
+        self._told: set[int] = set()
+        """Calls that say that it leaves."""
+        self._known_to_leave = False
         self._running = 0
         scene.agenda.after(scene.chance.latency(), self._register, self._talk)
 
@@ -120,6 +125,7 @@ class Worker:
             holding.sent = False
         self._scene.say("%s has session %d, drops %s", self.name, reply.session, reply.dropped)
         self._converse()
+        self._go_if_done()
 
     def trusts(self, epoch: int) -> bool:
         return epoch >= self._epoch
@@ -134,7 +140,8 @@ class Worker:
             for holding in self._held.values()
             if holding.outcome is not None and (doubles or not holding.sent)
         ][: self._scene.chance.choice((2, 20))]
-        if not self._calls or ((outcomes or self._back) and len(self._calls) < MAX_CALLS):
+        asks = not self._calls and not self._known_to_leave
+        if asks or ((outcomes or self._back) and len(self._calls) < MAX_CALLS):
             back = list(self._back)
             if not (back and self._scene.nemesis.strikes(Fault.RETURN_DOUBLED)):
                 self._back.clear()
@@ -147,7 +154,9 @@ class Worker:
         if actor is None:
             self.hang_up()
             return
-        make = partial(self._make_poll, session, self._epoch, outcomes, back)
+        make = partial(self._make_poll, session, self._epoch, outcomes, back, self._leaving)
+        if self._leaving:
+            self._told.add(number)
         self._calls[number] = [(outcome[0], outcome[1]) for outcome in outcomes]
         for outcome in outcomes:
             self._held[outcome[0]].sent = True
@@ -163,10 +172,16 @@ class Worker:
         scene.agenda.after(patience_s, self._deadline, self._talk, number)
 
     def _make_poll(
-        self, session: int, epoch: int, outcomes: list[Outcome], back: list[tuple[TaskId, int]], ticket: int
+        self,
+        session: int,
+        epoch: int,
+        outcomes: list[Outcome],
+        back: list[tuple[TaskId, int]],
+        leaving: bool,
+        ticket: int,
     ) -> Polled:
         self._scene.epochs[ticket] = epoch
-        return Polled(ticket, self.name, session, outcomes, back)
+        return Polled(ticket, self.name, session, outcomes, back, leaving)
 
     def _polled(self, talk: int, number: int, reply: Reply | None, epoch: int) -> None:
         if not self.alive or talk != self._talk or number not in self._calls:
@@ -182,9 +197,13 @@ class Worker:
         for granted in reply.leases:
             self._held[granted[0]] = Holding(granted[1])
         self._line.put(reply.leases)
+        self._known_to_leave = self._known_to_leave or number in self._told
+        if self._leaving:
+            self._let_go()
         self._give_back(reply.recalled)
         self._work()
         self._converse()
+        self._go_if_done()
 
     def _give_back(self, recalled: list[tuple[TaskId, int]]) -> None:
         for task_id, lease in recalled:
@@ -254,6 +273,24 @@ class Worker:
         return (task_id, lease, True, result, "", seconds, 0.0, children)
 
     # ---- its end
+
+    def leave(self, finishes: bool) -> None:
+        """Take nothing more and be gone: soon, or once all has ended that runs."""
+        self._leaving, self._finishes = True, finishes
+        self._let_go()
+        self._converse()
+
+    def _let_go(self) -> None:
+        for lease in self._line.take():
+            if self.may_return(lease[0], lease[1]):
+                del self._held[lease[0]]
+                self._back.append((lease[0], lease[1]))
+
+    def _go_if_done(self) -> None:
+        if not self._known_to_leave or self._back:
+            return
+        if not any(self._finishes or holding.outcome is not None for holding in self._held.values()):
+            self.kills(self, Fault.LEAVING)
 
     def last_word(self) -> None:
         """Report what has ended, and be gone before the answer comes."""
