@@ -1,6 +1,7 @@
 import asyncio
 import re
 
+import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
@@ -18,6 +19,41 @@ async def test_an_empty_database_gets_every_migration(empty_database: str) -> No
     assert query(empty_database, "SELECT version FROM asyncproc.migration ORDER BY 1") == [
         (version,) for version in VERSIONS
     ]
+
+
+async def _first_release(database: str) -> None:
+    async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
+        await migrations._apply(connection, {1: migrations._files()[1]})
+
+
+async def test_what_the_first_release_writes_is_taken_by_the_schema_of_this_one(empty_database: str) -> None:
+    await _first_release(empty_database)
+    columns = query(
+        empty_database,
+        "SELECT string_agg(column_name, ', ') FROM information_schema.columns"
+        " WHERE table_schema = 'asyncproc' AND table_name = 'task_live'",
+    )[0][0]
+    assert await migrate(empty_database) == VERSIONS[1:]
+
+    values = {"priority": "0", "lease": "0", "attempt": "0", "losses": "0", "state": "'queued'", "payload": "'{}'"}
+    values |= dict.fromkeys(("ready_at", "created_at"), "now()") | {"id": "uuidv7()", "errors": "'{}'"}
+    values |= dict.fromkeys(("max_attempts", "backoff_s", "backoff_factor", "backoff_cap_s", "backoff_jitter"), "1")
+    values |= dict.fromkeys(("type", "queue", "created_by"), "'x'")
+    row = ", ".join(values.get(name, "NULL") for name in columns.split(", "))
+    query(empty_database, f"INSERT INTO asyncproc.task_live ({columns}) SELECT {row}")
+    assert query(empty_database, "SELECT timeout_s, soft_timeout_s FROM asyncproc.task_live") == [(0.0, 0.0)]
+
+
+async def test_a_migration_gives_up_soon_where_a_table_is_in_use(empty_database: str) -> None:
+    await _first_release(empty_database)
+    with psycopg.connect(empty_database) as reader:
+        reader.execute("SELECT FROM asyncproc.task_live")
+        with pytest.raises(StorageUnavailable, match="lock timeout"):
+            await migrate(empty_database)
+
+    migrated = {version for (version,) in query(empty_database, "SELECT version FROM asyncproc.migration")}
+    assert migrated.isdisjoint({3})
+    assert await migrate(empty_database) == sorted({*VERSIONS} - migrated)
 
 
 def test_migrations_are_numbered_without_a_gap() -> None:
