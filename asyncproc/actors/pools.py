@@ -130,7 +130,7 @@ class Pools:
             try:
                 await worker.handle.sentinel.remote()
             except ActorDiedError as error:
-                return str(error).strip().split("\n")[0][:300]
+                return _cause_of_death(error)
             except RayError as error:
                 log.warning("%s cannot be reached: %s", worker.name, type(error).__name__)
             await asyncio.sleep(wait_s)
@@ -177,6 +177,13 @@ class Pools:
                 continue  # It died between the list and the look-up.
             found.append(Worker(name.removeprefix(WORKER_PREFIX), handle))
         return found
+
+
+def _cause_of_death(error: ActorDiedError) -> str:
+    """What Ray knows of it, without its advice and the names of its own things."""
+    first, *_ = text = str(error).strip().split("\n")
+    details = (line.partition("Worker exit detail: ")[2].partition(" Some common causes")[0] for line in text)
+    return f"its process was killed or crashed: {next(filter(None, details), first)}"[:300]
 
 
 async def _is_ready(worker: Worker) -> bool:

@@ -46,7 +46,7 @@ def test_a_task_that_kills_its_worker_fails_alone(deploy: Deploy, ledger: Ledger
     ended = system.ended(poison)
     gate.touch()
     assert ended.state is State.FAILED
-    assert (ended.error or "").startswith("WorkerDied: ")
+    assert (ended.error or "").startswith("WorkerDied: its process was killed or crashed: ")
     assert [error["type"] for error in system.errors(poison)] == ["WorkerDied"]
     assert (system.ended(neighbour).state, system.task(neighbour).attempt) == (State.SUCCEEDED, 1)
     # Once among others, and once alone, which proves it.
