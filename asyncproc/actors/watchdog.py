@@ -3,6 +3,7 @@
 import ctypes
 import faulthandler
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from threading import Condition, Thread
@@ -68,7 +69,7 @@ class Watchdog:
                 # By the thread that is about to run it: no other one may get the interpreter again.
                 self._set_last_resort(attempt.hard_at())
             if self._thread is None:
-                self._thread = Thread(target=self._watch, name="watchdog", daemon=True)
+                self._thread = Thread(target=self._live, name="watchdog", daemon=True)
                 self._thread.start()
             elif _look_at(attempt) < self._wakes_at:
                 self._changed.notify()
@@ -80,6 +81,14 @@ class Watchdog:
             attempt.over = True
             self._attempts.discard(attempt)
             return not attempt.given_up
+
+    def _live(self) -> None:
+        try:
+            self._watch()
+        except BaseException:
+            # Without it no task would ever be held to its limits again.
+            log.critical("the watchdog failed: the worker ends", exc_info=True)
+            os._exit(1)
 
     def _watch(self) -> None:
         while True:
