@@ -21,8 +21,11 @@ _CHUNK: Final = 1024 * 1024
 
 
 @contextmanager
-def full(system: System) -> Iterator[None]:
-    """Fill the disk of Postgres; entered once Postgres has met with it. Raises `Unfit` where others live on it."""
+def full(system: System) -> Iterator[bool]:
+    """Fill the disk of Postgres; entered once Postgres has met with it. Raises `Unfit` where others live on it.
+
+    False where it has not: new tasks are refused while there is still some room, and what was there has all ended.
+    """
     disk = system.postgres_dir.parent
     if not disk.is_mount():
         raise Unfit("Postgres has no disk of its own that could be filled: it takes the right to mount one")
@@ -30,14 +33,21 @@ def full(system: System) -> Iterator[None]:
     before = log.read_text(errors="replace").count("No space left on device")
     ballast = disk / "ballast"
     try:
-        until(
-            lambda: _fill(ballast) and log.read_text(errors="replace").count("No space left on device") > before,
-            PATIENCE_S,
-            "Postgres to meet with a full disk",
-        )
-        yield
+
+        def met() -> bool:
+            return _fill(ballast) and log.read_text(errors="replace").count("No space left on device") > before
+
+        until(lambda: met() or _is_idle(system), PATIENCE_S, "Postgres to meet with a full disk, or no task to be left")
+        yield met()
     finally:
         ballast.unlink()
+
+
+def _is_idle(system: System) -> bool:
+    try:
+        return not system.query("SELECT FROM asyncproc.task_live LIMIT 1")
+    except psycopg.Error:
+        return False
 
 
 def _fill(ballast: Path) -> bool:

@@ -191,10 +191,11 @@ def _slow_fsync(scene: Scene, _: int) -> None:
 
 
 def _disk_full(scene: Scene, _: int) -> None:
-    with disks.full(scene.system):
-        scene.struck("disk full")
+    with disks.full(scene.system) as met:
+        scene.struck("disk full" if met else "disk nearly full")
         wait(scene.seconds(10, 2))
-    scene.healed("disk has room again", gap=True)
+    # While tasks are refused none begin: from the first that is accepted on there is a service that can be interrupted.
+    scene.healed("disk has room again", gap=met)
     disks.revive(scene.system)
 
 
