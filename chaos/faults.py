@@ -191,11 +191,10 @@ def _slow_fsync(scene: Scene, _: int) -> None:
 
 
 def _disk_full(scene: Scene, _: int) -> None:
-    with disks.full(scene.system) as met:
-        scene.struck("disk full" if met else "disk nearly full")
+    with disks.full(scene.system):
+        scene.struck("disk full")
         wait(scene.seconds(10, 2))
-    # While tasks are refused none begin: from the first that is accepted on there is a service that can be interrupted.
-    scene.healed("disk has room again", gap=met)
+    scene.healed("disk has room again", gap=True)
     disks.revive(scene.system)
 
 
