@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -56,7 +57,6 @@ class Conversation:
         self._changed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._report = asyncio.Event()
-        self._quiet = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._armed = False
         self._talk: asyncio.Task[None] | None = None
@@ -91,14 +91,13 @@ class Conversation:
     async def drain(self, slots: Slots, grace_s: float) -> int:
         """Take nothing more, hand back what no slot began, wait for the rest; returns how many still run then."""
         self._draining = True
-        self._quiet.clear()
         if self._talk is not None:
             self._talk.cancel()
         for lease in slots.take_back():
             self._held.pop(lease[0], None)
-        if self._held:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._quiet.wait(), grace_s)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace_s):
+                await self._until(lambda: not self._held)
         return len(self._held)
 
     def leave(self, slots: Slots) -> None:
@@ -113,7 +112,11 @@ class Conversation:
 
         Give it a deadline: while the QueueActor is away nothing is recorded.
         """
-        while self._owes(all_ended):
+        await self._until(lambda: not self._owes(all_ended))
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        """Looks again after each exchange."""
+        while not condition():
             self._changed.clear()
             await self._changed.wait()
 
@@ -133,7 +136,7 @@ class Conversation:
         if dropped:
             self._put_back(slots)
         self._resend()
-        self._note_quiet()
+        self._changed.set()
         return int(session)
 
     def _put_back(self, slots: Slots) -> None:
@@ -187,14 +190,11 @@ class Conversation:
             self._recorded(outcome)
         self._told_leaving = self._told_leaving or leaving
         failpoints.hit("worker.after_recorded")
-        self._note_quiet()
-        if leases and self._draining:
+        self._changed.set()
+        if leases and (self._draining or self._leaving):
             # Not ours any more: the next registration does not name them, which hands them back.
             raise _MustRegister
         self._grant(leases, slots)
-        if leases and self._leaving:
-            # They were on their way when this worker decided to end.
-            self.leave(slots)
         if recalled:
             self._return(recalled, slots)
 
@@ -271,11 +271,6 @@ class Conversation:
             return False
         entry.outcome = outcome
         return True
-
-    def _note_quiet(self) -> None:
-        self._changed.set()
-        if not self._held:
-            self._quiet.set()
 
     def _consider_report(self, idle: bool) -> None:
         if idle or len(self._ended) >= FULL:

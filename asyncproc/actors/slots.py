@@ -7,6 +7,7 @@ import asyncio
 import sys
 import traceback
 from collections.abc import Callable, Container, Iterable
+from functools import partial
 from queue import SimpleQueue
 from threading import Lock, Semaphore, Thread, get_ident
 
@@ -89,7 +90,7 @@ class Slots:
             self._ended(self._executor.run(lease))
             return
         thread = get_ident()
-        attempt = self._watchdog.begin(lease, thread, lambda: interrupt_thread(thread))
+        attempt = self._watchdog.begin(lease, thread, partial(interrupt_thread, thread))
         try:
             outcome = self._executor.run(lease)
             ours = self._watchdog.end(attempt)
@@ -114,7 +115,7 @@ class Slots:
             if not attempt.over:
                 task.cancel()
 
-        attempt = self._watchdog.begin(lease, get_ident(), lambda: self._call_soon(cancel))
+        attempt = self._watchdog.begin(lease, get_ident(), partial(self._loop.call_soon_threadsafe, cancel))
         outcome = await self._executor.run_async(lease)
         ours = self._watchdog.end(attempt)
         if task.cancelling():
@@ -123,9 +124,6 @@ class Slots:
                 outcome = failed(lease, SoftTimeLimitExceeded(), outcome[5])
         if ours:
             self._ended(outcome)
-
-    def _call_soon(self, call: Callable[[], None]) -> None:
-        self._loop.call_soon_threadsafe(call)
 
     def _give_up(self, attempt: Attempt) -> None:
         frame = sys._current_frames().get(attempt.thread)

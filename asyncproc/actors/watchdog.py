@@ -30,7 +30,7 @@ class Attempt:
     lease: Lease
     thread: int
     """Where its code runs: for the stack that its error shows."""
-    interrupt: Callable[[], None]
+    interrupt: Callable[[], object]
     """Tells the code to come to an end. Called at most once, and never after `Watchdog.end`."""
     began: float = field(default_factory=monotonic)
     interrupted: bool = False
@@ -61,7 +61,7 @@ class Watchdog:
         self._thread: Thread | None = None
         self._last_resort_at = _NEVER
 
-    def begin(self, lease: Lease, thread: int, interrupt: Callable[[], None]) -> Attempt:
+    def begin(self, lease: Lease, thread: int, interrupt: Callable[[], object]) -> Attempt:
         attempt = Attempt(lease, thread, interrupt)
         with self._changed:
             self._attempts.add(attempt)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails, from_json
@@ -90,12 +90,12 @@ async def parse_enqueue(body: bytes, max_tasks: int) -> list[TaskBody]:
         raise BodyRefused(400, "the body must be an object with tasks")
     document = fold_keys(document, _REQUEST_KEYS)
     tasks = document.get("tasks")
+    problems: list[Problem] = []
     if not isinstance(tasks, list) or not tasks:
-        problems: list[Problem] = []
-        return _validated(document, 0, problems) or _raise(problems)
+        _validated(document, 0, problems)
+        raise refuse(problems)
     if len(tasks) > max_tasks:
         raise BodyRefused(413, f"tasks: {len(tasks)} in one request, at most {max_tasks} are allowed")
-    problems = []
     parts: list[list[Any]] = []
     for first in range(0, len(tasks), TASKS_AT_ONCE):
         if first:
@@ -110,7 +110,9 @@ async def parse_enqueue(body: bytes, max_tasks: int) -> list[TaskBody]:
         if number:
             await asyncio.sleep(0)
         parsed += _validated({"tasks": part}, number * TASKS_AT_ONCE, problems)
-    return _raise(problems) if problems else parsed
+    if problems:
+        raise refuse(problems)
+    return parsed
 
 
 def _validated(document: dict[str, Any], first: int, problems: list[Problem]) -> list[TaskBody]:
@@ -122,10 +124,6 @@ def _validated(document: dict[str, Any], first: int, problems: list[Problem]) ->
             index = None if problem.index is None else problem.index + first
             problems.append(problem.model_copy(update={"index": index}))
         return []
-
-
-def _raise(problems: list[Problem]) -> NoReturn:
-    raise refuse(problems)
 
 
 _REQUEST_KEYS: Final = {"tasks": "tasks"}
