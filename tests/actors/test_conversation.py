@@ -237,6 +237,21 @@ async def test_a_drain_hands_back_what_has_not_begun_and_waits_for_the_rest(work
     assert worker.ledger.order() == [1]
 
 
+async def test_what_was_on_its_way_to_a_worker_that_leaves_never_begins(worker: Worker) -> None:
+    await worker.say("register", (1, 1, []))
+    assert await worker.asks(session=1)
+
+    worker.conversation.leave(worker.slots)
+    await worker.say("poll 1", (1, [worker.note(1)]))
+    registrations = await worker.registrations(2)
+    await worker.say("register", (1, 2, []))
+    await worker.say("poll 2", (1, []))
+    await worker.conversation.gone(all_ended=True)
+
+    assert registrations[1] == []
+    assert worker.ledger.order() == []
+
+
 async def test_a_drain_says_how_many_tasks_outlast_its_grace(worker: Worker, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     await worker.say("register", (1, 1, []))
