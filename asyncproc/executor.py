@@ -11,7 +11,7 @@ from pydantic_core import PydanticSerializationError, to_json
 from asyncproc import failpoints
 from asyncproc.clock import TaskIds, id_text, monotonic, spread
 from asyncproc.core.events import Lease, Outcome
-from asyncproc.core.task import NewTask
+from asyncproc.core.task import NO_TERMS, NewTask
 from asyncproc.processable import Processable, TaskContext
 from asyncproc.registry import Registry, UnknownTaskType
 
@@ -124,7 +124,7 @@ class Executor:
             options = self._registry.options_for(
                 name, queue=child.queue, priority=child.priority, created_by=f"task {ctx.id}"
             )
-            children.append((UUID(child.id).bytes, payload, options, child.delay_s))
+            children.append((UUID(child.id).bytes, payload, options, child.delay_s, NO_TERMS))
         return children
 
 

@@ -13,7 +13,7 @@ from asyncproc.core.decision import Decision, PollReply
 from asyncproc.core.events import Enqueued, Event, Outcome, Polled, Registered
 from asyncproc.core.settings import CoreSettings
 from asyncproc.core.step import Core
-from asyncproc.core.task import NO_LIMITS, NewTask
+from asyncproc.core.task import NO_LIMITS, NO_TERMS, NewTask
 from asyncproc.executor import Executor
 from asyncproc.registry import from_settings
 from asyncproc.storage.batch import build
@@ -118,7 +118,7 @@ def of_the_parts(machine: Machine) -> dict[str, float]:
 
 def _new_tasks(registry: Any) -> list[NewTask]:
     ids, options = TaskIds(), registry.options_for("NoOp")
-    return [(ids.make(), registry.validate("NoOp", TEXT), options, 0.0) for _ in range(NUMBER)]
+    return [(ids.make(), registry.validate("NoOp", TEXT), options, 0.0, NO_TERMS) for _ in range(NUMBER)]
 
 
 def _drain(core: Core, outcomes: list[Outcome]) -> list[Decision]:

@@ -26,7 +26,7 @@ def agree(core: Core, table: Table, but: Container[TaskId] = NONE) -> None:
         if task.payload != row.payload and (task.payload or task.left_out != len(row.payload)):
             raise Violation(Rule.AGREEMENT, f"{name(task.id)} has another payload in memory than on disk")
     _workers_agree(core, table, but)
-    _nothing_is_forgotten(core._backlog, core.tasks, table, but)
+    _nothing_is_forgotten(core.backlog, core.tasks, table, but)
     _bounds_hold(core)
 
 
@@ -81,7 +81,7 @@ def _bounds_hold(core: Core) -> None:
         most = max(settings.max_held, worker.concurrency)
         # One that is known by its rows alone says how many slots it has when it registers.
         require(not worker.session or len(worker.held) <= most, Rule.BOUNDS, f"{worker.name} holds {len(worker.held)}")
-    for pool in core._backlog.pools.values():
+    for pool in core.backlog.pools.values():
         for stream in pool.lineup:
             waiting = len(stream.ready)
             require(waiting <= settings.window, Rule.BOUNDS, f"{waiting} tasks of {stream.name} are in memory")

@@ -8,7 +8,7 @@ from typing import Final
 from asyncproc.core.decision import EnqueueReply, Reply, RetryReply
 from asyncproc.core.retry import RetryPolicy
 from asyncproc.core.states import State
-from asyncproc.core.task import NewTask, Options, TaskId
+from asyncproc.core.task import NO_TERMS, NewTask, Options, TaskId
 from simulation.faults import Fault
 from simulation.ledger import name
 from simulation.network import Link, Network
@@ -76,7 +76,7 @@ class Clients:
             scene.poison.add(task_id)
         if scene.nemesis.strikes(Fault.BAD_ROW):
             scene.table.unfit.add(task_id)
-        return (task_id, b"x" * chance.choice((0, 10, 40)), options, chance.choice(self._delays))
+        return (task_id, b"x" * chance.choice((0, 10, 40)), options, chance.choice(self._delays), NO_TERMS)
 
     def _enqueue(self, size: int) -> None:
         tasks = [self._new() for _ in range(size)]

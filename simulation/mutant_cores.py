@@ -69,7 +69,7 @@ class TakesBackUnasked(Core):
 
     def _dispatch(self) -> None:
         super()._dispatch()
-        for reply in self._decision.replies:
+        for reply in self.decision.replies:
             if isinstance(reply, PollReply):
                 for task_id, _ in reply.recalled:
                     self._put_back(self.workers[self.tasks[task_id].worker], task_id)
@@ -82,7 +82,7 @@ class TakesPagesLast(Core):
         pages = [event for event in events if isinstance(event, Page)]
         decision = super().step([event for event in events if not isinstance(event, Page)], now)
         for page in pages:
-            self._backlog.take_page(page)
+            self.backlog.take_page(page)
         return decision
 
 
@@ -108,8 +108,8 @@ class MovesTheLostBack(Core):
     """A recovered task goes to the end of its queue."""
 
     def _requeue(self, task: Task) -> None:
-        task.ready_at = self._now
-        task.rank = self._now
+        task.ready_at = self.now
+        task.rank = self.now
         super()._requeue(task)
 
 
@@ -165,7 +165,7 @@ class EnqueuesTwice(Core):
     def _enqueue(self, tasks: Iterable[NewTask]) -> None:
         for task in tasks:
             self.tasks.pop(task[0], None)
-            self._fresh.discard(task[0])
+            self.fresh.discard(task[0])
             super()._enqueue([task])
 
 

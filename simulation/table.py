@@ -100,6 +100,9 @@ class Table:
         for task_id, lease, _, record in writes.failed:
             if self._runs(task_id, lease):
                 self._finish(task_id, State.FAILED, record)
+        for task_id, lease, reason in writes.cancelled:
+            if (row := self.live.get(task_id)) is not None and row.lease == lease:
+                self._finish(task_id, State.CANCELLED, reason.encode())
 
     def _put_back(self, writes: Writes) -> None:
         for task_id, lease, ready_at, losses, _, _ in writes.retried:

@@ -21,7 +21,7 @@ from asyncproc.core.retry import RetryPolicy, constant
 from asyncproc.core.settings import CoreSettings
 from asyncproc.core.states import State
 from asyncproc.core.step import Core
-from asyncproc.core.task import NO_LIMITS, NewTask, Options, Task, TaskId, TimeLimits
+from asyncproc.core.task import NO_LIMITS, NO_TERMS, NewTask, Options, Task, TaskId, TimeLimits
 from simulation.agreement import agree
 from simulation.table import NO_LIMIT, Table
 
@@ -148,7 +148,7 @@ class World:
     ) -> NewTask:
         self._made += 1
         options = Options(type_name, queue, priority, retry, "tests", limits)
-        return (self._made.to_bytes(16), payload, options, delay_s)
+        return (self._made.to_bytes(16), payload, options, delay_s, NO_TERMS)
 
     def enqueue(
         self,

@@ -25,7 +25,7 @@ from asyncproc.clock import TaskIds
 from asyncproc.config import Settings
 from asyncproc.core.record import TaskFilter, TaskRecord
 from asyncproc.core.states import FINAL, State
-from asyncproc.core.task import NewTask, TaskId
+from asyncproc.core.task import NO_TERMS, NewTask, TaskId
 from asyncproc.registry import from_settings
 from asyncproc.storage.inspector import Inspector
 from tests.eventually import eventually
@@ -118,7 +118,10 @@ class System:
 
     def make(self, type_name: str, *payloads: dict[str, Any], delay_s: float = 0.0, **options: Any) -> list[NewTask]:
         shared = self.registry.options_for(type_name, **options)
-        return [(self._ids.make(), self.registry.validate(type_name, payload), shared, delay_s) for payload in payloads]
+        return [
+            (self._ids.make(), self.registry.validate(type_name, payload), shared, delay_s, NO_TERMS)
+            for payload in payloads
+        ]
 
     def send(self, tasks: Sequence[NewTask]) -> list[TaskId]:
         """Returns once they are committed."""

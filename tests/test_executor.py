@@ -85,7 +85,7 @@ def test_children_come_with_success_and_only_then(executor: Executor, tmp_path: 
 
     failed, succeeded = executor.run(parent), executor.run(again)
 
-    ((child_id, payload, options, delay_s),) = succeeded[7]
+    ((child_id, payload, options, delay_s, _),) = succeeded[7]
     assert failed[7] == []
     assert json.loads(succeeded[3]) == id_text(child_id)
     assert json.loads(payload) == {"ledger": ledger, "n": 2}

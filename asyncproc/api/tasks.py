@@ -17,7 +17,7 @@ from asyncproc.core.duration import parse_duration
 from asyncproc.core.rank import MAX_PRIORITY, MIN_PRIORITY
 from asyncproc.core.record import TaskFilter
 from asyncproc.core.states import State
-from asyncproc.core.task import NewTask, Options, TaskId
+from asyncproc.core.task import NO_TERMS, NewTask, Options, TaskId
 from asyncproc.registry import UnknownTaskType
 from asyncproc.wire import EnqueueAnswer, ErrorBody, Problem, TaskBody, TaskList, TaskView, view
 
@@ -69,7 +69,7 @@ def _answer(tasks: list[NewTask]) -> bytes:
             "status": State.SCHEDULED if delay_s > 0 else State.QUEUED,
             "queue": options.queue,
         }
-        for task_id, _, options, delay_s in tasks
+        for task_id, _, options, delay_s, _ in tasks
     ]
     return to_json({"tasks": summaries, "status": "enqueued"})
 
@@ -155,7 +155,7 @@ async def _accept(bodies: list[TaskBody], door: Door) -> list[NewTask]:
             too_large.append(Problem(index=index, field="payload", message=message))
             continue
         delay_s = 0.0 if body.delay is None else parse_duration(body.delay)
-        tasks.append((door.ids.make(), payload, _options(body, door, shared), delay_s))
+        tasks.append((door.ids.make(), payload, _options(body, door, shared), delay_s, NO_TERMS))
     if problems or too_large:
         raise refuse([*problems, *too_large], 400 if problems else 413)
     return tasks

@@ -65,6 +65,17 @@ class Backlog:
         else:
             self.tasks.pop(task.id, None)
 
+    def withdraw(self, task: Task) -> None:
+        """Take a waiting task out of its place; nothing where it is on disk alone."""
+        if self.tasks.pop(task.id, None) is None:
+            return
+        if task.state in DUE_LATER:
+            self._due.discard(task.ready_at, task)
+        elif task.losses:
+            self.pool(self._settings.pool(task.queue)).clear({task.id})
+        else:
+            self.stream(task.queue).ready.discard(task.rank, task)
+
     def come_due(self, now: float, most: int) -> list[Task]:
         """Make ready what is due, at most so many at once."""
         due: list[Task] = []

@@ -9,6 +9,7 @@ class Counters:
     claimed: int = 0
     succeeded: int = 0
     retried: int = 0
+    cancelled: int = 0
     failed: int = 0
     lost: int = 0
     """Attempts whose worker died."""

@@ -26,6 +26,8 @@ class Writes:
     """id, lease, ready_at, losses, error, error record."""
     requeued: list[tuple[TaskId, int, int]] = field(default_factory=list)
     """id, lease, losses. The attempt is given back."""
+    cancelled: list[tuple[TaskId, int, str]] = field(default_factory=list)
+    """id, lease, reason: ends the task in whatever state that is not final."""
     revived: list[tuple[TaskId, float, float]] = field(default_factory=list)
     """id, ready_at, rank: from `task_done` back to `task_live`."""
     came_due: list[tuple[TaskId, float]] = field(default_factory=list)
@@ -45,6 +47,7 @@ class Writes:
             or self.failed
             or self.retried
             or self.requeued
+            or self.cancelled
             or self.came_due
             or self.revived
             or self.keys

@@ -48,16 +48,16 @@ class Core:
         """`epoch` keeps the sessions of one reign apart from those of the reigns before."""
         self.settings = settings
         self.counters = Counters()
-        self._backlog = Backlog(settings)
-        self.tasks = self._backlog.tasks
+        self.backlog = Backlog(settings)
+        self.tasks = self.backlog.tasks
         self.workers: dict[str, Worker] = {}
         self.run_times = RunTimes(unknown_s=settings.prefetch_s)
         self.draining = False
         self._sessions = epoch << 32
         self._alarms = Alarms()
-        self._now = 0.0
-        self._decision = Decision()
-        self._fresh: set[TaskId] = set()
+        self.now = 0.0
+        self.decision = Decision()
+        self.fresh: set[TaskId] = set()
         self._reported: list[tuple[Worker, Poll]] = []
         self._large: list[Task] = []
         self._dispatcher = Dispatcher(self.run_times, settings, self._claim)
@@ -65,9 +65,9 @@ class Core:
     def step(self, events: Sequence[Event], now: float) -> Decision:
         """Decide what follows from `events`, in their order. `now` is in seconds since 1970 and never goes back."""
         self._excuse_absence(now)
-        self._now = now
-        self._decision = Decision()
-        self._fresh.clear()
+        self.now = now
+        self.decision = Decision()
+        self.fresh.clear()
         self._reported.clear()
         for task in self._large:
             task.payload = b""  # it is committed by now
@@ -77,20 +77,20 @@ class Core:
         # that were left to the disk in the meantime.
         for event in events:
             if isinstance(event, Page):
-                self._backlog.take_page(event)
+                self.backlog.take_page(event)
         for event in events:
             self._take(event)
-        came_due = self._backlog.come_due(now, MAX_DUE_A_STEP)
+        came_due = self.backlog.come_due(now, MAX_DUE_A_STEP)
         self._ring_alarms()
         if not self.draining:
             self._dispatch()
         self._answer_reports()
         # What came due and was claimed in this same step is written once, as running.
         waiting = (task for task in came_due if task.state is State.QUEUED)
-        self._decision.writes.came_due.extend((task.id, task.rank) for task in waiting)
-        self._decision.pages.extend(self._backlog.shed())
-        self._decision.wake_at = self._next_wake()
-        return self._decision
+        self.decision.writes.came_due.extend((task.id, task.rank) for task in waiting)
+        self.decision.pages.extend(self.backlog.shed())
+        self.decision.wake_at = self._next_wake()
+        return self.decision
 
     def answered(self, at: float) -> None:
         """The replies of the last step went out only now: until then its workers had nothing to make progress with."""
@@ -103,8 +103,8 @@ class Core:
                 self._polled(event)
             case Enqueued():
                 self._enqueue(event.tasks)
-                self._decision.writes.keys.extend(event.keys)
-                self._decision.replies.append(EnqueueReply(event.ticket))
+                self.decision.writes.keys.extend(event.keys)
+                self.decision.replies.append(EnqueueReply(event.ticket))
             case Registered():
                 self._registered(event)
             case WorkerLost():
@@ -125,28 +125,28 @@ class Core:
     # ---- tasks come in
 
     def _enqueue(self, tasks: Iterable[NewTask]) -> None:
-        now = micros_until(self._now)
-        inserts = self._decision.writes.inserts
-        for task_id, payload, options, delay_s in tasks:
-            if task_id in self.tasks or task_id in self._fresh:
+        now = micros_until(self.now)
+        inserts = self.decision.writes.inserts
+        for task_id, payload, options, delay_s, terms in tasks:
+            if task_id in self.tasks or task_id in self.fresh:
                 continue
             ready_at = to_micros(now + delay_s) if delay_s else now
-            state = State.SCHEDULED if ready_at > self._now else State.QUEUED
-            task = Task(task_id, payload, options, state, ready_at, now)
+            state = State.SCHEDULED if ready_at > self.now else State.QUEUED
+            task = Task(task_id, payload, options, state, ready_at, now, terms=terms)
             if len(payload) > self.settings.large_bytes:
                 task.left_out = len(payload)
                 self._large.append(task)
             inserts.append(task)
-            self._fresh.add(task_id)
+            self.fresh.add(task_id)
             self.counters.enqueued += 1
             if state is State.QUEUED:
-                self._backlog.make_ready(task)
+                self.backlog.make_ready(task)
             else:
-                self._backlog.defer(task)
+                self.backlog.defer(task)
 
     def _loaded(self, event: Loaded) -> None:
         for queue in event.queues:
-            self._backlog.stream(queue, START)
+            self.backlog.stream(queue, START)
         for task in event.running:
             self.tasks[task.id] = task
             worker = self.workers.get(task.worker)
@@ -159,13 +159,13 @@ class Core:
         known = self.tasks.get(task.id)
         state = task.state if known is None else known.state
         if state is not State.FAILED:
-            self._decision.replies.append(RetryReply(event.ticket, task.id, state))
+            self.decision.replies.append(RetryReply(event.ticket, task.id, state))
             return
         task.state = after(State.FAILED, Trigger.RETRY)
-        task.ready_at, task.attempt, task.losses = micros_until(self._now), 0, 0
-        self._backlog.make_ready(task)
-        self._decision.writes.revived.append((task.id, task.ready_at, task.rank))
-        self._decision.replies.append(RetryReply(event.ticket, task.id, None))
+        task.ready_at, task.attempt, task.losses = micros_until(self.now), 0, 0
+        self.backlog.make_ready(task)
+        self.decision.writes.revived.append((task.id, task.ready_at, task.rank))
+        self.decision.replies.append(RetryReply(event.ticket, task.id, None))
 
     # ---- workers
 
@@ -178,20 +178,20 @@ class Core:
         self._sessions += 1
         worker.session = self._sessions
         worker.concurrency = event.concurrency
-        worker.heard_at = self._now
+        worker.heard_at = self.now
         for poll in worker.polls:
-            self._decision.replies.append(PollReply(poll.ticket, None))
+            self.decision.replies.append(PollReply(poll.ticket, None))
         worker.polls.clear()
         # By lease and not by id alone: it may hold an old one of a task whose new one never arrived.
         adopted = {task_id for task_id, lease in event.held if self._holds(worker, task_id, lease)}
         dropped = [task_id for task_id, _ in event.held if task_id not in adopted]
         worker.missing = [task_id for task_id in worker.held if task_id not in adopted]
-        pool = self._backlog.pool(worker.pool)
-        pool.progressed(worker, self._now)
+        pool = self.backlog.pool(worker.pool)
+        pool.progressed(worker, self.now)
         pool.place(worker)
         # A registration that was overtaken on its way knows nothing of later leases, which may be running: only the
         # first poll of the session proves that the worker stands by it.
-        self._decision.replies.append(RegisterReply(event.ticket, worker.session, dropped))
+        self.decision.replies.append(RegisterReply(event.ticket, worker.session, dropped))
 
     def _give_back(self, worker: Worker) -> None:
         """What was granted to the worker and never arrived."""
@@ -212,7 +212,7 @@ class Core:
         task = self.tasks[task_id]
         worker.release(task_id)
         if not task.losses:
-            self._backlog.stream(task.queue).paid += 1
+            self.backlog.stream(task.queue).paid += 1
         self._requeue(task)
 
     def _holds(self, worker: Worker, task_id: TaskId, lease: int) -> bool:
@@ -223,42 +223,42 @@ class Core:
         worker = self.workers.get(event.worker)
         if worker is None or not worker.session or worker.session != event.session:
             self.counters.stale_polls += 1
-            self._decision.replies.append(PollReply(event.ticket, None))
+            self.decision.replies.append(PollReply(event.ticket, None))
             return
-        worker.heard_at = self._now
+        worker.heard_at = self.now
         worker.leaving = worker.leaving or event.leaving
-        pool = self._backlog.pool(worker.pool)
+        pool = self.backlog.pool(worker.pool)
         self._give_back(worker)
         for outcome in event.outcomes:
             self._ended(worker, outcome)
         self._returned(worker, event.returned)
         if event.outcomes:
-            pool.progressed(worker, self._now)
-        poll = Poll(event.ticket, self._now, bool(event.outcomes or event.returned or event.leaving))
+            pool.progressed(worker, self.now)
+        poll = Poll(event.ticket, self.now, bool(event.outcomes or event.returned or event.leaving))
         worker.polls.append(poll)
         if poll.reported:
             self._reported.append((worker, poll))
         pool.place(worker)
 
     def _meet(self, name: str, pool_name: str, concurrency: int) -> Worker:
-        worker = Worker(name, pool_name, concurrency, heard_at=self._now)
+        worker = Worker(name, pool_name, concurrency, heard_at=self.now)
         self.workers[name] = worker
-        self._backlog.pool(pool_name).workers[name] = worker
-        self._alarms.set(worker, self._now + self.settings.poll_s)
+        self.backlog.pool(pool_name).workers[name] = worker
+        self._alarms.set(worker, self.now + self.settings.poll_s)
         return worker
 
     def _move(self, worker: Worker, pool_name: str) -> None:
         """A worker known by its rows alone was put where their queue belongs, in a pool that need not be its."""
-        self._backlog.pool(worker.pool).forget(worker)
+        self.backlog.pool(worker.pool).forget(worker)
         worker.pool = pool_name
-        self._backlog.pool(pool_name).workers[worker.name] = worker
+        self.backlog.pool(pool_name).workers[worker.name] = worker
 
     def _worker_lost(self, name: str, cause: str, charged: bool) -> None:
         worker = self.workers.pop(name, None)
         if worker is None:
             return
-        self._backlog.pool(worker.pool).forget(worker)
-        self._decision.replies.extend(PollReply(poll.ticket, None) for poll in worker.polls)
+        self.backlog.pool(worker.pool).forget(worker)
+        self.decision.replies.extend(PollReply(poll.ticket, None) for poll in worker.polls)
         worker.polls.clear()
         alone = len(worker.held) == 1
         charged = charged and not worker.leaving
@@ -275,7 +275,7 @@ class Core:
 
     def _cause_of_death(self, task: Task, cause: str) -> tuple[str, str]:
         timeout_s = task.options.limits.timeout_s
-        ran_s = self._now - task.started_at
+        ran_s = self.now - task.started_at
         if not 0 < timeout_s <= ran_s or not task.started_at:
             return "WorkerDied", cause
         return "TimeLimitExceeded", f"the attempt could not be stopped after {timeout_s:g} s, its time limit: {cause}"
@@ -285,12 +285,12 @@ class Core:
         task.state = after(task.state, Trigger.LOSE)
         task.attempt -= 1
         task.worker = ""
-        self._decision.writes.requeued.append((task.id, task.lease, task.losses))
-        self._backlog.admit(task)
+        self.decision.writes.requeued.append((task.id, task.lease, task.losses))
+        self.backlog.admit(task)
 
     def _excuse_absence(self, now: float) -> None:
         """While a commit waits for Postgres no poll is answered: that silence is ours and not the workers'."""
-        absence_s = now - self._now - self.settings.poll_s
+        absence_s = now - self.now - self.settings.poll_s
         if absence_s > 0:
             for worker in self.workers.values():
                 worker.heard_at += absence_s
@@ -298,18 +298,18 @@ class Core:
     def _ring_alarms(self) -> None:
         """Answer polls that were parked long enough, and notice workers that fell silent."""
         settings = self.settings
-        for worker in self._alarms.ring(self.workers, self._now):
-            while worker.polls and worker.polls[0].opened_at + settings.poll_s <= self._now:
-                self._decision.replies.append(PollReply(worker.polls.pop(0).ticket, []))
+        for worker in self._alarms.ring(self.workers, self.now):
+            while worker.polls and worker.polls[0].opened_at + settings.poll_s <= self.now:
+                self.decision.replies.append(PollReply(worker.polls.pop(0).ticket, []))
             if worker.polls:
                 next_at = worker.polls[0].opened_at + settings.poll_s
             else:
-                self._backlog.pool(worker.pool).place(worker)
+                self.backlog.pool(worker.pool).place(worker)
                 silent_at = worker.heard_at + settings.poll_s + settings.silence_s
-                if silent_at <= self._now:
-                    self._worker_lost(worker.name, f"silent for {self._now - worker.heard_at:.0f} s", charged=True)
+                if silent_at <= self.now:
+                    self._worker_lost(worker.name, f"silent for {self.now - worker.heard_at:.0f} s", charged=True)
                     continue
-                next_at = min(silent_at, self._now + settings.poll_s)
+                next_at = min(silent_at, self.now + settings.poll_s)
             self._alarms.set(worker, next_at)
 
     # ---- attempts end
@@ -330,13 +330,13 @@ class Core:
         task.state = after(State.RUNNING, Trigger.SUCCEED)
         del self.tasks[task_id]
         self.counters.succeeded += 1
-        self._decision.writes.succeeded.append((task_id, lease, body))
+        self.decision.writes.succeeded.append((task_id, lease, body))
         if children:
             self._enqueue(children)
 
     def _failed(self, task: Task, error: str, body: bytes, spread: float) -> None:
-        writes = self._decision.writes
-        again_at = retry_at(task.options.retry, task.attempt, spread, self._now)
+        writes = self.decision.writes
+        again_at = retry_at(task.options.retry, task.attempt, spread, self.now)
         if again_at is None:
             task.state = after(task.state, Trigger.EXHAUST)
             self.tasks.pop(task.id, None)
@@ -347,28 +347,28 @@ class Core:
         task.ready_at = to_micros(again_at)
         self.counters.retried += 1
         writes.retried.append((task.id, task.lease, task.ready_at, task.losses, error, body))
-        self._backlog.defer(task)
+        self.backlog.defer(task)
 
     # ---- what is decided at the end of a step
 
     def _dispatch(self) -> None:
-        for pool in self._backlog.pools.values():
-            replies = self._dispatcher.dispatch(pool, self._now)
-            replies += recall(pool, self.tasks, self.settings, self._now)
-            self._decision.replies.extend(replies)
+        for pool in self.backlog.pools.values():
+            replies = self._dispatcher.dispatch(pool, self.now)
+            replies += recall(pool, self.tasks, self.settings, self.now)
+            self.decision.replies.extend(replies)
 
     def _claim(self, task: Task, worker: Worker, estimate_s: float) -> Lease:
         task.state = after(task.state, Trigger.CLAIM)
         task.lease += 1
         task.attempt += 1
         task.worker = worker.name
-        task.started_at = self._now
+        task.started_at = self.now
         worker.hold(task.id, estimate_s, alone=task.losses > 0)
         self.counters.claimed += 1
         if task.left_out and not task.payload:
-            self._decision.payloads.append(task.id)
-        if task.id not in self._fresh:
-            self._decision.writes.claims.append((task.id, task.lease, task.attempt, task.rank, worker.name))
+            self.decision.payloads.append(task.id)
+        if task.id not in self.fresh:
+            self.decision.writes.claims.append((task.id, task.lease, task.attempt, task.rank, worker.name))
         options = task.options
         return (task.id, task.lease, task.attempt, options.type, options.queue, task.payload, task.rank, options.limits)
 
@@ -377,24 +377,24 @@ class Core:
         for worker, poll in self._reported:
             if poll in worker.polls:
                 worker.polls.remove(poll)
-                self._decision.replies.append(PollReply(poll.ticket, []))
-                self._backlog.pool(worker.pool).place(worker)
+                self.decision.replies.append(PollReply(poll.ticket, []))
+                self.backlog.pool(worker.pool).place(worker)
 
     def _next_wake(self) -> float | None:
         if self._dispatcher.is_cut:
-            return self._now
-        instants = [self._backlog.next_due(), self._alarms.next()]
+            return self.now
+        instants = [self.backlog.next_due(), self._alarms.next()]
         if not self.draining:
-            instants += [look_again_at(pool, self.settings, self._now) for pool in self._backlog.pools.values()]
+            instants += [look_again_at(pool, self.settings, self.now) for pool in self.backlog.pools.values()]
         return min((at for at in instants if at is not None), default=None)
 
     def _refused(self, ids: list[TaskId]) -> None:
         """The table knows better: forget these tasks, wherever they are, and read them again."""
         self.counters.refused_writes += len(ids)
-        for task in self._backlog.forget(ids):
+        for task in self.backlog.forget(ids):
             if (worker := self.workers.get(task.worker)) is not None:
                 worker.release(task.id)
-                self._backlog.pool(worker.pool).place(worker)
+                self.backlog.pool(worker.pool).place(worker)
 
 
 def _error_record(kind: str, cause: str) -> bytes:

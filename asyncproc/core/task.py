@@ -38,10 +38,26 @@ class Options(NamedTuple):
     retry: RetryPolicy
     created_by: str
     limits: TimeLimits = NO_LIMITS
+    concurrency_key: str = ""
+    """Of the tasks of a queue that share one, only so many run at once; empty: without."""
+    fairness_key: str = ""
+    """The keys of a queue take turns by their weights, whoever has more waiting."""
 
 
-NewTask: TypeAlias = tuple[TaskId, bytes, Options, float]
-"""A task on its way to the QueueActor: id, payload (JSON as UTF-8), options, delay in seconds (0: ready at once).
+class Terms(NamedTuple):
+    """What one task alone is subject to; most share `NO_TERMS`. Instants in seconds since 1970, 0 for none."""
+
+    start_by: float = 0.0
+    """Not started by then, it expires and is never run."""
+    deadline: float = 0.0
+    """Over by then, whatever attempts are left."""
+    unique_key: str = ""
+
+
+NO_TERMS: Final = Terms()
+
+NewTask: TypeAlias = tuple[TaskId, bytes, Options, float, Terms]
+"""A task on its way to the QueueActor: id, payload (JSON as UTF-8), options, delay in seconds (0: none), terms.
 A tuple, because a frozen dataclass costs twenty times as much to pickle."""
 
 KeyUsed: TypeAlias = tuple[str, bytes, bytes, float, list[TaskId]]
@@ -71,6 +87,7 @@ class Task:
     """Bytes of a payload too large to be held: it is read for each lease, and empty here but in the step that brought
     it."""
     started_at: float = 0.0
+    terms: Terms = NO_TERMS
 
     @property
     def queue(self) -> str:

@@ -16,23 +16,27 @@ class Window:
     on disk alone. The order of what comes out does not depend on the bounds.
     """
 
-    __slots__ = ("_bytes", "_heap", "_limit", "_limit_bytes", "end", "paging")
+    __slots__ = ("_bytes", "_gone", "_heap", "_limit", "_limit_bytes", "end", "paging")
 
     def __init__(self, limit: int, limit_bytes: int, end: Key | None) -> None:
         self._heap: list[tuple[float, bytes, Task]] = []
         self._limit = limit
         self._limit_bytes = limit_bytes
         self._bytes = 0
+        self._gone: set[Key] = set()
+        """Entries of the heap that were taken out of the middle: they are passed over when they come up."""
         self.end = end
         self.paging = False
 
     def __len__(self) -> int:
-        return len(self._heap)
+        return len(self._heap) - len(self._gone)
 
     def push(self, key: float, task: Task) -> bool:
         """Take the task in; False when it belongs behind the end and stays on disk."""
         if self.end is not None and (key, task.id) > self.end:
             return False
+        if self._gone and (key, task.id) in self._gone:
+            self._sweep()
         heappush(self._heap, (key, task.id, task))
         # Not by `_held`: a call costs as much as the rest of the line, and this is done for every task.
         self._bytes += 0 if task.left_out else len(task.payload)
@@ -40,8 +44,9 @@ class Window:
 
     def shed(self) -> list[Task]:
         """Leave the worst to the disk until the bounds hold; a quarter more goes, so that this stays rare."""
-        if len(self._heap) <= self._limit and (self._bytes <= self._limit_bytes or len(self._heap) == 1):
+        if len(self) <= self._limit and (self._bytes <= self._limit_bytes or len(self) == 1):
             return []
+        self._sweep()
         self._heap.sort()  # a sorted list is a heap
         keep = size = 0
         most, most_bytes = max(1, self._limit * 3 // 4), self._limit_bytes * 3 // 4
@@ -60,10 +65,25 @@ class Window:
         self.end = (key, task_id)
         return gone
 
+    def discard(self, key: float, task: Task) -> None:
+        """Take a task out that was pushed under this key."""
+        self._gone.add((key, task.id))
+        self._bytes -= _held(task)
+        if len(self._gone) > len(self._heap) // 2:
+            self._sweep()
+
+    def _sweep(self) -> None:
+        self._heap = [entry for entry in self._heap if entry[:2] not in self._gone]
+        self._gone.clear()
+        heapify(self._heap)
+
     def peek(self) -> tuple[float, bytes, Task] | None:
+        while self._gone and self._heap and self._heap[0][:2] in self._gone:
+            self._gone.discard(heappop(self._heap)[:2])
         return self._heap[0] if self._heap else None
 
     def pop(self) -> Task:
+        """The task that `peek` showed."""
         task = heappop(self._heap)[2]
         self._bytes -= 0 if task.left_out else len(task.payload)
         return task
@@ -72,6 +92,7 @@ class Window:
         """Leave all from this key on to the disk, to be paged in anew: for the rare case that the table disagrees."""
         if self.end is not None and self.end < end:
             return []
+        self._sweep()
         gone = [task for key, task_id, task in self._heap if (key, task_id) >= end]
         self._heap = [entry for entry in self._heap if entry[:2] < end]
         heapify(self._heap)
@@ -81,9 +102,9 @@ class Window:
 
     def wanted(self) -> int:
         """How many rows to page in now; 0 when there is enough, nothing is left, or a page is on its way."""
-        if self.end is None or self.paging or len(self._heap) > self._limit // 2:
+        if self.end is None or self.paging or len(self) > self._limit // 2:
             return 0
-        if self._heap and self._bytes > self._limit_bytes // 2:
+        if len(self) and self._bytes > self._limit_bytes // 2:
             return 0
         # A quarter at a time: the cycle waits for the page, and all that arrives waits for the cycle.
         return max(1, self._limit // 4)

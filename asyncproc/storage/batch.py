@@ -9,10 +9,10 @@ from typing import Final, LiteralString
 
 from asyncproc.core.decision import Writes
 from asyncproc.core.states import DUE_LATER, State
-from asyncproc.core.task import Task, TaskId
-from asyncproc.storage import statements as sql
+from asyncproc.core.task import NO_TERMS, Task, TaskId
 from asyncproc.storage.arrays import PgArray, bigints, byteas, floats, ints, texts, uuids
 from asyncproc.storage.rows import not_ended_before
+from asyncproc.storage.statements import idempotency, moves
 
 COPY_FROM: Final = 50
 """From this many new rows on, COPY's extra round trips cost less than what INSERT ... unnest does per row."""
@@ -21,6 +21,7 @@ _EPOCH_2000_S: Final = 946_684_800
 _COPY_HEAD: Final = b"PGCOPY\n\xff\r\n\x00" + b"\x00" * 8
 _COPY_TAIL: Final = b"\xff\xff"
 _NULL: Final = b"\xff\xff\xff\xff"
+_NO_INSTANTS: Final = 2 * _NULL
 _FIXED_BEFORE: Final = Struct(">hi16s")
 _FLOAT: Final = Struct(">id")
 _STAMP: Final = Struct(">iq")
@@ -57,7 +58,7 @@ class Batch:
         if self.insert is None:
             return None
         since = not_ended_before(task.id for task in self.writes.inserts)
-        return Statement(sql.INSERT_AGAIN, [*self.insert.parameters, since], self.insert.expected)
+        return Statement(moves.INSERT_AGAIN, [*self.insert.parameters, since], self.insert.expected)
 
 
 def build(writes: Writes, now: float) -> Batch:
@@ -81,36 +82,39 @@ def _ended(writes: Writes, now: float) -> list[Statement]:
     ended: list[Statement] = []
     if rows := writes.succeeded:
         ids, leases, results = zip(*rows, strict=True)
-        ended.append(Statement(sql.SUCCEED, [uuids(ids), bigints(leases), texts(results), now], len(rows)))
+        ended.append(Statement(moves.SUCCEED, [uuids(ids), bigints(leases), texts(results), now], len(rows)))
     if failed := writes.failed:
         ids, leases, errors, records = zip(*failed, strict=True)
         columns: list[PgArray | float] = [uuids(ids), bigints(leases), texts(errors), texts(records), now, now]
-        ended.append(Statement(sql.FAIL, columns, len(failed)))
+        ended.append(Statement(moves.FAIL, columns, len(failed)))
     if retried := writes.retried:
         ids, leases, instants, losses, errors, records = zip(*retried, strict=True)
         columns = [now, uuids(ids), bigints(leases), floats(instants), ints(losses), texts(errors), texts(records)]
-        ended.append(Statement(sql.RETRY, columns, len(retried)))
+        ended.append(Statement(moves.RETRY, columns, len(retried)))
     if requeued := writes.requeued:
         ids, leases, losses = zip(*requeued, strict=True)
-        ended.append(Statement(sql.REQUEUE, [uuids(ids), bigints(leases), ints(losses)], len(requeued)))
+        ended.append(Statement(moves.REQUEUE, [uuids(ids), bigints(leases), ints(losses)], len(requeued)))
+    if cancelled := writes.cancelled:
+        ids, leases, reasons = zip(*cancelled, strict=True)
+        ended.append(Statement(moves.CANCEL, [uuids(ids), bigints(leases), texts(reasons), now], len(cancelled)))
     if revived := writes.revived:
         ids, instants, ranks = zip(*revived, strict=True)
         columns = [uuids(ids), floats(instants), floats(ranks), not_ended_before(ids)]
-        ended.append(Statement(sql.REVIVE, columns, len(revived)))
+        ended.append(Statement(moves.REVIVE, columns, len(revived)))
     if came_due := writes.came_due:
         ids, ranks = zip(*came_due, strict=True)
-        ended.append(Statement(sql.COME_DUE, [uuids(ids), floats(ranks)], len(came_due)))
+        ended.append(Statement(moves.COME_DUE, [uuids(ids), floats(ranks)], len(came_due)))
     if used := writes.keys:
         keys, hashes, answers, kept_s, _ = zip(*used, strict=True)
         columns = [texts(keys), byteas(hashes), texts(answers), floats(now + seconds for seconds in kept_s), now]
-        ended.append(Statement(sql.USE_KEYS, columns, len(used)))
+        ended.append(Statement(idempotency.USE_KEYS, columns, len(used)))
     return ended
 
 
 def _claim(writes: Writes, now: float) -> Statement:
     ids, leases, attempts, ranks, workers = zip(*writes.claims, strict=True)
     columns: list[PgArray | float] = [now, uuids(ids), bigints(leases), ints(attempts), floats(ranks), texts(workers)]
-    return Statement(sql.CLAIM, columns, len(ids))
+    return Statement(moves.CLAIM, columns, len(ids))
 
 
 def _insert(tasks: list[Task]) -> Statement:
@@ -130,14 +134,19 @@ def _insert(tasks: list[Task]) -> Statement:
         floats(task.options.retry.jitter for task in tasks),
         floats(task.options.limits.timeout_s for task in tasks),
         floats(task.options.limits.soft_timeout_s for task in tasks),
+        floats(task.terms.start_by or None for task in tasks),
+        floats(task.terms.deadline or None for task in tasks),
         texts(task.state for task in tasks),
         texts(task.options.type for task in tasks),
         texts(task.options.queue for task in tasks),
+        texts(task.options.concurrency_key for task in tasks),
+        texts(task.options.fairness_key for task in tasks),
         texts(task.options.created_by for task in tasks),
+        texts(task.terms.unique_key or None for task in tasks),
         texts(task.worker or None for task in tasks),
         texts(task.payload for task in tasks),
     ]
-    return Statement(sql.INSERT, columns, len(tasks))
+    return Statement(moves.INSERT, columns, len(tasks))
 
 
 def _rank(task: Task) -> float | None:
@@ -151,12 +160,17 @@ def _copy(tasks: list[Task]) -> bytes:
     for task in tasks:
         if task.options is not options:
             options = task.options
-            constant = b"".join(_sized(text) for text in (options.type, options.queue, options.created_by))
-        retry, limits = task.options.retry, task.options.limits
+            constant = b"".join(
+                _sized(text)
+                for text in (
+                    options.type, options.queue, options.concurrency_key, options.fairness_key, options.created_by,
+                )
+            )  # fmt: skip
+        retry, limits, terms = task.options.retry, task.options.limits, task.terms
         rank = _rank(task)
         created = _STAMP.pack(8, _micros(task.created_at))
         parts += (
-            _FIXED_BEFORE.pack(21, 16, task.id),
+            _FIXED_BEFORE.pack(26, 16, task.id),
             _NULL if rank is None else _FLOAT.pack(8, rank),
             created if task.ready_at == task.created_at else _STAMP.pack(8, _micros(task.ready_at)),
             created,
@@ -166,14 +180,20 @@ def _copy(tasks: list[Task]) -> bytes:
                 8, retry.base_s, 8, retry.factor, 8, retry.cap_s, 8, retry.jitter,
                 8, limits.timeout_s, 8, limits.soft_timeout_s,
             ),
+            _NO_INSTANTS if terms is NO_TERMS else _instant(terms.start_by) + _instant(terms.deadline),
             _sized(task.state),
             constant,
+            _sized(terms.unique_key) if terms.unique_key else _NULL,
             _sized(task.worker) if task.worker else _NULL,
             len(task.payload).to_bytes(4),
             task.payload,
         )  # fmt: skip
     parts.append(_COPY_TAIL)
     return b"".join(parts)
+
+
+def _instant(seconds: float) -> bytes:
+    return _STAMP.pack(8, _micros(seconds)) if seconds else _NULL
 
 
 def _micros(instant: float) -> int:

@@ -17,7 +17,6 @@ from asyncproc.core.settings import LARGE_BYTES
 from asyncproc.core.states import State
 from asyncproc.core.task import Task, TaskId
 from asyncproc.errors import EpochLost, StorageUnavailable
-from asyncproc.storage import statements as sql
 from asyncproc.storage.arrays import bigints, texts, uuids
 from asyncproc.storage.batch import Batch, Statement
 from asyncproc.storage.bisect import salvage
@@ -25,6 +24,7 @@ from asyncproc.storage.connection import Connection, first_line, is_about_a_row,
 from asyncproc.storage.ranks import rank_anew
 from asyncproc.storage.retention import make_ahead
 from asyncproc.storage.rows import to_tasks
+from asyncproc.storage.statements import moves, pages, reign
 
 _EPOCH_OVER: Final = "AP001"
 _NO_PARTITION: Final = "23514"
@@ -77,13 +77,13 @@ class Storage:
                 await connection.execute("SET LOCAL lock_timeout = '2s'")
                 try:
                     async with connection.transaction():
-                        await connection.execute(sql.LOCK_EXCLUSIVE, [sql.LOCK_KEY])
+                        await connection.execute(reign.LOCK_EXCLUSIVE, [reign.LOCK_KEY])
                 except psycopg.errors.LockNotAvailable:
-                    await connection.execute(sql.END_HOLDERS, [sql.LOCK_KEY])
-                    await connection.execute(sql.LOCK_EXCLUSIVE, [sql.LOCK_KEY])
-                (reign,) = await _rows(connection, sql.TAKE_EPOCH)
+                    await connection.execute(reign.END_HOLDERS, [reign.LOCK_KEY])
+                    await connection.execute(reign.LOCK_EXCLUSIVE, [reign.LOCK_KEY])
+                (row,) = await _rows(connection, reign.TAKE_EPOCH)
                 read_at = monotonic()
-            epoch, now = reign
+            epoch, now = row
             await make_ahead(connection, None, self._monthly)
             self.epoch = epoch
             # The partitions of a first start take a while: a clock anchored without it would be late all reign long.
@@ -92,13 +92,13 @@ class Storage:
     async def load(self, aging_s: Mapping[str, float], default_aging_s: float) -> Loaded:
         """All that runs, and the names of the queues; ranks are computed anew where aging was configured anew."""
         async with self._turn() as connection:
-            names = [str(row[0]) for row in await _rows(connection, sql.QUEUE_NAMES)]
+            names = [str(row[0]) for row in await _rows(connection, pages.QUEUE_NAMES)]
             await rank_anew(connection, self._fence, names, aging_s, default_aging_s)
             failpoints.hit("queue.mid_load")
             async with connection.transaction():
                 # The planner may read the whole table here, once a reign: no index may know what is running.
                 await connection.execute("SET LOCAL enable_seqscan = on")
-                running = await _tasks(connection, sql.RUNNING, [self._large_bytes])
+                running = await _tasks(connection, pages.RUNNING, [self._large_bytes])
             return Loaded(running, names)
 
     async def commit(
@@ -114,7 +114,7 @@ class Storage:
             for page in wanted:
                 committed.pages.append(await self._page(await self._open(), page))
             if payloads:
-                rows = await _rows(await self._open(), sql.PAYLOADS, [uuids(payloads)])
+                rows = await _rows(await self._open(), pages.PAYLOADS, [uuids(payloads)])
                 committed.payloads = {row[0].bytes: row[1].encode() for row in rows}
             return committed
 
@@ -175,7 +175,7 @@ class Storage:
                 await _before_commit(connection)
                 last = await connection.execute("COMMIT")
         if copy is not None:
-            async with connection.cursor().copy(sql.COPY_IN) as stream:
+            async with connection.cursor().copy(moves.COPY_IN) as stream:
                 await stream.write(copy)
             async with connection.pipeline():
                 if batch.claim is not None:
@@ -188,8 +188,8 @@ class Storage:
         return all(cursor.rowcount == expected for cursor, expected in cursors)
 
     async def _fence(self, connection: Connection) -> None:
-        await connection.execute(sql.LOCK_SHARED, [sql.LOCK_KEY])
-        await connection.execute(sql.PROVE_EPOCH, [self.epoch])
+        await connection.execute(reign.LOCK_SHARED, [reign.LOCK_KEY])
+        await connection.execute(reign.PROVE_EPOCH, [self.epoch])
 
     async def _refused(self, connection: Connection, batch: Batch) -> list[TaskId]:
         """Ask the table which of the rows that this batch made or started are not what the core believes."""
@@ -199,10 +199,10 @@ class Storage:
             bigints(row[1] for row in believed),
             texts(row[2] for row in believed),
         ]
-        agreeing = _ids(await _rows(connection, sql.AGREEING, columns))
+        agreeing = _ids(await _rows(connection, moves.AGREEING, columns))
         refused = [task_id for task_id, _, _ in believed if task_id not in agreeing]
         if batch.revived:
-            live = _ids(await _rows(connection, sql.LIVE, [uuids(batch.revived)]))
+            live = _ids(await _rows(connection, moves.LIVE, [uuids(batch.revived)]))
             refused += [task_id for task_id in batch.revived if task_id not in live]
         return list(dict.fromkeys(refused))
 
@@ -213,9 +213,9 @@ class Storage:
         if wanted.queue is None:
             # No instant lies before this one, and Postgres has no timestamp for minus infinity in seconds.
             after[0] = max(key, 0.0)
-            tasks = await _tasks(connection, sql.DUE_PAGE, [large, *after])
+            tasks = await _tasks(connection, pages.DUE_PAGE, [large, *after])
         else:
-            tasks = await _tasks(connection, sql.READY_PAGE, [large, wanted.queue, *after])
+            tasks = await _tasks(connection, pages.READY_PAGE, [large, wanted.queue, *after])
         return Page(
             wanted.queue, tasks, _last(tasks, wanted.queue is None), complete=self._is_last(tasks, wanted.limit)
         )

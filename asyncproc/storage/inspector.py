@@ -12,10 +12,10 @@ from asyncproc.core.settings import LARGE_BYTES
 from asyncproc.core.states import State
 from asyncproc.core.task import Task, TaskId
 from asyncproc.errors import StorageUnavailable
-from asyncproc.storage import statements as sql
 from asyncproc.storage.arrays import byteas, texts, uuids
 from asyncproc.storage.connection import first_line, reader_pool
 from asyncproc.storage.rows import not_ended_before, to_tasks
+from asyncproc.storage.statements import idempotency, moves, pages, reads
 
 _LAST_ID: Final = b"\xff" * 16
 
@@ -37,36 +37,36 @@ class Inspector:
 
     async def task(self, task_id: TaskId) -> TaskRecord | None:
         uuid = UUID(bytes=task_id)
-        rows = await self._read(sql.RECORD, [uuid, uuid, not_ended_before([task_id])])
+        rows = await self._read(reads.RECORD, [uuid, uuid, not_ended_before([task_id])])
         return _record(rows[0]) if rows else None
 
     async def tasks(self, narrowed: TaskFilter, limit: int, before: TaskId | None) -> list[TaskRecord]:
         """Newest first: ids are ordered by the time of their making. `before` is the last id of the page before."""
         if any("\x00" in asked for asked in astuple(narrowed) if isinstance(asked, str)):
             return []  # no text in Postgres has a NUL, and no parameter may have one
-        rows = await self._read(sql.RECORDS, filter_parameters(narrowed, limit, before))
+        rows = await self._read(reads.RECORDS, filter_parameters(narrowed, limit, before))
         return [_record(row) for row in rows]
 
     async def finished_task(self, task_id: TaskId) -> Task | None:
         """A finished task as the core takes it, to be run again."""
-        rows = await self._read(sql.FINISHED_TASK, [LARGE_BYTES, UUID(bytes=task_id), not_ended_before([task_id])])
+        rows = await self._read(pages.FINISHED_TASK, [LARGE_BYTES, UUID(bytes=task_id), not_ended_before([task_id])])
         return to_tasks(rows)[0] if rows else None
 
     async def existing(self, ids: Sequence[TaskId]) -> set[TaskId]:
         """Those of the ids that have a row, finished or not."""
-        rows = await self._read(sql.EXISTING, [uuids(ids), uuids(ids), not_ended_before(ids)])
+        rows = await self._read(moves.EXISTING, [uuids(ids), uuids(ids), not_ended_before(ids)])
         return {row[0].bytes for row in rows}
 
     async def answers(self, asked: Sequence[tuple[str, bytes]], now: float) -> dict[str, bytes | None]:
         """Of idempotency keys, asked with the hashes of their bodies: the answers of those in use, None where it was
         another body."""
         keys, hashes = zip(*asked, strict=True)
-        rows = await self._read(sql.ANSWERS, [texts(keys), byteas(hashes), now])
+        rows = await self._read(idempotency.ANSWERS, [texts(keys), byteas(hashes), now])
         return {row[0]: None if row[1] is None else row[1].encode() for row in rows}
 
     async def figures(self) -> list[tuple[str, str, str, int, float | None, float | None]]:
         """Rows of state, queue, type, number, mean run time in seconds, longest wait in seconds."""
-        return [(row[0], row[1], row[2], row[3], row[4], row[5]) for row in await self._read(sql.FIGURES, {})]
+        return [(row[0], row[1], row[2], row[3], row[4], row[5]) for row in await self._read(reads.FIGURES, {})]
 
     async def _read(self, text: Any, parameters: Sequence[object] | Mapping[str, object]) -> list[tuple[Any, ...]]:
         try:

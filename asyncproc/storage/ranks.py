@@ -3,9 +3,9 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
-from asyncproc.storage import statements as sql
 from asyncproc.storage.arrays import texts
 from asyncproc.storage.connection import Connection
+from asyncproc.storage.statements import pages
 
 _ALL_OTHERS: Final = ""
 
@@ -22,7 +22,7 @@ async def rank_anew(
     Also of queues without rows: what arrives during this reign is ranked by it, and the next reign must know.
     """
     configured = {**aging_s, _ALL_OTHERS: default_aging_s}
-    rows = await (await connection.execute(sql.AGINGS)).fetchall()
+    rows = await (await connection.execute(pages.AGINGS)).fetchall()
     on_disk = {row[0]: row[1] for row in rows}
     for queue in queues:
         aging = aging_s.get(queue, default_aging_s)
@@ -31,11 +31,11 @@ async def rank_anew(
         async with connection.transaction():
             await fence(connection)
             await connection.execute("SET LOCAL statement_timeout = 0")
-            await connection.execute(sql.RERANK, [aging, queue])
-            await connection.execute(sql.SET_AGING, [queue, aging])
+            await connection.execute(pages.RERANK, [aging, queue])
+            await connection.execute(pages.SET_AGING, [queue, aging])
     if on_disk != configured:
         async with connection.transaction():
             await fence(connection)
-            await connection.execute(sql.KEEP_AGINGS, [texts(configured)])
+            await connection.execute(pages.KEEP_AGINGS, [texts(configured)])
             for queue, aging in configured.items():
-                await connection.execute(sql.SET_AGING, [queue, aging])
+                await connection.execute(pages.SET_AGING, [queue, aging])

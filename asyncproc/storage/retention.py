@@ -16,9 +16,9 @@ from psycopg.sql import SQL, Identifier
 
 from asyncproc.core.states import FINAL, State
 from asyncproc.errors import EpochLost
-from asyncproc.storage import statements as sql
 from asyncproc.storage.arrays import floats, register, texts
 from asyncproc.storage.connection import Connection, first_line, hardened, is_away
+from asyncproc.storage.statements import idempotency, partitions, reign
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def monthly(kept_s: Mapping[State, float]) -> list[State]:
 
 async def make_ahead(connection: Connection, instant: float | None, monthly: Collection[State]) -> None:
     """Make the partitions for what ends around an instant, now by the database's clock where it is None."""
-    await connection.execute(sql.MAKE_PARTITIONS, [instant, DAYS_AHEAD, texts(monthly)])
+    await connection.execute(partitions.MAKE_PARTITIONS, [instant, DAYS_AHEAD, texts(monthly)])
 
 
 @dataclass(slots=True)
@@ -100,12 +100,12 @@ class Retention:
         connection: Connection = await AsyncConnection.connect(conninfo, autocommit=True)
         async with connection:
             register(connection)
-            if not await _value(connection, sql.TRY_SWEEP, [sql.SWEEP_LOCK_KEY]):
+            if not await _value(connection, partitions.TRY_SWEEP, [partitions.SWEEP_LOCK_KEY]):
                 return Swept()
             await self._prove(connection, epoch)
             await make_ahead(connection, None, self._monthly)
             swept, waiting = Swept(), set()
-            over = await connection.execute(sql.OVER, [texts(self._kept_s), floats(self._kept_s.values())])
+            over = await connection.execute(partitions.OVER, [texts(self._kept_s), floats(self._kept_s.values())])
             for name, state, attached, detaching in await over.fetchall():
                 if state in waiting:
                     continue
@@ -126,7 +126,7 @@ class Retention:
     async def _prove(self, connection: Connection, epoch: int) -> None:
         """A reign that is over must not drop by what it was told to keep."""
         try:
-            await connection.execute(sql.PROVE_EPOCH, [epoch])
+            await connection.execute(reign.PROVE_EPOCH, [epoch])
         except psycopg.Error as error:
             if error.sqlstate == _EPOCH_OVER:
                 raise EpochLost(epoch) from error
@@ -137,14 +137,14 @@ async def _drop(connection: Connection, name: str, state: str, attached: bool, d
     """In two steps: out of sight of new readers first, gone when the old ones have ended."""
     names = {"parent": Identifier(f"task_done_{state}"), "partition": Identifier(name)}
     if attached:
-        await connection.execute(SQL(sql.FINALIZE if detaching else sql.DETACH).format(**names))
-    await connection.execute(SQL(sql.DROP).format(**names))
+        await connection.execute(SQL(partitions.FINALIZE if detaching else partitions.DETACH).format(**names))
+    await connection.execute(SQL(partitions.DROP).format(**names))
 
 
 async def _forget_keys(connection: Connection) -> int:
     forgotten = 0
     while True:
-        deleted = (await connection.execute(sql.FORGET_KEYS, [KEYS_AT_ONCE])).rowcount
+        deleted = (await connection.execute(idempotency.FORGET_KEYS, [KEYS_AT_ONCE])).rowcount
         forgotten += deleted
         if deleted < KEYS_AT_ONCE:
             return forgotten

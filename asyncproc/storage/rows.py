@@ -5,10 +5,10 @@ from typing import Any, Final
 
 from asyncproc.core.retry import RetryPolicy
 from asyncproc.core.states import State
-from asyncproc.core.task import Options, Task, TaskId, TimeLimits
+from asyncproc.core.task import NO_TERMS, Options, Task, TaskId, Terms, TimeLimits
 
 _CLOCKS_APART_S: Final = 86_400.0
-_AFTER_OPTIONS: Final = 14
+_AFTER_OPTIONS: Final = 16
 _STATES: Final = {state.value: state for state in State}
 
 
@@ -18,7 +18,7 @@ def to_tasks(rows: Sequence[tuple[Any, ...]]) -> list[Task]:
     tasks: list[Task] = []
     for row in rows:
         id_, payload, left_out = row[:3]
-        state, ready_at, created_at, rank, attempt, lease, losses, worker = row[_AFTER_OPTIONS:]
+        state, ready_at, created_at, rank, attempt, lease, losses, worker, *terms = row[_AFTER_OPTIONS:]
         # Most rows share what they are made with; to compare it costs a quarter of making it anew.
         columns = row[3:_AFTER_OPTIONS]
         options = seen.get(columns)
@@ -38,15 +38,16 @@ def to_tasks(rows: Sequence[tuple[Any, ...]]) -> list[Task]:
                 losses,
                 worker,
                 left_out,
+                terms=Terms(*terms) if any(terms) else NO_TERMS,
             )
         )
     return tasks
 
 
 def _options(columns: Sequence[Any]) -> Options:
-    type_, queue, priority, most, base_s, factor, cap_s, jitter, timeout_s, soft_timeout_s, created_by = columns
+    type_, queue, priority, most, base_s, factor, cap_s, jitter, timeout_s, soft_timeout_s, *keys, created_by = columns
     retry, limits = RetryPolicy(most, base_s, factor, cap_s, jitter), TimeLimits(timeout_s, soft_timeout_s)
-    return Options(type_, queue, priority, retry, created_by, limits)
+    return Options(type_, queue, priority, retry, created_by, limits, *keys)
 
 
 def not_ended_before(ids: Iterable[TaskId]) -> float:

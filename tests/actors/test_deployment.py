@@ -6,7 +6,7 @@ from asyncproc.actors.answers import Cause, Refusal
 from asyncproc.actors.deployment import Deployment
 from asyncproc.config import Settings
 from asyncproc.core.retry import constant
-from asyncproc.core.task import NewTask, Options
+from asyncproc.core.task import NO_TERMS, NewTask, Options
 from asyncproc.errors import AsyncprocError, ConfigError, Overloaded, StorageUnavailable, TasksRejected
 from tests.deployed import settings_of
 
@@ -18,7 +18,7 @@ def fingerprint(settings: Settings, start_dir: Path) -> str:
 
 
 def task(number: int) -> NewTask:
-    return (number.to_bytes(16), b"{}", Options("Note", "default", 0, constant(1, 0), ""), 0.0)
+    return (number.to_bytes(16), b"{}", Options("Note", "default", 0, constant(1, 0), ""), 0.0, NO_TERMS)
 
 
 def test_a_deployment_needs_a_database(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from asyncproc.actors.calls import MAX_UNANSWERED
 from asyncproc.actors.gateway import Gateway
 from asyncproc.actors.lane import CALLS_AT_ONCE
 from asyncproc.core.retry import constant
-from asyncproc.core.task import NewTask, Options
+from asyncproc.core.task import NO_TERMS, NewTask, Options
 from asyncproc.errors import QueueUnavailable
 from tests.eventually import eventually_async
 
@@ -59,7 +59,7 @@ def gateway(actor: Actor, timeout_s: float = 30.0) -> Gateway:
 
 
 def a_task() -> list[NewTask]:
-    return [(b"0" * 16, b"{}", OPTIONS, 0.0)]
+    return [(b"0" * 16, b"{}", OPTIONS, 0.0, NO_TERMS)]
 
 
 async def test_requests_that_come_together_share_a_call() -> None:

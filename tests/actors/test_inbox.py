@@ -6,7 +6,7 @@ from asyncproc.actors.inbox import FEWEST_ROWS_A_CYCLE, LONGEST_CYCLE_S, MAX_BYT
 from asyncproc.core.decision import EnqueueReply
 from asyncproc.core.events import Draining, Enqueued, Event, Polled, RetryAsked
 from asyncproc.core.retry import constant
-from asyncproc.core.task import NewTask, Options
+from asyncproc.core.task import NO_TERMS, NewTask, Options
 from asyncproc.errors import Overloaded, StorageUnavailable
 
 OPTIONS = Options("Note", "default", 0, constant(1, 0), "")
@@ -14,7 +14,7 @@ AWAY = StorageUnavailable("gone")
 
 
 def tasks(number: int) -> list[NewTask]:
-    return [(n.to_bytes(16), b"{}", OPTIONS, 0.0) for n in range(number)]
+    return [(n.to_bytes(16), b"{}", OPTIONS, 0.0, NO_TERMS) for n in range(number)]
 
 
 def an_inbox(max_rows: int = 100, max_bytes: int = 1 << 30) -> Inbox:

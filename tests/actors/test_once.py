@@ -9,7 +9,7 @@ import pytest
 from asyncproc.actors.answers import Cause, Refusal
 from asyncproc.actors.once import Keyed, Once, Outcome
 from asyncproc.core.retry import constant
-from asyncproc.core.task import KeyUsed, NewTask, Options
+from asyncproc.core.task import NO_TERMS, KeyUsed, NewTask, Options
 from asyncproc.errors import StorageUnavailable, TasksRejected
 from tests.eventually import eventually_async
 
@@ -17,7 +17,7 @@ OPTIONS = Options("Note", "default", 0, constant(1, 1.0), "")
 
 
 def request(number: int, key: str = "k", body: bytes = b"body") -> Keyed:
-    return Keyed(key, body, b'"answer %d"' % number, [(number.to_bytes(16), b"{}", OPTIONS, 0.0)])
+    return Keyed(key, body, b'"answer %d"' % number, [(number.to_bytes(16), b"{}", OPTIONS, 0.0, NO_TERMS)])
 
 
 @dataclass

@@ -2,13 +2,13 @@
 
 from asyncproc.actors.repeats import Repeats
 from asyncproc.core.retry import constant
-from asyncproc.core.task import NewTask, Options
+from asyncproc.core.task import NO_TERMS, NewTask, Options
 
 OPTIONS = Options("Work", "default", 0, constant(1, 1.0), "")
 
 
 def tasks(*numbers: int) -> list[NewTask]:
-    return [(number.to_bytes(16), b"{}", OPTIONS, 0.0) for number in numbers]
+    return [(number.to_bytes(16), b"{}", OPTIONS, 0.0, NO_TERMS) for number in numbers]
 
 
 def test_what_was_noted_is_known_and_nothing_else() -> None:

@@ -9,7 +9,7 @@ from asyncproc.core import step
 from asyncproc.core.events import Enqueued, Event, Polled, Registered
 from asyncproc.core.settings import CoreSettings
 from asyncproc.core.step import Core
-from asyncproc.core.task import NewTask, Options
+from asyncproc.core.task import NO_TERMS, NewTask, Options
 from asyncproc.core.workers import Worker
 from simulation.world import NOON, THRICE
 
@@ -46,7 +46,7 @@ class Crowd:
 
     def _new(self, type_name: str) -> NewTask:
         self._made += 1
-        return (self._made.to_bytes(16), b"{}", Options(type_name, "default", 0, THRICE, ""), 0.0)
+        return (self._made.to_bytes(16), b"{}", Options(type_name, "default", 0, THRICE, ""), 0.0, NO_TERMS)
 
     def poll(self, worker: str) -> Polled:
         return Polled(next(self._tickets), worker, self.core.workers[worker].session, [])

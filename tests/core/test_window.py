@@ -127,3 +127,29 @@ def test_a_window_that_ends_before_the_key_is_not_rewound() -> None:
     window = Window(10, 100, (2.0, b"x"))
     assert window.rewind((3.0, b"")) == []
     assert window.end == (2.0, b"x")
+
+
+def test_what_is_taken_out_of_the_middle_is_passed_over() -> None:
+    window = filled(10, 1.0, 2.0, 3.0, 4.0)
+    for number in (1, 0):
+        window.discard(1.0 + number, a_task(number))
+    assert len(window) == 2
+    head = window.peek()
+    assert head is not None
+    assert head[0] == 3.0
+    assert drained(window) == [2, 3]
+
+
+def test_what_was_taken_out_can_come_back_under_the_same_key() -> None:
+    window = filled(10, 1.0, 2.0, 3.0, 4.0)
+    window.discard(2.0, a_task(1))
+    again = a_task(1)
+    assert window.push(2.0, again)
+    assert drained(window) == [0, 1, 2, 3]
+
+
+def test_the_bounds_do_not_count_what_was_taken_out() -> None:
+    window = filled(4, 1.0, 2.0, 3.0, 4.0, 5.0)
+    window.discard(3.0, a_task(2))
+    assert window.shed() == []
+    assert window.end is None

@@ -6,9 +6,9 @@ from psycopg.conninfo import conninfo_to_dict
 
 from asyncproc.core.task import TaskId
 from asyncproc.errors import EpochLost, StorageUnavailable
-from asyncproc.storage import statements as sql
 from asyncproc.storage.connection import Connection, open_writer
 from asyncproc.storage.cycle import Storage
+from asyncproc.storage.statements import moves, reign
 from tests.storage.table import a_task, claim, live, query, until, waits_for_a_lock, write, write_again
 
 
@@ -89,9 +89,9 @@ async def test_a_takeover_ends_predecessors_that_froze(storage: Storage, success
     between_statements, in_a_copy = [await open_writer(database) for _ in range(2)]
     for frozen in (between_statements, in_a_copy):
         await frozen.execute("BEGIN")
-        await frozen.execute(sql.LOCK_SHARED, [sql.LOCK_KEY])
-        await frozen.execute(sql.PROVE_EPOCH, [storage.epoch])
-    in_a_copy.pgconn.send_query(sql.COPY_IN.encode())
+        await frozen.execute(reign.LOCK_SHARED, [reign.LOCK_KEY])
+        await frozen.execute(reign.PROVE_EPOCH, [storage.epoch])
+    in_a_copy.pgconn.send_query(moves.COPY_IN.encode())
     in_a_copy.pgconn.flush()
 
     await successor.take_over()
@@ -115,10 +115,10 @@ async def test_the_fence_holds_whatever_isolation_the_database_prefers(
     query(database, f"ALTER DATABASE {name} SET default_transaction_isolation TO '{isolation}'")
     await storage.close()
     async with bystander.transaction():
-        await bystander.execute(sql.LOCK_EXCLUSIVE, [sql.LOCK_KEY])
+        await bystander.execute(reign.LOCK_EXCLUSIVE, [reign.LOCK_KEY])
         committing = asyncio.create_task(write(storage, inserts=[a_task()]))
         await until(lambda: waits_for_a_lock(bystander, 1))
-        await bystander.execute(sql.TAKE_EPOCH)
+        await bystander.execute(reign.TAKE_EPOCH)
 
     with pytest.raises(EpochLost):
         await committing

@@ -18,32 +18,32 @@ from asyncproc.core.settings import LARGE_BYTES
 from asyncproc.core.states import State
 from asyncproc.core.task import TaskId
 from asyncproc.storage import inspector
-from asyncproc.storage import statements as sql
 from asyncproc.storage.arrays import PgArray, bigints, texts, uuids
 from asyncproc.storage.batch import Statement, build
 from asyncproc.storage.connection import READER_OPTIONS, WRITER_OPTIONS, Connection, hardened, open_writer
 from asyncproc.storage.cycle import Storage
 from asyncproc.storage.rows import not_ended_before
+from asyncproc.storage.statements import moves, pages, reads
 from tests.storage.table import ERROR, NOW, PAGE_BYTES, a_task, query, write
 
 _DONE: Final = {f"task_done_{state}_*_pkey" for state in ("succeeded", "failed", "cancelled")}
 
 # What each statement of the cycle does with the tables: the indexes that it uses, all of them.
 BY_INDEX: Final[dict[str, tuple[LiteralString, set[str]]]] = {
-    "claim": (sql.CLAIM, {"task_live_pkey"}),
-    "succeed": (sql.SUCCEED, {"task_live_pkey"}),
-    "fail": (sql.FAIL, {"task_live_pkey"}),
-    "retry": (sql.RETRY, {"task_live_pkey"}),
-    "requeue": (sql.REQUEUE, {"task_live_pkey"}),
-    "come due": (sql.COME_DUE, {"task_live_pkey"}),
-    "agreeing": (sql.AGREEING, {"task_live_pkey"}),
-    "live": (sql.LIVE, {"task_live_pkey"}),
-    "ready page": (sql.READY_PAGE, {"task_live_ready"}),
-    "due page": (sql.DUE_PAGE, {"task_live_due"}),
-    "queue names": (sql.QUEUE_NAMES, {"task_live_ready"}),
-    "revive": (sql.REVIVE, {"task_done_failed_*_pkey"}),
-    "existing": (sql.EXISTING, {"task_live_pkey", *_DONE}),
-    "insert again": (sql.INSERT_AGAIN, _DONE),
+    "claim": (moves.CLAIM, {"task_live_pkey"}),
+    "succeed": (moves.SUCCEED, {"task_live_pkey"}),
+    "fail": (moves.FAIL, {"task_live_pkey"}),
+    "retry": (moves.RETRY, {"task_live_pkey"}),
+    "requeue": (moves.REQUEUE, {"task_live_pkey"}),
+    "come due": (moves.COME_DUE, {"task_live_pkey"}),
+    "agreeing": (moves.AGREEING, {"task_live_pkey"}),
+    "live": (moves.LIVE, {"task_live_pkey"}),
+    "ready page": (pages.READY_PAGE, {"task_live_ready"}),
+    "due page": (pages.DUE_PAGE, {"task_live_due"}),
+    "queue names": (pages.QUEUE_NAMES, {"task_live_ready"}),
+    "revive": (moves.REVIVE, {"task_done_failed_*_pkey"}),
+    "existing": (moves.EXISTING, {"task_live_pkey", *_DONE}),
+    "insert again": (moves.INSERT_AGAIN, _DONE),
 }
 
 ROWS: Final = 1_000_000
@@ -140,13 +140,13 @@ async def test_who_looks_at_a_few_of_many_reads_a_few(million: str) -> None:
         for task_id in (ids.failed[0], ids.queued[0]):
             uuid, since = UUID(bytes=task_id), not_ended_before([task_id])
             for text, parameters in (
-                (sql.RECORD, [uuid, uuid, since]),
-                (sql.FINISHED_TASK, [LARGE_BYTES, uuid, since]),
+                (reads.RECORD, [uuid, uuid, since]),
+                (pages.FINISHED_TASK, [LARGE_BYTES, uuid, since]),
             ):
                 assert _buffers(connection, text, parameters) <= 4 * 3 * DAYS
         for state in (None, State.FAILED, State.QUEUED):
             asked = inspector.filter_parameters(TaskFilter(state=state), 100, None)
-            assert _buffers(connection, sql.RECORDS, asked) <= 4 * 3 * (DAYS + 4) + 100 * 16
+            assert _buffers(connection, reads.RECORDS, asked) <= 4 * 3 * (DAYS + 4) + 100 * 16
 
 
 def _sample(database: str) -> Ids:
@@ -180,14 +180,14 @@ def _batches(ids: Ids) -> dict[str, Statement]:
     known = [*ids.queued[:50], *ids.failed[:50]]
     leases = [bigints([0] * BATCH), texts(["queued"] * BATCH)]
     reads: dict[str, tuple[LiteralString, list[Any]]] = {
-        "existing": (sql.EXISTING, [uuids(known), uuids(known), not_ended_before(known)]),
-        "agreeing": (sql.AGREEING, [uuids(ids.queued), *leases]),
-        "payloads": (sql.PAYLOADS, [uuids(ids.queued)]),
-        "live": (sql.LIVE, [uuids(ids.queued)]),
-        "ready page": (sql.READY_PAGE, [LARGE_BYTES, "q1", float("-inf"), str(UUID(int=0)), BATCH, PAGE_BYTES]),
-        "later ready page": (sql.READY_PAGE, [LARGE_BYTES, "q1", NOW - 500, str(UUID(int=0)), BATCH, PAGE_BYTES]),
-        "due page": (sql.DUE_PAGE, [LARGE_BYTES, 0.0, str(UUID(int=0)), BATCH, PAGE_BYTES]),
-        "queue names": (sql.QUEUE_NAMES, []),
+        "existing": (moves.EXISTING, [uuids(known), uuids(known), not_ended_before(known)]),
+        "agreeing": (moves.AGREEING, [uuids(ids.queued), *leases]),
+        "payloads": (pages.PAYLOADS, [uuids(ids.queued)]),
+        "live": (moves.LIVE, [uuids(ids.queued)]),
+        "ready page": (pages.READY_PAGE, [LARGE_BYTES, "q1", float("-inf"), str(UUID(int=0)), BATCH, PAGE_BYTES]),
+        "later ready page": (pages.READY_PAGE, [LARGE_BYTES, "q1", NOW - 500, str(UUID(int=0)), BATCH, PAGE_BYTES]),
+        "due page": (pages.DUE_PAGE, [LARGE_BYTES, 0.0, str(UUID(int=0)), BATCH, PAGE_BYTES]),
+        "queue names": (pages.QUEUE_NAMES, []),
     }
     return statements | {name: Statement(text, parameters, 0) for name, (text, parameters) in reads.items()}
 
