@@ -8,8 +8,9 @@ from pydantic.alias_generators import to_camel
 from asyncproc.core.duration import parse_duration
 from asyncproc.core.rank import STRICT_AGING_S
 from asyncproc.core.retry import MAX_ATTEMPTS, MAX_BACKOFF_S, RetryPolicy, exponential
-from asyncproc.core.settings import CoreSettings, QueueRules
+from asyncproc.core.settings import CoreSettings
 from asyncproc.core.states import State
+from asyncproc.core.steering import QueueRules
 from asyncproc.core.task import QUEUE_NAME, TimeLimits
 
 DEFAULT: Final = "default"

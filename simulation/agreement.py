@@ -2,10 +2,10 @@
 
 from collections.abc import Container
 
-from asyncproc.core.backlog import Backlog
+from asyncproc.core.backlog import LEAST_OF_A_LANE, Backlog
 from asyncproc.core.states import DUE_LATER, State
 from asyncproc.core.step import Core
-from asyncproc.core.task import Task, TaskId
+from asyncproc.core.task import Task, TaskId, lane_key
 from simulation.ledger import name
 from simulation.rules import Rule, Violation, require
 from simulation.table import Table, due_key, ready_key
@@ -59,12 +59,17 @@ def _workers_agree(core: Core, table: Table, but: Container[TaskId]) -> None:
 def _nothing_is_forgotten(
     backlog: Backlog, known: Container[TaskId], table: Table, but: Container[TaskId] = NONE
 ) -> None:
-    ends = {stream.name: stream.ready.end for pool in backlog.pools.values() for stream in pool.lineup}
+    ends = {
+        (stream.name, lane.key): lane.end
+        for pool in backlog.pools.values()
+        for stream in pool.lineup
+        for lane in stream.lanes.values()
+    }
     for row in table.live.values():
         if row.id in known or row.id in but:
             continue
         if row.state is State.QUEUED:
-            end, key = ends.get(row.queue), ready_key(row)
+            end, key = ends.get((row.queue, lane_key(row.options))), ready_key(row)
         else:
             end, key = backlog._due.end, due_key(row)
         if row.state is State.RUNNING:
@@ -83,5 +88,9 @@ def _bounds_hold(core: Core) -> None:
         require(not worker.session or len(worker.held) <= most, Rule.BOUNDS, f"{worker.name} holds {len(worker.held)}")
     for pool in core.backlog.pools.values():
         for stream in pool.lineup:
-            waiting = len(stream.ready)
-            require(waiting <= settings.window, Rule.BOUNDS, f"{waiting} tasks of {stream.name} are in memory")
+            most = settings.window + LEAST_OF_A_LANE * len(stream.lanes)
+            require(stream.held <= most, Rule.BOUNDS, f"{stream.held} tasks of {stream.name} are in memory")
+            waiting = sum(len(lane) for lane in stream.lanes.values())
+            require(
+                waiting == stream.held, Rule.BOUNDS, f"{waiting} tasks wait in {stream.name}, it counts {stream.held}"
+            )

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from asyncproc.core.settings import LARGE_BYTES, CoreSettings, QueueRules
+from asyncproc.core.settings import LARGE_BYTES, CoreSettings
+from asyncproc.core.steering import QueueRules
 from asyncproc.core.step import Core
 from simulation.agenda import NOON, Agenda
 from simulation.chance import Chance

@@ -8,8 +8,7 @@ from unittest.mock import patch
 
 from asyncproc.core import backlog, workers
 from asyncproc.core.backlog import Backlog
-from asyncproc.core.settings import QueueRules
-from asyncproc.core.streams import Lineup, Stream
+from asyncproc.core.streams import Stream
 from asyncproc.core.task import Task
 from asyncproc.core.window import Window
 from simulation import mutant_cores, mutant_shells
@@ -58,17 +57,11 @@ def hunt(mutant: Mutant, seeds: int) -> Caught | None:
 # ---- changes inside the core that no subclass reaches
 
 _come_due: Final = Backlog.come_due
-_serve: Final = Lineup.serve
 _pop: Final = Window.pop
 
 
 def _come_due_early(self: Backlog, now: float, most: int) -> list[Task]:
     return _come_due(self, now + 0.2, most)
-
-
-def _serve_without_weight(self: Lineup, stream: Stream) -> Task:
-    stream.rules = QueueRules(weight=1, aging_s=stream.rules.aging_s)
-    return _serve(self, stream)
 
 
 def _pop_second_best(self: Window) -> Task:
@@ -91,7 +84,7 @@ def _rank_without_priority(ready_at: float, priority: int, aging_s: float) -> fl
 
 PATCHED: Final = (
     Mutant("drops-aging", "priorities count for nothing", patches=((backlog, "rank", _rank_without_priority),)),
-    Mutant("ignores-weights", "all queues weigh the same", patches=((Lineup, "serve", _serve_without_weight),)),
+    Mutant("ignores-weights", "all queues weigh the same", patches=((Stream, "weight", property(lambda stream: 1.0)),)),
     Mutant("claims-before-due", "a task comes due 0.2 s early", patches=((Backlog, "come_due", _come_due_early),)),
     Mutant("takes-the-second-best", "the best rank waits", patches=((Window, "pop", _pop_second_best),)),
     Mutant("suspects-in-company", "a suspect runs beside others", patches=((workers.Worker, "alone", _never_alone()),)),

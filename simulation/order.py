@@ -44,7 +44,7 @@ def the_best_go_first(started: Container[TaskId], table: Table, settings: CoreSe
     for row in table.live.values():
         if row.state not in {State.QUEUED, State.RUNNING} or row.id in but:
             continue
-        aging_s = settings.rules(row.queue).aging_s
+        aging_s = settings.queues.get(row.queue, settings.default_rules).aging_s
         if row.rank != rank(row.ready_at, row.options.priority, aging_s):
             raise Violation(Rule.RANK, f"{name(row.id)} has rank {row.rank}, ready at {row.ready_at}")
         if row.losses:
@@ -133,7 +133,9 @@ class Shares:
         ends of the time that is looked at."""
         if len(queues) < 2:
             return
-        weights = {queue: self._settings.rules(queue).weight for queue in sorted(queues)}
+        weights = {
+            queue: self._settings.queues.get(queue, self._settings.default_rules).weight for queue in sorted(queues)
+        }
         passed = {queue: served[queue] / weight for queue, weight in weights.items()}
         apart = max(passed.values()) - min(passed.values())
         if apart > 2.0 / min(weights.values()) + 1e-9:

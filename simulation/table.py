@@ -8,7 +8,7 @@ from typing import Final
 from asyncproc.core.decision import Key, PageWanted, Writes
 from asyncproc.core.events import Loaded, Page
 from asyncproc.core.states import DUE_LATER, State
-from asyncproc.core.task import Task, TaskId
+from asyncproc.core.task import Task, TaskId, lane_key
 from asyncproc.errors import EpochLost
 
 NO_LIMIT: Final = 1 << 40
@@ -157,7 +157,11 @@ class Table:
         return replace(row)
 
     def load(self) -> Loaded:
-        ready = {row.queue for row in self.live.values() if row.state in {State.QUEUED, State.RUNNING}}
+        ready = {
+            (row.queue, lane_key(row.options))
+            for row in self.live.values()
+            if row.state in {State.QUEUED, State.RUNNING}
+        }
         running = [self._read(row) for row in self.live.values() if row.state is State.RUNNING]
         return Loaded(running, sorted(ready))
 
@@ -168,7 +172,9 @@ class Table:
             (
                 row
                 for row in self.live.values()
-                if row.state in states and wanted.queue in {None, row.queue} and key(row) > wanted.after
+                if row.state in states
+                and (wanted.queue is None or (wanted.queue, wanted.lane) == (row.queue, lane_key(row.options)))
+                and key(row) > wanted.after
             ),
             key=key,
         )
@@ -179,7 +185,7 @@ class Table:
                 break
             size += len(row.payload)
         complete = len(page) < wanted.limit and size < self.page_bytes
-        return Page(wanted.queue, page, key(page[-1]) if page else None, complete)
+        return Page(wanted.queue, wanted.lane, page, key(page[-1]) if page else None, complete)
 
     def snapshot(self) -> tuple[dict[TaskId, str], dict[TaskId, str], dict[str, tuple[TaskId, ...]]]:
         """All rows as text, to compare by value."""

@@ -172,8 +172,8 @@ def test_aging_is_a_duration_or_off(tmp_path: Path, value: str, seconds: float) 
     settings = of(f"queue: {{aging: {value}}}\nqueues: {{other: {{weight: 3}}}}", tmp_path)
 
     assert settings.core().default_rules.aging_s == seconds
-    assert settings.core().rules("other").aging_s == seconds
-    assert settings.core().rules("other").weight == 3
+    assert settings.core().queues["other"].aging_s == seconds
+    assert settings.core().queues["other"].weight == 3
 
 
 @pytest.mark.parametrize(

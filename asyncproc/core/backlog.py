@@ -1,16 +1,28 @@
-"""Every task in memory in its place: running, ready in the window of its queue, due later, or a suspect."""
+"""Every task in memory in its place: running, ready in its lane, due later, or a suspect."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Final
 
 from asyncproc.core.decision import Key, PageWanted
 from asyncproc.core.events import Page
+from asyncproc.core.gates import Draw, Gates, RunningLimit, give_back, shut, take
+from asyncproc.core.lanes import Lane
 from asyncproc.core.pool import Pool
 from asyncproc.core.rank import rank
 from asyncproc.core.settings import CoreSettings
 from asyncproc.core.states import DUE_LATER, State, Trigger, after
+from asyncproc.core.steering import Rules
 from asyncproc.core.streams import Stream
-from asyncproc.core.task import Task, TaskId
+from asyncproc.core.task import LaneKey, Options, Task, TaskId, lane_key
 from asyncproc.core.window import START, Window
+
+LEAST_OF_A_LANE: Final = 16
+"""Tasks of one lane that are held in memory, however many lanes there are."""
+LEAST_BYTES_OF_A_LANE: Final = 64 * 1024
+PAGES_A_STEP: Final = 256
+"""A cycle waits for its pages, and all that arrives waits for the cycle."""
+_IDLE_LIMITS: Final = 1_000
 
 
 class Backlog:
@@ -21,7 +33,30 @@ class Backlog:
         self.tasks: dict[TaskId, Task] = {}
         """All tasks in memory, the running ones included."""
         self.pools: dict[str, Pool] = {}
-        self._due = Window(settings.window, settings.window_bytes, START)
+        self.rules = Rules(settings.queues, default=settings.default_rules)
+        self.gates = Gates(self.rules, {}, 0.0)
+        self.paused = False
+        """Nothing begins, whatever its queue."""
+        self._pauses_end: float | None = None
+        self._streams: dict[str, Stream] = {}
+        self._touched: dict[Lane, None] = {}
+        """Lanes that changed, and may hold too much or too little now."""
+        self._due = Window(START)
+        self._known_limits = _IDLE_LIMITS
+        self.now = 0.0
+
+    def begin(self, now: float) -> None:
+        """A new step: what only time brings."""
+        self.now = now
+        if self._pauses_end is not None and self._pauses_end <= now:
+            self.obey(self.rules)
+        for bucket in list(self.gates.waiting()):
+            bucket.let_on(now)
+
+    def next_change(self) -> float | None:
+        """When a pause ends or a token bucket lets somebody on."""
+        instants = [self.gates.next_opening(self.now), self._pauses_end]
+        return min((at for at in instants if at is not None), default=None)
 
     def pool(self, name: str) -> Pool:
         pool = self.pools.get(name)
@@ -29,32 +64,44 @@ class Backlog:
             pool = self.pools[name] = Pool(name, self._settings.prefetch_s, self._settings.max_held)
         return pool
 
-    def stream(self, queue: str, end: Key | None = None) -> Stream:
-        """The queue, made at first sight; `end` says where its part in memory ends then."""
-        settings = self._settings
-        lineup = self.pool(settings.pool(queue)).lineup
-        stream = lineup.get(queue)
+    def pool_of(self, queue: str) -> Pool:
+        return self.pool(self.rules.queue(queue).pool or self._settings.pool(queue))
+
+    def stream(self, queue: str) -> Stream:
+        """The queue, made at first sight."""
+        stream = self._streams.get(queue)
         if stream is None:
-            stream = Stream(queue, settings.rules(queue), Window(settings.window, settings.window_bytes, end))
+            lineup = self.pool_of(queue).lineup
+            stream = self._streams[queue] = Stream(queue, self.rules.queue(queue), lineup, self._touched)
+            stream.paused = self._is_paused(queue)
             lineup.add(stream)
         return stream
 
+    def lane(self, queue: str, key: LaneKey, end: Key | None = None) -> Lane:
+        """The lane, made at first sight; `end` says where its part in memory ends then."""
+        stream = self.stream(queue)
+        lane = stream.lanes.get(key)
+        if lane is None:
+            lane = stream.lane(key, end)
+            lane.obey(self.gates.of(queue, key[0], key[2]))
+        return lane
+
+    def open(self, queue: str, key: LaneKey) -> None:
+        """A lane of which the table may have rows."""
+        self._touched[self.lane(queue, key, START)] = None
+
     def make_ready(self, task: Task) -> None:
         """Give the task its rank, which it keeps until an attempt ends, and its place."""
-        aging_s = self.stream(task.queue).rules.aging_s
-        task.rank = rank(task.ready_at, task.options.priority, aging_s)
+        task.rank = rank(task.ready_at, task.options.priority, self.stream(task.queue).rules.aging_s)
         self.admit(task)
 
     def admit(self, task: Task) -> None:
         """Take a ranked task into memory if it is in reach of its window; suspects always are."""
-        stream = self.stream(task.queue)
-        pool = self.pool(self._settings.pool(task.queue))
         if task.losses:
-            pool.suspect(task)
+            self.pool_of(task.queue).suspect(task)
             self.tasks[task.id] = task
-        elif stream.ready.push(task.rank, task):
+        elif self.lane(task.queue, lane_key(task.options)).push(task):
             self.tasks[task.id] = task
-            pool.lineup.wake(stream)
         else:
             self.tasks.pop(task.id, None)
 
@@ -72,9 +119,9 @@ class Backlog:
         if task.state in DUE_LATER:
             self._due.discard(task.ready_at, task)
         elif task.losses:
-            self.pool(self._settings.pool(task.queue)).clear({task.id})
+            self.pool_of(task.queue).clear({task.id})
         else:
-            self.stream(task.queue).ready.discard(task.rank, task)
+            self.lane(task.queue, lane_key(task.options)).discard(task)
 
     def come_due(self, now: float, most: int) -> list[Task]:
         """Make ready what is due, at most so many at once."""
@@ -90,11 +137,12 @@ class Backlog:
         head = self._due.peek()
         return None if head is None else head[0]
 
+    # ---- memory and disk
+
     def take_page(self, page: Page) -> None:
         """Rows from disk take their place; those that are in memory already are left alone."""
-        stream = None if page.queue is None else self.stream(page.queue)
-        window = self._due if stream is None else stream.ready
-        window.page_arrived(page.last, page.complete)
+        lane = None if page.queue is None else self.lane(page.queue, page.lane)
+        (self._due if lane is None else lane).page_arrived(page.last, page.complete)
         for task in page.tasks:
             if task.id in self.tasks:
                 continue
@@ -102,23 +150,59 @@ class Backlog:
                 self.admit(task)
             else:
                 self.defer(task)
-        if stream is not None and stream.ready.end is None and not len(stream.ready):
-            # There was nothing left on disk: the queue was idle and not starved, and keeps no claim on the past.
-            stream.starved = False
+        if lane is not None:
+            self._touched[lane] = None
 
     def shed(self) -> Iterator[PageWanted]:
         """Hold the bounds of the windows; yields the pages that are wanted where one runs low."""
-        for pool in self.pools.values():
-            for stream in pool.lineup:
-                yield from self._trim(stream.name, stream.ready)
-        yield from self._trim(None, self._due)
+        wanted = 0
+        for lane in list(self._touched):
+            page = self._trim(lane)
+            del self._touched[lane]
+            if page is not None:
+                yield page
+                wanted += 1
+                if wanted >= PAGES_A_STEP:
+                    break
+        settings = self._settings
+        self._leave(self._due.shed(settings.window, settings.window_bytes))
+        limit = self._due.wanted(settings.window, settings.window_bytes)
+        if limit and self._due.end is not None:
+            self._due.paging = True
+            yield PageWanted(None, ("", "", ""), self._due.end, limit)
+        self._tidy()
 
-    def _trim(self, queue: str | None, window: Window) -> Iterator[PageWanted]:
-        self._leave(window.shed())
-        limit = window.wanted()
-        if limit and window.end is not None:
-            window.paging = True
-            yield PageWanted(queue, window.end, limit)
+    def is_behind(self) -> bool:
+        """Pages are left for the next step."""
+        return bool(self._touched)
+
+    def _trim(self, lane: Lane) -> PageWanted | None:
+        stream, settings = lane.stream, self._settings
+        lanes = len(stream.lanes)
+        fair = max(LEAST_OF_A_LANE, settings.window // lanes) if lanes > 1 else settings.window
+        fair_bytes = max(LEAST_BYTES_OF_A_LANE, settings.window_bytes // lanes) if lanes > 1 else settings.window_bytes
+        # A lane may hold more than its share while the others leave room.
+        self._leave(lane.shed(fair if stream.held > settings.window else settings.window, fair_bytes))
+        limit = lane.wanted(fair, fair_bytes)
+        if limit and lane.end is not None:
+            lane.begin_page()
+            return PageWanted(stream.name, lane.key, lane.end, limit)
+        if not len(lane) and lane.end is None and (lane.key[1] or lane.key[2]) and lane.shut is None:
+            stream.drop(lane)
+        return None
+
+    def _tidy(self) -> None:
+        if len(self.gates) <= self._known_limits:
+            return
+        needed = {gate for stream in self._streams.values() for lane in stream.lanes.values() for gate, _ in lane.draws}
+        self.gates.tidy(needed)
+        self._known_limits = 2 * len(self.gates) + _IDLE_LIMITS
+
+    def reread(self, queue: str) -> None:
+        """Leave a queue to the disk, where its ranks were computed anew."""
+        for lane in self.stream(queue).lanes.values():
+            self._leave(lane.rewind(START))
+            self._touched[lane] = None
 
     def forget(self, ids: Iterable[TaskId]) -> list[Task]:
         """Drop these wherever they are, and read their part of the table again: what is there is not in memory now."""
@@ -128,10 +212,79 @@ class Backlog:
         for task in tasks:
             self._leave(self._due.rewind((task.ready_at, b"")))
             if task.state not in DUE_LATER:
-                self._leave(self.stream(task.queue).ready.rewind((task.rank, b"")))
+                lane = self.lane(task.queue, lane_key(task.options))
+                self._leave(lane.rewind((task.rank, b"")))
+                self._touched[lane] = None
+            self.stopped(task)
             self.tasks.pop(task.id, None)
         return tasks
 
     def _leave(self, tasks: Iterable[Task]) -> None:
         for task in tasks:
             del self.tasks[task.id]
+
+    # ---- rules
+
+    def may_start(self, task: Task) -> bool:
+        """Of a suspect, which waits outside of its lane: whether its gates are open."""
+        return not self.paused and not self._is_paused(task.queue) and shut(self._draws(task.options), self.now) is None
+
+    def start(self, task: Task) -> None:
+        """A suspect starts."""
+        task.draws = self._draws(task.options)
+        take(task.draws, self.now)
+
+    def stopped(self, task: Task) -> None:
+        """The task does not run any more: what it took of limits is free."""
+        if task.draws:
+            draws, task.draws = task.draws, ()
+            give_back(draws, self.now)
+
+    def count(self, task: Task) -> None:
+        """A task that runs already takes its part of the limits, and nothing of what is taken once."""
+        task.draws = self._draws(task.options)
+        for gate, units in task.draws:
+            if isinstance(gate, RunningLimit):
+                gate.take(units, self.now)
+
+    def obey(self, rules: Rules) -> None:
+        """Go by these rules from now on. A pause that is over is none."""
+        self.rules = rules = replace(
+            rules, pauses=tuple(pause for pause in rules.pauses if not 0 < pause.until <= self.now)
+        )
+        self.gates = Gates(rules, self.gates.buckets, self.now)
+        self.paused = any(pause.scope == "all" for pause in rules.pauses)
+        self._pauses_end = min((pause.until for pause in rules.pauses if pause.until), default=None)
+        for task in self.tasks.values():
+            if task.state is State.RUNNING:
+                self.count(task)
+        for stream in self._streams.values():
+            stream.rules = rules.queue(stream.name)
+            stream.paused = self._is_paused(stream.name)
+            self._move(stream)
+            for lane in stream.lanes.values():
+                if lane.shut is not None:
+                    lane.unpark()
+                lane.obey(self.gates.of(stream.name, lane.key[0], lane.key[2]))
+            if stream.startable:
+                stream.lineup.wake(stream)
+
+    def _move(self, stream: Stream) -> None:
+        """To the pool that the rules give it; what runs ends where it is."""
+        pool = self.pool_of(stream.name)
+        if stream.lineup is pool.lineup:
+            return
+        before = next(other for other in self.pools.values() if other.lineup is stream.lineup)
+        before.lineup.remove(stream)
+        suspects = [task for _, _, task in before.suspects if task.queue == stream.name]
+        before.clear({task.id for task in suspects})
+        for task in suspects:
+            pool.suspect(task)
+        stream.lineup = pool.lineup
+        pool.lineup.add(stream)
+
+    def _draws(self, options: Options) -> tuple[Draw, ...]:
+        return self.gates.of(options.queue, options.type, options.concurrency_key)
+
+    def _is_paused(self, queue: str) -> bool:
+        return any(pause.scope == "queue" and pause.name == queue for pause in self.rules.pauses)

@@ -5,7 +5,7 @@ from typing import TypeAlias
 
 from asyncproc.core.events import Lease
 from asyncproc.core.states import State
-from asyncproc.core.task import KeyUsed, Task, TaskId
+from asyncproc.core.task import KeyUsed, LaneKey, Task, TaskId
 
 Key: TypeAlias = tuple[float, TaskId]
 """A place in an order: rank (or `ready_at`), then id."""
@@ -39,6 +39,9 @@ class Writes:
     claims: list[tuple[TaskId, int, int, float, str]] = field(default_factory=list)
     """id, lease, attempt, rank, worker."""
 
+    levels: list[tuple[str, float, float]] = field(default_factory=list)
+    """Token buckets from which something was taken: name, level, the instant of that level."""
+
     def __bool__(self) -> bool:
         return bool(
             self.inserts
@@ -51,6 +54,7 @@ class Writes:
             or self.came_due
             or self.revived
             or self.keys
+            or self.levels
         )
 
 
@@ -83,6 +87,13 @@ class PollReply:
 
 
 @dataclass(slots=True)
+class RulesReply:
+    """The rules are in force."""
+
+    ticket: int
+
+
+@dataclass(slots=True)
 class RetryReply:
     """`refused` is the state that forbids the retry, None where it was granted."""
 
@@ -91,7 +102,7 @@ class RetryReply:
     refused: State | None
 
 
-Reply: TypeAlias = EnqueueReply | RegisterReply | PollReply | RetryReply
+Reply: TypeAlias = EnqueueReply | RegisterReply | PollReply | RetryReply | RulesReply
 
 
 @dataclass(slots=True)
@@ -99,6 +110,7 @@ class PageWanted:
     """`queue` is None for the tasks that come due; they are ordered by `ready_at` instead of rank."""
 
     queue: str | None
+    lane: LaneKey
     after: Key
     limit: int
 

@@ -1,11 +1,12 @@
 """Who gets what: ready tasks to the workers of a pool that have a poll open and room."""
 
 from collections.abc import Callable, Iterable
-from heapq import heappop
 from itertools import islice
 
+from asyncproc.core.backlog import Backlog
 from asyncproc.core.decision import PollReply
 from asyncproc.core.events import Lease
+from asyncproc.core.lanes import Lane
 from asyncproc.core.pool import Pool
 from asyncproc.core.recall import is_overrun
 from asyncproc.core.settings import CoreSettings
@@ -19,7 +20,8 @@ Claim = Callable[[Task, Worker, float], Lease]
 class Dispatcher:
     """Grants leases until tasks, polls or room run out. Every poll answered here is used up."""
 
-    def __init__(self, run_times: RunTimes, settings: CoreSettings, claim: Claim) -> None:
+    def __init__(self, run_times: RunTimes, settings: CoreSettings, backlog: Backlog, claim: Claim) -> None:
+        self._backlog = backlog
         self._run_times = run_times
         self._settings = settings
         self._claim = claim
@@ -35,10 +37,12 @@ class Dispatcher:
         self.granted.clear()
 
     def dispatch(self, pool: Pool, now: float) -> list[PollReply]:
+        if self._backlog.paused:
+            return []
         replies = self._suspects(pool)
         if pool.idle or pool.free:
             # A worker takes a task at least: there is no need to look at more of them.
-            most = pool.lineup.ready()
+            most = pool.startable()
             able = [*islice(pool.idle.values(), most), *islice(pool.free.values(), most)]
             self._share_out(pool, able, len(pool.idle) + len(pool.free), now, replies)
         if pool.ahead:
@@ -47,9 +51,9 @@ class Dispatcher:
 
     def _early(self, pool: Pool, now: float) -> Iterable[Worker]:
         """Workers to give short work ahead, as long as short work is next."""
-        for worker in list(islice(pool.ahead.values(), pool.lineup.ready())):
-            head = pool.lineup.head()
-            if head is None or self._estimate(head[1]) >= self._settings.prefetch_s:
+        for worker in list(islice(pool.ahead.values(), pool.startable())):
+            lane = pool.lineup.head(now)
+            if lane is None or self._estimate(lane) >= self._settings.prefetch_s:
                 return
             if is_overrun(worker, now, self._settings.overrun_s):
                 del pool.ahead[worker.name]
@@ -59,7 +63,7 @@ class Dispatcher:
     def _share_out(
         self, pool: Pool, workers: Iterable[Worker], waiting: int, now: float, replies: list[PollReply]
     ) -> None:
-        ready = pool.lineup.ready()
+        ready = pool.startable()
         for worker in workers:
             if ready <= 0 or self.is_cut:
                 return
@@ -76,9 +80,9 @@ class Dispatcher:
         lineup, estimate = pool.lineup, self._estimate
         prefetch_s, max_held = self._settings.prefetch_s, self._settings.max_held
         leases: list[Lease] = []
-        while len(leases) < most and (head := lineup.head()) is not None:
-            stream, task = head
-            estimate_s = estimate(task)
+        while len(leases) < most and (lane := lineup.head(now)) is not None:
+            stream, task = lane.stream, lane.best
+            estimate_s = estimate(lane)
             if not worker.has_room(estimate_s, prefetch_s, max_held):
                 break
             if task.left_out and not self._affords(task.left_out):
@@ -87,14 +91,17 @@ class Dispatcher:
                 pool.progressed(worker, now)
             elif task.rank > stream.ahead_rank:
                 stream.ahead_rank = task.rank
-            lineup.serve(stream)
+            task = stream.serve(lane, now)
             leases.append(self._claim(task, worker, estimate_s if estimate_s < prefetch_s else prefetch_s))
         return leases
 
-    def _estimate(self, task: Task) -> float:
-        estimate_s = self._run_times.estimate(task.options.type)
-        # A large payload takes long to send, however short its task runs.
-        return max(estimate_s, self._settings.prefetch_s) if task.left_out else estimate_s
+    def _estimate(self, lane: Lane) -> float:
+        """Run time of the best task of the lane, in seconds."""
+        estimate_s = self._run_times.estimate(lane.key[0])
+        # A large payload takes long to send, however short its task runs; and what is metered is to start when it is
+        # given out.
+        is_slow = lane.is_metered or lane.best.left_out
+        return max(estimate_s, self._settings.prefetch_s) if is_slow else estimate_s
 
     def _affords(self, size: int) -> bool:
         self.is_cut = self._bytes > 0 and self._bytes + size > self._settings.lease_bytes
@@ -107,7 +114,8 @@ class Dispatcher:
         emptied = pool.isolation
         if emptied is not None and emptied.alone:
             return []
-        if not pool.suspects:
+        task = min((entry for entry in pool.suspects if self._backlog.may_start(entry[2])), default=(0, b"", None))[2]
+        if task is None:
             if emptied is not None:
                 pool.isolate(None)
             return []
@@ -121,8 +129,9 @@ class Dispatcher:
                 pool.isolate(min(present, key=lambda worker: len(worker.held), default=None))
             return []
         pool.isolate(idle)
-        task = heappop(pool.suspects)[2]
-        lease = self._claim(task, idle, self._estimate(task))
+        pool.clear({task.id})
+        self._backlog.start(task)
+        lease = self._claim(task, idle, self._settings.prefetch_s)
         return [self._answer(pool, idle, [lease])]
 
     def _answer(self, pool: Pool, worker: Worker, leases: list[Lease]) -> PollReply:

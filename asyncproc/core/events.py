@@ -1,10 +1,11 @@
 """What the core is told. An event is one message; what it carries per task is a tuple, cheap to pickle."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from asyncproc.core.task import KeyUsed, NewTask, Task, TaskId, TimeLimits
+from asyncproc.core.steering import Rules
+from asyncproc.core.task import KeyUsed, LaneKey, NewTask, Task, TaskId, TimeLimits
 
 Lease: TypeAlias = tuple[TaskId, int, int, str, str, bytes, float, TimeLimits]
 """The grant of one attempt to one worker: id, lease number, attempt, type, queue, payload, rank, time limits."""
@@ -25,10 +26,12 @@ def outcome_bytes(outcome: Outcome) -> int:
 
 @dataclass(slots=True)
 class Loaded:
-    """What the table held when the reign began: everything that runs, and the names of the queues that have rows."""
+    """What the table held when the reign began: everything that runs, and the lanes that have rows, each with its
+    queue; the levels of token buckets, each with its instant."""
 
     running: list[Task]
-    queues: list[str]
+    lanes: list[tuple[str, LaneKey]]
+    levels: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -96,6 +99,7 @@ class Page:
     commit of the step that asked for them."""
 
     queue: str | None
+    lane: LaneKey
     tasks: list[Task]
     last: tuple[float, TaskId] | None
     """The key up to which the page is complete."""
@@ -111,8 +115,24 @@ class Refused:
 
 
 @dataclass(slots=True)
+class RulesChanged:
+    """The whole of the rules that are in force from now on."""
+
+    ticket: int
+    rules: Rules
+
+
+@dataclass(slots=True)
+class QueueReranked:
+    """The ranks of a queue were computed anew in the table."""
+
+    queue: str
+
+
+@dataclass(slots=True)
 class Draining:
     """No further leases: the system is about to stop."""
 
 
-Event: TypeAlias = Loaded | Enqueued | Registered | Polled | WorkerLost | RetryAsked | Page | Refused | Draining
+Steering: TypeAlias = RetryAsked | RulesChanged | QueueReranked | Draining
+Event: TypeAlias = Loaded | Enqueued | Registered | Polled | WorkerLost | Page | Refused | Steering

@@ -2,8 +2,9 @@
 
 from heapq import heapify, heappush
 
-from asyncproc.core.streams import Lineup
+from asyncproc.core.streams import Stream
 from asyncproc.core.task import Task, TaskId
+from asyncproc.core.turns import Turns
 from asyncproc.core.workers import Worker
 
 
@@ -20,7 +21,7 @@ class Pool:
 
     def __init__(self, name: str, prefetch_s: float, max_held: int) -> None:
         self.name = name
-        self.lineup = Lineup()
+        self.lineup: Turns[Stream] = Turns()
         self._prefetch_s = prefetch_s
         self._max_held = max_held
         self.workers: dict[str, Worker] = {}
@@ -38,6 +39,10 @@ class Pool:
         """Ready tasks that were aboard when a worker died; each runs next with nobody beside it."""
         self.isolation: Worker | None = None
         """The worker that is emptied, and then kept, for suspects."""
+
+    def startable(self) -> int:
+        """Ready tasks in memory that no gate holds up, as far as is known."""
+        return sum(stream.startable for stream in self.lineup)
 
     def place(self, worker: Worker) -> None:
         """Find the worker's place anew, after its polls or what it holds have changed."""

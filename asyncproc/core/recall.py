@@ -61,10 +61,10 @@ def _held_up(pool: Pool, tasks: Mapping[TaskId, Task], settings: CoreSettings, n
 
 def _outranked(pool: Pool, tasks: Mapping[TaskId, Task], settings: CoreSettings, now: float) -> Iterator[PollReply]:
     """One worker makes room for the task at the head. Between queues it is their weights that decide, not the rank."""
-    head = pool.lineup.head()
-    if head is None or head[1].rank >= head[0].ahead_rank:
+    lane = pool.lineup.head(now)
+    if lane is None or lane.best.rank >= lane.stream.ahead_rank:
         return
-    stream, better = head
+    stream, better = lane.stream, lane.best
     stream.ahead_rank = better.rank
     for worker in list(islice(pool.laden.values(), LOOK_AT)):
         # A wait shorter than this is over before the exchange is.

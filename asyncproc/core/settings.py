@@ -4,17 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from asyncproc.core.steering import QueueRules
+
 LARGE_BYTES: Final = 64 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class QueueRules:
-    """How one queue is served."""
-
-    weight: int = 1
-    """Its share of the workers while all queues have work, in relation to the weights of the others."""
-    aging_s: float = 60.0
-    """Seconds of waiting that are worth one level of priority."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +37,6 @@ class CoreSettings:
     """An unanswered poll is answered with nothing after this long, as a sign of life to both sides."""
     silence_s: float = 30.0
     """A worker that has no poll open and is not heard from for this long counts as lost."""
-
-    def rules(self, queue: str) -> QueueRules:
-        return self.queues.get(queue, self.default_rules)
 
     def pool(self, queue: str) -> str:
         return self.pool_of.get(queue, self.default_pool)

@@ -12,7 +12,7 @@ from typing import Final, assert_never
 from asyncproc.core.alarms import Alarms
 from asyncproc.core.backlog import Backlog
 from asyncproc.core.counters import Counters
-from asyncproc.core.decision import Decision, EnqueueReply, PollReply, RegisterReply, RetryReply
+from asyncproc.core.decision import Decision, EnqueueReply, PollReply, RegisterReply, RetryReply, RulesReply
 from asyncproc.core.dispatch import Dispatcher
 from asyncproc.core.events import (
     Draining,
@@ -23,9 +23,12 @@ from asyncproc.core.events import (
     Outcome,
     Page,
     Polled,
+    QueueReranked,
     Refused,
     Registered,
     RetryAsked,
+    RulesChanged,
+    Steering,
     WorkerLost,
 )
 from asyncproc.core.rank import micros_until, to_micros
@@ -34,7 +37,6 @@ from asyncproc.core.retry import retry_at
 from asyncproc.core.settings import CoreSettings
 from asyncproc.core.states import State, Trigger, after
 from asyncproc.core.task import NewTask, Task, TaskId
-from asyncproc.core.window import START
 from asyncproc.core.workers import Poll, RunTimes, Worker
 
 MAX_DUE_A_STEP: Final = 5_000
@@ -60,7 +62,7 @@ class Core:
         self.fresh: set[TaskId] = set()
         self._reported: list[tuple[Worker, Poll]] = []
         self._large: list[Task] = []
-        self._dispatcher = Dispatcher(self.run_times, settings, self._claim)
+        self._dispatcher = Dispatcher(self.run_times, settings, self.backlog, self._claim)
 
     def step(self, events: Sequence[Event], now: float) -> Decision:
         """Decide what follows from `events`, in their order. `now` is in seconds since 1970 and never goes back."""
@@ -72,6 +74,7 @@ class Core:
         for task in self._large:
             task.payload = b""  # it is committed by now
         self._large.clear()
+        self.backlog.begin(now)
         self._dispatcher.begin()
         # A page is older than all that happened since: taken later, it would move the end of its window past tasks
         # that were left to the disk in the meantime.
@@ -89,6 +92,7 @@ class Core:
         waiting = (task for task in came_due if task.state is State.QUEUED)
         self.decision.writes.came_due.extend((task.id, task.rank) for task in waiting)
         self.decision.pages.extend(self.backlog.shed())
+        self.decision.writes.levels.extend(self.backlog.gates.spent())
         self.decision.wake_at = self._next_wake()
         return self.decision
 
@@ -109,14 +113,25 @@ class Core:
                 self._registered(event)
             case WorkerLost():
                 self._worker_lost(event.worker, event.cause, event.charged)
-            case RetryAsked():
-                self._retry_asked(event)
-            case Page():
-                pass
             case Refused():
                 self._refused(event.ids)
             case Loaded():
                 self._loaded(event)
+            case Page():
+                pass
+            case _:
+                self._steer(event)
+
+    def _steer(self, event: Steering) -> None:
+        """What somebody asked for."""
+        match event:
+            case RetryAsked():
+                self._retry_asked(event)
+            case RulesChanged():
+                self.backlog.obey(event.rules)
+                self.decision.replies.append(RulesReply(event.ticket))
+            case QueueReranked():
+                self.backlog.reread(event.queue)
             case Draining():
                 self.draining = True
             case _:
@@ -145,14 +160,16 @@ class Core:
                 self.backlog.defer(task)
 
     def _loaded(self, event: Loaded) -> None:
-        for queue in event.queues:
-            self.backlog.stream(queue, START)
+        for queue, key in event.lanes:
+            self.backlog.open(queue, key)
+        self.backlog.gates.refill(event.levels)
         for task in event.running:
             self.tasks[task.id] = task
             worker = self.workers.get(task.worker)
             if worker is None:
                 worker = self._meet(task.worker, self.settings.pool(task.queue), concurrency=0)
             worker.hold(task.id, self.run_times.estimate(task.options.type), alone=task.losses > 0)
+            self.backlog.count(task)
 
     def _retry_asked(self, event: RetryAsked) -> None:
         task = event.task
@@ -211,6 +228,7 @@ class Core:
         """The attempt never began."""
         task = self.tasks[task_id]
         worker.release(task_id)
+        self.backlog.stopped(task)
         if not task.losses:
             self.backlog.stream(task.queue).paid += 1
         self._requeue(task)
@@ -265,6 +283,7 @@ class Core:
         self.counters.lost += len(worker.held)
         for task_id in worker.held:
             task = self.tasks[task_id]
+            self.backlog.stopped(task)
             if charged and task.losses and alone:
                 # Nobody else can have done it.
                 kind, cause = self._cause_of_death(task, cause)
@@ -322,6 +341,7 @@ class Core:
             self.counters.stale_outcomes += 1
             return
         worker.release(task_id)
+        self.backlog.stopped(task)
         self.run_times.observe(task.options.type, seconds)
         if not succeeded:
             task.losses = 0
@@ -381,9 +401,9 @@ class Core:
                 self.backlog.pool(worker.pool).place(worker)
 
     def _next_wake(self) -> float | None:
-        if self._dispatcher.is_cut:
+        if self._dispatcher.is_cut or self.backlog.is_behind():
             return self.now
-        instants = [self.backlog.next_due(), self._alarms.next()]
+        instants = [self.backlog.next_due(), self.backlog.next_change(), self._alarms.next()]
         if not self.draining:
             instants += [look_again_at(pool, self.settings, self.now) for pool in self.backlog.pools.values()]
         return min((at for at in instants if at is not None), default=None)

@@ -1,86 +1,122 @@
-"""Who is next: within a queue by rank, between queues by stride scheduling (Waldspurger and Weihl, 1995)."""
+"""A queue's ready tasks: by rank within a fairness key, by weight between the keys."""
 
-from collections.abc import Iterator
-from heapq import heappop, heappush
+from typing import Final
 
-from asyncproc.core.settings import QueueRules
-from asyncproc.core.task import Task
-from asyncproc.core.window import Window
+from asyncproc.core.decision import Key
+from asyncproc.core.lanes import Lane, Share
+from asyncproc.core.steering import QueueRules
+from asyncproc.core.task import LaneKey, Task
+from asyncproc.core.turns import Turns
+
+_IDLE_SHARES: Final = 64
+"""Fairness keys of which nothing waits and that are still remembered: so that they pay for what they just got."""
 
 
 class Stream:
-    """The ready tasks of one queue. `passed` is the stride scheduler's virtual time of the queue."""
+    """One queue; `passed` is its virtual time among the queues of its pool."""
 
-    __slots__ = ("active", "ahead_rank", "name", "paid", "passed", "ready", "rules", "starved")
+    __slots__ = (
+        "_sole", "active", "ahead_rank", "held", "lanes", "lineup", "name", "paid", "parked", "passed", "paused",
+        "rules", "shares", "starved", "touched", "waiting",
+    )  # fmt: skip
 
-    def __init__(self, name: str, rules: QueueRules, ready: Window) -> None:
+    def __init__(self, name: str, rules: QueueRules, lineup: "Turns[Stream]", touched: dict[Lane, None]) -> None:
+        """Lanes that change are entered in `touched`."""
         self.name = name
         self.rules = rules
-        self.ready = ready
+        self.lineup = lineup
+        self.touched = touched
+        self.lanes: dict[LaneKey, Lane] = {}
+        self.shares: Turns[Share] = Turns()
+        self._sole: Share | None = None
+        """While there is one fairness key, nothing is counted between them."""
+        self.held = 0
+        """Ready tasks in memory."""
+        self.parked = 0
+        """Of those, the ones before a shut gate."""
+        self.waiting = 0
+        """Fairness keys that wait for a page."""
+        self.paused = False
         self.passed = 0.0
         self.active = False
         self.starved = False
-        """It ran dry only because a page was under way: it keeps its claim, as if it had never been empty."""
         self.paid = 0
         """Tasks that came back unstarted: their queue has paid for them already."""
         self.ahead_rank = float("-inf")
         """No lease that a worker was given ahead has a worse rank than this."""
 
+    @property
+    def weight(self) -> float:
+        return self.rules.weight
 
-class Lineup:
-    """The queues of one pool that have ready tasks, the one least served for its weight in front.
+    @property
+    def startable(self) -> int:
+        return 0 if self.paused else self.held - self.parked
 
-    A queue that was idle starts at the virtual time of the others: it neither owns the past nor lags behind.
-    """
+    def lane(self, key: LaneKey, end: Key | None = None) -> Lane:
+        """The lane, made at first sight; `end` says where its part in memory ends then."""
+        lane = self.lanes.get(key)
+        if lane is None:
+            share = self._share(key[1])
+            lane = self.lanes[key] = Lane(self, share, key, end)
+            share.lanes += 1
+        return lane
 
-    __slots__ = ("_heap", "_now", "_streams")
-
-    def __init__(self) -> None:
-        self._streams: dict[str, Stream] = {}
-        self._heap: list[tuple[float, str]] = []
-        self._now = 0.0
-
-    def __iter__(self) -> Iterator[Stream]:
-        return iter(self._streams.values())
-
-    def add(self, stream: Stream) -> None:
-        self._streams[stream.name] = stream
-
-    def get(self, name: str) -> Stream | None:
-        return self._streams.get(name)
-
-    def ready(self) -> int:
-        return sum(len(stream.ready) for stream in self._streams.values())
-
-    def wake(self, stream: Stream) -> None:
-        """The stream may have become non-empty."""
-        if stream.active or not len(stream.ready):
-            return
-        if not stream.starved:
-            stream.passed = max(stream.passed, self._now)
-        stream.active, stream.starved = True, False
-        heappush(self._heap, (stream.passed, stream.name))
-
-    def head(self) -> tuple[Stream, Task] | None:
-        """The task that would be served next; it stays where it is."""
-        while self._heap:
-            stream = self._streams[self._heap[0][1]]
-            entry = stream.ready.peek()
-            if entry is not None:
-                return stream, entry[2]
-            heappop(self._heap)
-            stream.active = False
-            stream.starved = stream.ready.end is not None
-        return None
-
-    def serve(self, stream: Stream) -> Task:
-        """Take what `head` showed, and let the queue pay for it."""
-        heappop(self._heap)
-        # A queue that was starved serves out what it was owed: the time of the others does not go back with it.
-        self._now = max(self._now, stream.passed)
-        if stream.paid:
-            stream.paid -= 1
+    def wake(self, share: Share) -> None:
+        """The share may have something ready again."""
+        if share.waits:
+            share.waits = False
+            self.waiting -= 1
+        if self._sole is None:
+            self.shares.wake(share)
         else:
-            stream.passed += 1.0 / stream.rules.weight
-        heappush(self._heap, (stream.passed, stream.name))
-        return stream.ready.pop()
+            share.active = True
+        self.lineup.wake(self)
+
+    def head(self, now: float) -> Lane | None:
+        if self.paused:
+            return None
+        sole = self._sole
+        if sole is None:
+            return self.shares.head(now)
+        lane = sole.head(now)
+        if lane is None:
+            sole.active = False
+        return lane
+
+    def serve(self, lane: Lane, now: float) -> Task:
+        """Take what `head` showed, and let the queue and the fairness key pay for it."""
+        self.lineup.pay(self, free=self.paid > 0)
+        self.paid = max(0, self.paid - 1)
+        if self._sole is None:
+            self.shares.pay(lane.share)
+        return lane.pop(now)
+
+    def is_starved(self) -> bool:
+        return self.waiting > 0
+
+    def drop(self, lane: Lane) -> None:
+        """Forget a lane of which nothing waits, here or on disk."""
+        del self.lanes[lane.key]
+        lane.share.lanes -= 1
+        if len(self.shares) > 2 * len(self.lanes) + _IDLE_SHARES:
+            for share in [share for share in self.shares if not share.lanes]:
+                self.shares.remove(share)
+            self._recount()
+
+    def _share(self, name: str) -> Share:
+        share = self.shares.get(name)
+        if share is None:
+            share = Share(self, name)
+            self.shares.add(share)
+            self._recount()
+        return share
+
+    def _recount(self) -> None:
+        if len(self.shares) == 1:
+            (self._sole,) = self.shares
+        elif self._sole is not None:
+            sole, self._sole = self._sole, None
+            if sole.active:
+                sole.active = False
+                self.shares.wake(sole)

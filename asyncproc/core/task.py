@@ -1,10 +1,13 @@
 """The records that a task is made of, small enough for a window of hundreds of thousands."""
 
 from dataclasses import dataclass
-from typing import Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from asyncproc.core.retry import RetryPolicy
 from asyncproc.core.states import State
+
+if TYPE_CHECKING:
+    from asyncproc.core.gates import Draw
 
 QUEUE_NAME: Final = r"^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,99}$"
 MAX_TYPE_NAME: Final = 200
@@ -42,6 +45,14 @@ class Options(NamedTuple):
     """Of the tasks of a queue that share one, only so many run at once; empty: without."""
     fairness_key: str = ""
     """The keys of a queue take turns by their weights, whoever has more waiting."""
+
+
+LaneKey: TypeAlias = tuple[str, str, str]
+"""Of the tasks of a queue, those that meet the same limits: type, fairness key, concurrency key."""
+
+
+def lane_key(options: Options) -> LaneKey:
+    return (options.type, options.fairness_key, options.concurrency_key)
 
 
 class Terms(NamedTuple):
@@ -88,6 +99,8 @@ class Task:
     it."""
     started_at: float = 0.0
     terms: Terms = NO_TERMS
+    draws: "tuple[Draw, ...]" = ()
+    """The gates through which it was started."""
 
     @property
     def queue(self) -> str:

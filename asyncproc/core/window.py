@@ -16,12 +16,10 @@ class Window:
     on disk alone. The order of what comes out does not depend on the bounds.
     """
 
-    __slots__ = ("_bytes", "_gone", "_heap", "_limit", "_limit_bytes", "end", "paging")
+    __slots__ = ("_bytes", "_gone", "_heap", "end", "paging")
 
-    def __init__(self, limit: int, limit_bytes: int, end: Key | None) -> None:
+    def __init__(self, end: Key | None) -> None:
         self._heap: list[tuple[float, bytes, Task]] = []
-        self._limit = limit
-        self._limit_bytes = limit_bytes
         self._bytes = 0
         self._gone: set[Key] = set()
         """Entries of the heap that were taken out of the middle: they are passed over when they come up."""
@@ -42,17 +40,17 @@ class Window:
         self._bytes += 0 if task.left_out else len(task.payload)
         return True
 
-    def shed(self) -> list[Task]:
+    def shed(self, limit: int, limit_bytes: int) -> list[Task]:
         """Leave the worst to the disk until the bounds hold; a quarter more goes, so that this stays rare."""
-        if len(self) <= self._limit and (self._bytes <= self._limit_bytes or len(self) == 1):
+        if len(self) <= limit and (self._bytes <= limit_bytes or len(self) == 1):
             return []
         self._sweep()
         self._heap.sort()  # a sorted list is a heap
         keep = size = 0
-        most, most_bytes = max(1, self._limit * 3 // 4), self._limit_bytes * 3 // 4
+        most, most_bytes = max(1, limit * 3 // 4), limit_bytes * 3 // 4
         for _, _, task in self._heap[:most]:
             # Never so much that the next page is wanted at once: it would bring the same rows back, for ever.
-            if size > self._limit_bytes // 2 and size + _held(task) > most_bytes:
+            if size > limit_bytes // 2 and size + _held(task) > most_bytes:
                 break
             size += _held(task)
             keep += 1
@@ -100,14 +98,14 @@ class Window:
         self.end = end
         return gone
 
-    def wanted(self) -> int:
+    def wanted(self, limit: int, limit_bytes: int) -> int:
         """How many rows to page in now; 0 when there is enough, nothing is left, or a page is on its way."""
-        if self.end is None or self.paging or len(self) > self._limit // 2:
+        if self.end is None or self.paging or len(self) > limit // 2:
             return 0
-        if len(self) and self._bytes > self._limit_bytes // 2:
+        if len(self) and self._bytes > limit_bytes // 2:
             return 0
         # A quarter at a time: the cycle waits for the page, and all that arrives waits for the cycle.
-        return max(1, self._limit // 4)
+        return max(1, limit // 4)
 
     def page_arrived(self, last: Key | None, complete: bool) -> None:
         """Move the end to the last key of a page. Call it before the page's tasks are pushed."""

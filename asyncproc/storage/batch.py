@@ -12,7 +12,7 @@ from asyncproc.core.states import DUE_LATER, State
 from asyncproc.core.task import NO_TERMS, Task, TaskId
 from asyncproc.storage.arrays import PgArray, bigints, byteas, floats, ints, texts, uuids
 from asyncproc.storage.rows import not_ended_before
-from asyncproc.storage.statements import idempotency, moves
+from asyncproc.storage.statements import idempotency, moves, pages
 
 COPY_FROM: Final = 50
 """From this many new rows on, COPY's extra round trips cost less than what INSERT ... unnest does per row."""
@@ -104,6 +104,10 @@ def _ended(writes: Writes, now: float) -> list[Statement]:
     if came_due := writes.came_due:
         ids, ranks = zip(*came_due, strict=True)
         ended.append(Statement(moves.COME_DUE, [uuids(ids), floats(ranks)], len(came_due)))
+    if writes.levels:
+        names, levels, instants = zip(*writes.levels, strict=True)
+        columns = [texts(names), floats(levels), floats(instants)]
+        ended.append(Statement(pages.SET_LEVELS, columns, len(names)))
     if used := writes.keys:
         keys, hashes, answers, kept_s, _ = zip(*used, strict=True)
         columns = [texts(keys), byteas(hashes), texts(answers), floats(now + seconds for seconds in kept_s), now]

@@ -17,7 +17,7 @@ from asyncproc.core.settings import LARGE_BYTES
 from asyncproc.core.states import State
 from asyncproc.core.task import Task, TaskId
 from asyncproc.errors import EpochLost, StorageUnavailable
-from asyncproc.storage.arrays import bigints, texts, uuids
+from asyncproc.storage.arrays import bigints, floats, ints, texts, uuids
 from asyncproc.storage.batch import Batch, Statement
 from asyncproc.storage.bisect import salvage
 from asyncproc.storage.connection import Connection, first_line, is_about_a_row, is_away, open_writer, shut
@@ -31,6 +31,7 @@ _NO_PARTITION: Final = "23514"
 _NO_ID: Final = b"\x00" * 16
 ANSWER_S: Final = 75.0
 """Longer than Postgres itself lets a statement take (`statement_timeout`)."""
+_LEAST_PAGE_BYTES: Final = 64 * 1024
 _VALUE_HEADER: Final = 4
 """What Postgres adds to the size of a value, at most."""
 
@@ -90,16 +91,18 @@ class Storage:
             return float(now) + monotonic() - read_at
 
     async def load(self, aging_s: Mapping[str, float], default_aging_s: float) -> Loaded:
-        """All that runs, and the names of the queues; ranks are computed anew where aging was configured anew."""
+        """All that runs, and the lanes that have rows; ranks are computed anew where aging was configured anew."""
         async with self._turn() as connection:
-            names = [str(row[0]) for row in await _rows(connection, pages.QUEUE_NAMES)]
+            lanes = [(row[0], (row[1], row[2], row[3])) for row in await _rows(connection, pages.LANES)]
+            names = list(dict.fromkeys(queue for queue, _ in lanes))
             await rank_anew(connection, self._fence, names, aging_s, default_aging_s)
             failpoints.hit("queue.mid_load")
             async with connection.transaction():
                 # The planner may read the whole table here, once a reign: no index may know what is running.
                 await connection.execute("SET LOCAL enable_seqscan = on")
-                running = await _tasks(connection, pages.RUNNING, [self._large_bytes])
-            return Loaded(running, names)
+                running = to_tasks(await _binary_rows(connection, pages.RUNNING, [self._large_bytes]))
+            levels = {row[0]: (row[1], row[2]) for row in await _rows(connection, pages.LEVELS)}
+            return Loaded(running, lanes, levels)
 
     async def commit(
         self, batch: Batch | None, wanted: Sequence[PageWanted], replay: bool, payloads: Sequence[TaskId] = ()
@@ -111,8 +114,8 @@ class Storage:
         """
         async with self._turn(), self._answered():
             committed = Committed() if batch is None else await self._record(batch, replay)
-            for page in wanted:
-                committed.pages.append(await self._page(await self._open(), page))
+            if wanted:
+                committed.pages = await self._pages(await self._open(), wanted)
             if payloads:
                 rows = await _rows(await self._open(), pages.PAYLOADS, [uuids(payloads)])
                 committed.payloads = {row[0].bytes: row[1].encode() for row in rows}
@@ -206,24 +209,42 @@ class Storage:
             refused += [task_id for task_id in batch.revived if task_id not in live]
         return list(dict.fromkeys(refused))
 
-    async def _page(self, connection: Connection, wanted: PageWanted) -> Page:
-        key, task_id = wanted.after
-        after = [key, UUID(bytes=task_id or _NO_ID), wanted.limit, self._page_bytes]
-        large = self._large_bytes
-        if wanted.queue is None:
-            # No instant lies before this one, and Postgres has no timestamp for minus infinity in seconds.
-            after[0] = max(key, 0.0)
-            tasks = await _tasks(connection, pages.DUE_PAGE, [large, *after])
-        else:
-            tasks = await _tasks(connection, pages.READY_PAGE, [large, wanted.queue, *after])
-        return Page(
-            wanted.queue, tasks, _last(tasks, wanted.queue is None), complete=self._is_last(tasks, wanted.limit)
-        )
+    async def _pages(self, connection: Connection, wanted: Sequence[PageWanted]) -> list[Page]:
+        ready = [page for page in wanted if page.queue is not None]
+        read = await self._ready_pages(connection, ready) if ready else []
+        return [*read, *[await self._due_page(connection, page) for page in wanted if page.queue is None]]
 
-    def _is_last(self, tasks: Sequence[Task], limit: int) -> bool:
-        """A page cut by its bytes is shorter than asked for and yet not the last; the next, empty one then is."""
-        cut = sum(len(task.payload) + _VALUE_HEADER for task in tasks) >= self._page_bytes
-        return len(tasks) < limit and not cut
+    async def _due_page(self, connection: Connection, wanted: PageWanted) -> Page:
+        instant, task_id = wanted.after
+        # No instant lies before this one, and Postgres has no timestamp for minus infinity in seconds.
+        after = [max(instant, 0.0), UUID(bytes=task_id or _NO_ID), wanted.limit, self._page_bytes]
+        tasks = to_tasks(await _binary_rows(connection, pages.DUE_PAGE, [self._large_bytes, *after]))
+        last = (tasks[-1].ready_at, tasks[-1].id) if tasks else None
+        return Page(None, wanted.lane, tasks, last, _is_last(tasks, wanted.limit, self._page_bytes))
+
+    async def _ready_pages(self, connection: Connection, wanted: Sequence[PageWanted]) -> list[Page]:
+        most_bytes = max(min(_LEAST_PAGE_BYTES, self._page_bytes), self._page_bytes // len(wanted))
+        columns: list[object] = [
+            texts(page.queue for page in wanted),
+            *(texts(page.lane[part] for page in wanted) for part in range(3)),
+            floats(page.after[0] for page in wanted),
+            uuids(page.after[1] or _NO_ID for page in wanted),
+            ints(page.limit for page in wanted),
+        ]
+        rows = await _binary_rows(connection, pages.READY_PAGES, [*columns, self._large_bytes, most_bytes])
+        tasks: list[list[Task]] = [[] for _ in wanted]
+        for row, task in zip(rows, to_tasks([row[1:] for row in rows]), strict=True):
+            tasks[row[0] - 1].append(task)
+        return [
+            Page(
+                page.queue,
+                page.lane,
+                found,
+                (found[-1].rank, found[-1].id) if found else None,
+                _is_last(found, page.limit, most_bytes),
+            )
+            for page, found in zip(wanted, tasks, strict=True)
+        ]
 
     async def _open(self) -> Connection:
         if self._connection is None or self._connection.closed:
@@ -275,18 +296,18 @@ async def _rows(connection: Connection, text: Any, parameters: Sequence[object] 
     return await (await connection.execute(text, parameters)).fetchall()
 
 
-async def _tasks(connection: Connection, text: Any, parameters: Sequence[object]) -> list[Task]:
+async def _binary_rows(connection: Connection, text: Any, parameters: Sequence[object]) -> list[tuple[Any, ...]]:
     # To read the same rows as text takes half as long again.
     cursor = connection.cursor(binary=True)
     await cursor.execute(text, parameters)
-    return to_tasks(await cursor.fetchall())
+    return await cursor.fetchall()
 
 
 def _ids(rows: Iterable[Sequence[Any]]) -> set[TaskId]:
     return {row[0].bytes for row in rows}
 
 
-def _last(tasks: Sequence[Task], due: bool) -> tuple[float, TaskId] | None:
-    if not tasks:
-        return None
-    return (tasks[-1].ready_at if due else tasks[-1].rank, tasks[-1].id)
+def _is_last(tasks: Sequence[Task], limit: int, most_bytes: int) -> bool:
+    """A page cut by its bytes is shorter than asked for and yet not the last; the next, empty one then is."""
+    cut = sum(len(task.payload) + _VALUE_HEADER for task in tasks) >= most_bytes
+    return len(tasks) < limit and not cut

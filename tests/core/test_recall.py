@@ -1,7 +1,8 @@
 import pytest
 
-from asyncproc.core.settings import CoreSettings, QueueRules
+from asyncproc.core.settings import CoreSettings
 from asyncproc.core.states import State
+from asyncproc.core.steering import QueueRules
 from simulation.world import Granted, World, failed, succeeded
 from tests.core.test_dispatch import tiny_tasks
 

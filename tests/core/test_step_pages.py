@@ -4,8 +4,9 @@ from asyncproc.core.decision import Writes
 from asyncproc.core.events import Enqueued, Polled, Refused
 from asyncproc.core.rank import STRICT_AGING_S
 from asyncproc.core.retry import constant
-from asyncproc.core.settings import CoreSettings, QueueRules
+from asyncproc.core.settings import CoreSettings
 from asyncproc.core.states import State
+from asyncproc.core.steering import QueueRules
 from asyncproc.core.task import TaskId
 from simulation.world import World, failed, succeeded
 

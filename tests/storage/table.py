@@ -20,6 +20,7 @@ START: Final[Key] = (float("-inf"), b"")
 PAGE_BYTES: Final = 1 << 20
 ERROR: Final = b'{"type": "Boom", "message": "it broke", "traceback": "..."}'
 _IDS: Final = TaskIds()
+LANE: Final = ("send", "", "")
 _OPTIONS: Final = Options("send", "mail", 2, RetryPolicy(3, 1.5, 2.0, 60.0, 0.1), "me")
 
 
@@ -48,7 +49,7 @@ async def write_again(storage: Storage, **writes: Any) -> Committed:
 
 
 async def page(storage: Storage, queue: str | None, after: Key = START, limit: int = 1000) -> list[Task]:
-    return (await storage.commit(None, [PageWanted(queue, after, limit)], False)).pages[0].tasks
+    return (await storage.commit(None, [PageWanted(queue, LANE, after, limit)], False)).pages[0].tasks
 
 
 def live(database: str) -> dict[TaskId, dict[str, Any]]:

@@ -18,7 +18,7 @@ from asyncproc.storage.connection import is_about_a_row, is_away
 from asyncproc.storage.cycle import Committed, Storage
 from asyncproc.storage.inspector import Inspector
 from asyncproc.storage.migrate import migrate
-from tests.storage.table import START, a_task, claim, live, until, waits_for_a_lock, write, write_again
+from tests.storage.table import LANE, START, a_task, claim, live, until, waits_for_a_lock, write, write_again
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ async def test_every_call_says_so_while_postgres_is_away_and_works_when_it_is_ba
     calls = [
         lambda: write(reign, inserts=[a_task()]),
         lambda: write_again(reign, inserts=[a_task()]),
-        lambda: reign.commit(None, [PageWanted("mail", START, 5)], False),
+        lambda: reign.commit(None, [PageWanted("mail", LANE, START, 5)], False),
         lambda: reign.load({}, 60.0),
         reign.take_over,
         lambda: migrate(url),

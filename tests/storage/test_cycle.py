@@ -13,6 +13,7 @@ from asyncproc.storage.connection import Connection
 from asyncproc.storage.cycle import Committed, Storage
 from tests.storage.table import (
     ERROR,
+    LANE,
     NOW,
     START,
     a_task,
@@ -51,7 +52,7 @@ async def test_a_row_comes_back_as_the_task_it_was(storage: Storage) -> None:
     tasks = [a_task(payload='{"a": 1e5000, "ü": [1,  2]}'.encode()), a_task(ready_at=round(NOW + 0.3, 6))]
     await write(storage, inserts=tasks)
 
-    committed = await storage.commit(None, [PageWanted("mail", START, 10)], False)
+    committed = await storage.commit(None, [PageWanted("mail", LANE, START, 10)], False)
 
     assert [_fields(task) for task in committed.pages[0].tasks] == [_fields(task) for task in tasks]
 

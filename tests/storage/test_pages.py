@@ -8,7 +8,7 @@ from asyncproc.core.states import State
 from asyncproc.core.task import Task, TaskId
 from asyncproc.storage.batch import build
 from asyncproc.storage.cycle import Storage
-from tests.storage.table import ERROR, NOW, START, a_task, claim, page, query, write
+from tests.storage.table import ERROR, LANE, NOW, START, a_task, claim, page, query, write
 
 
 def backlog() -> list[Task]:
@@ -25,7 +25,7 @@ async def pages(storage: Storage, queue: str | None, limit: int) -> list[Page]:
     found: list[Page] = []
     after: Key = START
     while not found or not found[-1].complete:
-        found += (await storage.commit(None, [PageWanted(queue, after, limit)], False)).pages
+        found += (await storage.commit(None, [PageWanted(queue, LANE, after, limit)], False)).pages
         after = found[-1].last or after
         assert len(found) < 200
     return found
@@ -67,7 +67,7 @@ async def test_a_page_holds_the_ready_of_its_queue_alone(storage: Storage) -> No
 async def test_a_page_is_read_after_the_commit(storage: Storage) -> None:
     task = a_task()
 
-    committed = await storage.commit(build(Writes(inserts=[task]), NOW), [PageWanted("mail", START, 5)], False)
+    committed = await storage.commit(build(Writes(inserts=[task]), NOW), [PageWanted("mail", LANE, START, 5)], False)
 
     assert [found.id for found in committed.pages[0].tasks] == [task.id]
 
@@ -89,7 +89,7 @@ async def test_pages_are_bounded_in_bytes_and_still_complete(database: str, size
 
 
 async def test_an_unknown_queue_has_one_empty_page(storage: Storage) -> None:
-    assert await pages(storage, "nowhere", 10) == [Page("nowhere", [], None, True)]
+    assert await pages(storage, "nowhere", 10) == [Page("nowhere", LANE, [], None, True)]
 
 
 async def test_an_instant_comes_back_to_the_microsecond(storage: Storage) -> None:
@@ -117,7 +117,7 @@ async def test_a_reign_loads_what_runs_and_the_names_of_all_queues(storage: Stor
         (running.id, 1, "w"),
         (claimed.id, 1, "v"),
     }
-    assert loaded.queues == ["a", "b", "mail", "z z", "ü"]
+    assert loaded.lanes == [(name, LANE) for name in ("a", "b", "mail", "z z", "ü")]
 
 
 async def test_ranks_follow_the_aging_that_is_configured(database: str) -> None:

@@ -18,7 +18,7 @@ from asyncproc.core.settings import LARGE_BYTES
 from asyncproc.core.states import State
 from asyncproc.core.task import TaskId
 from asyncproc.storage import inspector
-from asyncproc.storage.arrays import PgArray, bigints, texts, uuids
+from asyncproc.storage.arrays import PgArray, bigints, floats, ints, texts, uuids
 from asyncproc.storage.batch import Statement, build
 from asyncproc.storage.connection import READER_OPTIONS, WRITER_OPTIONS, Connection, hardened, open_writer
 from asyncproc.storage.cycle import Storage
@@ -38,9 +38,9 @@ BY_INDEX: Final[dict[str, tuple[LiteralString, set[str]]]] = {
     "come due": (moves.COME_DUE, {"task_live_pkey"}),
     "agreeing": (moves.AGREEING, {"task_live_pkey"}),
     "live": (moves.LIVE, {"task_live_pkey"}),
-    "ready page": (pages.READY_PAGE, {"task_live_ready"}),
+    "ready pages": (pages.READY_PAGES, {"task_live_ready"}),
     "due page": (pages.DUE_PAGE, {"task_live_due"}),
-    "queue names": (pages.QUEUE_NAMES, {"task_live_ready"}),
+    "lanes": (pages.LANES, {"task_live_ready"}),
     "revive": (moves.REVIVE, {"task_done_failed_*_pkey"}),
     "existing": (moves.EXISTING, {"task_live_pkey", *_DONE}),
     "insert again": (moves.INSERT_AGAIN, _DONE),
@@ -184,12 +184,25 @@ def _batches(ids: Ids) -> dict[str, Statement]:
         "agreeing": (moves.AGREEING, [uuids(ids.queued), *leases]),
         "payloads": (pages.PAYLOADS, [uuids(ids.queued)]),
         "live": (moves.LIVE, [uuids(ids.queued)]),
-        "ready page": (pages.READY_PAGE, [LARGE_BYTES, "q1", float("-inf"), str(UUID(int=0)), BATCH, PAGE_BYTES]),
-        "later ready page": (pages.READY_PAGE, [LARGE_BYTES, "q1", NOW - 500, str(UUID(int=0)), BATCH, PAGE_BYTES]),
+        "ready pages": (pages.READY_PAGES, [*_lane(float("-inf")), LARGE_BYTES, PAGE_BYTES]),
+        "later ready pages": (pages.READY_PAGES, [*_lane(NOW - 500), LARGE_BYTES, PAGE_BYTES]),
         "due page": (pages.DUE_PAGE, [LARGE_BYTES, 0.0, str(UUID(int=0)), BATCH, PAGE_BYTES]),
-        "queue names": (pages.QUEUE_NAMES, []),
+        "lanes": (pages.LANES, []),
     }
     return statements | {name: Statement(text, parameters, 0) for name, (text, parameters) in reads.items()}
+
+
+def _lane(after_rank: float) -> list[PgArray]:
+    """Where a page of one lane begins, and how many rows it may have."""
+    return [
+        texts(["q1"]),
+        texts(["send"]),
+        texts([""]),
+        texts([""]),
+        floats([after_rank]),
+        uuids([bytes(16)]),
+        ints([BATCH]),
+    ]
 
 
 async def _run(connection: Connection, statement: Statement) -> dict[str, Any]:

@@ -13,20 +13,31 @@ TASK_COLUMNS: Final[LiteralString] = """
 """
 # In: bytes. A payload of more is not read: its size stands in the row itself.
 _HELD: Final[LiteralString] = "CASE WHEN pg_column_size(payload) <= %s THEN pg_column_size(payload) ELSE 0 END AS held"
-# In:   bytes of the largest payload to read, queue, rank and id to start behind, number of rows, bytes of payload.
-# Out:  rows in rank order, at least one where there is one, none beyond the bytes.
-# Plan: index scan on task_live_ready, no more rows than asked for but for those that run.
-READY_PAGE: Final[LiteralString] = f"""
-    SELECT {TASK_COLUMNS} FROM (
-        SELECT p.*, sum(held) OVER (ORDER BY rank, id) - held AS bytes_before
-        FROM (
-            SELECT *, {_HELD} FROM asyncproc.task_live
-            WHERE queue = %s AND rank IS NOT NULL AND (rank, id) > (%s, %s::uuid) AND state = 'queued'
-            ORDER BY rank, id LIMIT %s
-        ) p
-    ) b WHERE bytes_before < %s ORDER BY rank, id
+# In:   queues, types, fairness keys, concurrency keys, ranks and ids to start behind, numbers of rows, as columns, one
+#       row a lane; bytes of the largest payload to read; bytes of payload a lane.
+# Out:  the number of the lane from 1, and rows in rank order, of each lane at least one where there is one.
+# Plan: for each lane an index scan on task_live_ready, no more rows than asked for but for those that run.
+READY_PAGES: Final[LiteralString] = f"""
+    SELECT w.number, t.* FROM unnest(
+        %s::text[], %s::text[], %s::text[], %s::text[], %s::float8[], %s::uuid[], %s::int[]
+    ) WITH ORDINALITY AS w (
+        in_queue, of_type, with_fairness_key, with_concurrency_key, after_rank, after_id, most, number
+    ) CROSS JOIN LATERAL (
+        SELECT {TASK_COLUMNS} FROM (
+            SELECT p.*, sum(held) OVER (ORDER BY rank, id) - held AS bytes_before
+            FROM (
+                SELECT *, {_HELD} FROM asyncproc.task_live
+                WHERE queue = w.in_queue AND type = w.of_type AND fairness_key = w.with_fairness_key
+                AND concurrency_key = w.with_concurrency_key AND rank IS NOT NULL
+                AND (rank, id) > (w.after_rank, w.after_id) AND state = 'queued'
+                ORDER BY rank, id LIMIT w.most
+            ) p
+        ) b WHERE bytes_before < %s ORDER BY rank, id
+    ) t ORDER BY w.number
 """
-# In, out, plan: as above, by the instant and on task_live_due.
+# In:   bytes of the largest payload to read, instant and id to start behind, number of rows, bytes of payload.
+# Out:  rows in the order of their instants, at least one where there is one, none beyond the bytes.
+# Plan: index scan on task_live_due.
 DUE_PAGE: Final[LiteralString] = f"""
     SELECT {TASK_COLUMNS} FROM (
         SELECT p.*, sum(held) OVER (ORDER BY ready_at, id) - held AS bytes_before
@@ -44,16 +55,30 @@ RUNNING: Final[LiteralString] = f"""
 """
 # In: ids. Out: id and payload of those that are not finished.
 PAYLOADS: Final[LiteralString] = "SELECT id, payload::text FROM asyncproc.task_live WHERE id = ANY(%s::uuid[])"
-# Plan: one index probe a queue, whatever the number of rows.
-QUEUE_NAMES: Final[LiteralString] = """
-    WITH RECURSIVE names AS (
-        (SELECT queue FROM asyncproc.task_live WHERE rank IS NOT NULL ORDER BY queue LIMIT 1)
+# Out:  queue, type, fairness key, concurrency key of each lane that has ranked rows.
+# Plan: one index probe a lane, whatever the number of rows.
+LANES: Final[LiteralString] = """
+    WITH RECURSIVE lanes AS (
+        (
+            SELECT queue, type, fairness_key, concurrency_key FROM asyncproc.task_live WHERE rank IS NOT NULL
+            ORDER BY 1, 2, 3, 4 LIMIT 1
+        )
         UNION ALL
-        SELECT (SELECT t.queue FROM asyncproc.task_live t WHERE t.rank IS NOT NULL AND t.queue > names.queue
-                ORDER BY t.queue LIMIT 1)
-        FROM names WHERE names.queue IS NOT NULL
-    ) SELECT queue FROM names WHERE queue IS NOT NULL
+        SELECT n.* FROM lanes l CROSS JOIN LATERAL (
+            SELECT t.queue, t.type, t.fairness_key, t.concurrency_key FROM asyncproc.task_live t
+            WHERE t.rank IS NOT NULL AND (t.queue, t.type, t.fairness_key, t.concurrency_key)
+                > (l.queue, l.type, l.fairness_key, l.concurrency_key)
+            ORDER BY 1, 2, 3, 4 LIMIT 1
+        ) n
+    ) SELECT * FROM lanes
 """
+# In: names, levels, instants as columns.
+SET_LEVELS: Final[LiteralString] = """
+    INSERT INTO asyncproc.rate_level (name, level, at)
+    SELECT * FROM unnest(%s::text[], %s::float8[], %s::float8[])
+    ON CONFLICT (name) DO UPDATE SET level = excluded.level, at = excluded.at
+"""
+LEVELS: Final[LiteralString] = "SELECT name, level, at FROM asyncproc.rate_level"
 # Out: name, seconds: what the ranks on disk were computed with; the empty name stands for all queues not named.
 AGINGS: Final[LiteralString] = "SELECT name, aging_s FROM asyncproc.queue"
 # In: name, seconds.
