@@ -1,5 +1,6 @@
 """What the endpoints of one replica share."""
 
+import asyncio
 from dataclasses import dataclass
 from typing import Annotated, cast
 
@@ -21,6 +22,8 @@ class Door:
     limits: ApiSettings
     ids: TaskIds
     admission: Admission
+    caretakers: "tuple[asyncio.Task[None], ...]" = ()
+    """Kept because the loop alone would forget a running task."""
 
 
 async def _door(request: Request) -> Door:
