@@ -11,10 +11,13 @@ from typing import Final, assert_never
 
 from asyncproc.core.alarms import Alarms
 from asyncproc.core.backlog import Backlog
+from asyncproc.core.change import bulk_asked, change_asked, revive
 from asyncproc.core.counters import Counters
 from asyncproc.core.decision import Decision, EnqueueReply, PollReply, RegisterReply, RetryReply, RulesReply
 from asyncproc.core.dispatch import Dispatcher
 from asyncproc.core.events import (
+    BulkAsked,
+    ChangeAsked,
     Draining,
     Enqueued,
     Event,
@@ -60,6 +63,8 @@ class Core:
         self.now = 0.0
         self.decision = Decision()
         self.fresh: set[TaskId] = set()
+        self.altered: set[TaskId] = set()
+        """Tasks that were changed, cancelled or revived on demand in this step."""
         self._reported: list[tuple[Worker, Poll]] = []
         self._large: list[Task] = []
         self._dispatcher = Dispatcher(self.run_times, settings, self.backlog, self._claim)
@@ -70,6 +75,7 @@ class Core:
         self.now = now
         self.decision = Decision()
         self.fresh.clear()
+        self.altered.clear()
         self._reported.clear()
         for task in self._large:
             task.payload = b""  # it is committed by now
@@ -127,6 +133,10 @@ class Core:
         match event:
             case RetryAsked():
                 self._retry_asked(event)
+            case ChangeAsked():
+                change_asked(self, event)
+            case BulkAsked():
+                bulk_asked(self, event)
             case RulesChanged():
                 self.backlog.obey(event.rules)
                 self.decision.replies.append(RulesReply(event.ticket))
@@ -178,10 +188,7 @@ class Core:
         if state is not State.FAILED:
             self.decision.replies.append(RetryReply(event.ticket, task.id, state))
             return
-        task.state = after(State.FAILED, Trigger.RETRY)
-        task.ready_at, task.attempt, task.losses = micros_until(self.now), 0, 0
-        self.backlog.make_ready(task)
-        self.decision.writes.revived.append((task.id, task.ready_at, task.rank))
+        revive(self, task)
         self.decision.replies.append(RetryReply(event.ticket, task.id, None))
 
     # ---- workers
