@@ -123,6 +123,17 @@ class Backlog:
         else:
             self.lane(task.queue, lane_key(task.options)).discard(task)
 
+    def is_on_disk(self, task: Task) -> bool:
+        """Whether a task that waits in this place would be on disk alone."""
+        if task.state in DUE_LATER:
+            end, key = self._due.end, (task.ready_at, task.id)
+        else:
+            # Only what its lane may have on disk: one that is not there yet has nothing anywhere.
+            stream = self._streams.get(task.queue)
+            lane = None if stream is None else stream.lanes.get(lane_key(task.options))
+            end, key = None if lane is None else lane.end, (task.rank, task.id)
+        return end is not None and key > end and (task.state in DUE_LATER or not task.losses)
+
     def come_due(self, now: float, most: int) -> list[Task]:
         """Make ready what is due, at most so many at once."""
         due: list[Task] = []

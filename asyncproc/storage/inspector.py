@@ -1,7 +1,6 @@
 """Reads for people: one task, lists, figures. They never touch what the cycle writes with."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple
 from typing import Any, Final
 from uuid import UUID
 
@@ -42,14 +41,20 @@ class Inspector:
 
     async def tasks(self, narrowed: TaskFilter, limit: int, before: TaskId | None) -> list[TaskRecord]:
         """Newest first: ids are ordered by the time of their making. `before` is the last id of the page before."""
-        if any("\x00" in asked for asked in astuple(narrowed) if isinstance(asked, str)):
+        if any("\x00" in asked for asked in narrowed.texts()):
             return []  # no text in Postgres has a NUL, and no parameter may have one
-        rows = await self._read(reads.RECORDS, filter_parameters(narrowed, limit, before))
+        page = {"limit": limit, "before": UUID(bytes=before or _LAST_ID)}
+        rows = await self._read(reads.RECORDS, filter_parameters(narrowed) | page)
         return [_record(row) for row in rows]
 
     async def finished_task(self, task_id: TaskId) -> Task | None:
         """A finished task as the core takes it, to be run again."""
         rows = await self._read(pages.FINISHED_TASK, [LARGE_BYTES, UUID(bytes=task_id), not_ended_before([task_id])])
+        return to_tasks(rows)[0] if rows else None
+
+    async def live_task(self, task_id: TaskId) -> Task | None:
+        """A task that is not finished, as the core takes it."""
+        rows = await self._read(reads.LIVE_TASK, [LARGE_BYTES, UUID(bytes=task_id)])
         return to_tasks(rows)[0] if rows else None
 
     async def existing(self, ids: Sequence[TaskId]) -> set[TaskId]:
@@ -68,6 +73,21 @@ class Inspector:
         """Rows of state, queue, type, number, mean run time in seconds, longest wait in seconds."""
         return [(row[0], row[1], row[2], row[3], row[4], row[5]) for row in await self._read(reads.FIGURES, {})]
 
+    async def within(
+        self, seconds: float, text: Any, parameters: Sequence[object] | Mapping[str, object]
+    ) -> list[tuple[Any, ...]] | None:
+        """What a read finds that may take so long at most; None where it takes longer."""
+        try:
+            async with self._pool.connection() as connection, connection.transaction():
+                await connection.execute(
+                    "SELECT set_config('statement_timeout', %s, true)", [f"{max(1, round(seconds * 1000))}"]
+                )
+                return await (await connection.execute(text, parameters)).fetchall()
+        except psycopg.errors.QueryCanceled:
+            return None
+        except psycopg.Error as error:
+            raise StorageUnavailable(first_line(error)) from error
+
     async def _read(self, text: Any, parameters: Sequence[object] | Mapping[str, object]) -> list[tuple[Any, ...]]:
         try:
             async with self._pool.connection() as connection:
@@ -76,16 +96,24 @@ class Inspector:
             raise StorageUnavailable(first_line(error)) from error
 
 
-def filter_parameters(narrowed: TaskFilter, limit: int, before: TaskId | None) -> dict[str, object]:
-    return {
-        "before": UUID(bytes=before or _LAST_ID),
-        "state": narrowed.state,
-        "type": narrowed.type,
-        "queue": narrowed.queue,
-        "priority": narrowed.priority,
-        "created_by": narrowed.created_by,
-        "limit": limit,
-    }
+def filter_parameters(narrowed: TaskFilter) -> dict[str, object]:
+    """What `statements.filters` refers to."""
+    asked: dict[str, object] = {
+        name: _several(getattr(narrowed, name))
+        for name in (
+            "state", "type", "queue", "priority", "created_by", "fingerprint", "concurrency_key", "fairness_key",
+        )
+    }  # fmt: skip
+    ids = _several(narrowed.id)
+    asked["id"] = None if ids is None else [UUID(bytes=task_id) for task_id in ids]
+    return {**asked, "created_after": narrowed.created_after, "created_before": narrowed.created_before}
+
+
+def _several(asked: Any) -> list[Any] | None:
+    """Postgres' drivers take a list for an array, and a tuple for something else."""
+    if asked is None:
+        return None
+    return list(asked) if isinstance(asked, tuple) else [asked]
 
 
 def _record(row: Sequence[Any]) -> TaskRecord:
