@@ -20,6 +20,7 @@ from asyncproc.errors import (
     AsyncprocError,
     DiskNearlyFull,
     KeyReused,
+    NotCancellable,
     Overloaded,
     QueueUnavailable,
     StorageUnavailable,
@@ -39,6 +40,7 @@ _STATUS: Final[dict[type[AsyncprocError], int]] = {
     DiskNearlyFull: 503,
     TasksRejected: 400,
     KeyReused: 422,
+    NotCancellable: 409,
     TooManyRequests: 429,
 }
 RETRY_AFTER_S: Final = 1
