@@ -15,6 +15,7 @@ from simulation.network import Link, Network
 from simulation.queue_actor import Answered, KeyedReply, QueueActor
 from simulation.rules import Rule, require
 from simulation.scene import Scene
+from simulation.steering import CONCURRENCY_KEYS, FAIRNESS_KEYS
 
 QUEUES: Final = ("mail", "images", "video")
 PATIENCE_S: Final = 5.0
@@ -72,6 +73,10 @@ class Clients:
         options = Options(
             chance.choice(self._types), chance.choice(QUEUES), chance.choice((-1, 0, 0, 2)), retry, "history"
         )
+        if scene.rules is not None:
+            options = options._replace(
+                concurrency_key=chance.choice(CONCURRENCY_KEYS), fairness_key=chance.choice(FAIRNESS_KEYS)
+            )
         if scene.nemesis.tries(Fault.POISON):
             scene.poison.add(task_id)
         if scene.nemesis.strikes(Fault.BAD_ROW):

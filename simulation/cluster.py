@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from typing import Final
 
-from asyncproc.core.events import WorkerLost
+from asyncproc.core.events import RulesChanged, WorkerLost
 from simulation.clients import Clients
 from simulation.faults import Fault
 from simulation.network import Network
 from simulation.queue_actor import QueueActor
 from simulation.scene import Scene
+from simulation.steering import some_rules
 from simulation.workers import Worker
 
 POOLS: Final = ("cpu", "gpu")
@@ -90,6 +91,15 @@ class Cluster:
             self._scene.agenda.after(self._scene.chance.uniform(0.1, 3.0), old.crash, "it is replaced")
 
     # ---- workers
+
+    def change_rules(self) -> None:
+        """An operator: the table first, then whoever reigns."""
+        scene = self._scene
+        assert scene.rules is not None
+        scene.rules = some_rules(scene.chance, scene.settings, scene.agenda.now, scene.rules.rates)
+        actor = self._find()
+        if actor is not None and actor.epoch:
+            actor.post(RulesChanged(next(scene.tickets), scene.rules))
 
     def _living(self) -> set[str]:
         return {worker.name for worker in self._workers.values() if not worker.known_dead}

@@ -17,6 +17,7 @@ from simulation.network import Network
 from simulation.queue_actor import QueueActor
 from simulation.rules import Rule, Violation
 from simulation.scene import Scene, Write
+from simulation.steering import some_rates, some_rules
 from simulation.table import Table
 from simulation.workers import Worker
 
@@ -66,6 +67,8 @@ class History:
             cast.core,
             write,
         )
+        if chance.choice((True, False)):
+            self.scene.rules = some_rules(chance, settings, NOON, some_rates(chance))
         self._cluster = Cluster(self.scene, Network(self.scene), cast.actor, cast.worker)
 
     def run(self) -> Told:
@@ -85,6 +88,9 @@ class History:
     def _run(self) -> None:
         scene, chance = self.scene, self._chance
         self._cluster.clients.plan(chance.choice((10, 30, 60, 90)), within_s=FAULTS_S * 0.8)
+        if scene.rules is not None:
+            for _ in range(3):
+                scene.agenda.after(chance.uniform(0.0, FAULTS_S), self._cluster.change_rules)
         scene.agenda.run(NOON + FAULTS_S)
         scene.say("the faults end")
         self._cluster.calm_down()

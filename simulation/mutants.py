@@ -1,6 +1,6 @@
 """Deliberate faults of the core, the table, the shell and the workers. A simulator that misses one proves nothing."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -8,6 +8,7 @@ from unittest.mock import patch
 
 from asyncproc.core import backlog, workers
 from asyncproc.core.backlog import Backlog
+from asyncproc.core.gates import Gate, Gates, RunningLimit, TokenBucket
 from asyncproc.core.streams import Stream
 from asyncproc.core.task import Task
 from asyncproc.core.window import Window
@@ -74,6 +75,26 @@ def _pop_second_best(self: Window) -> Task:
     return second
 
 
+def _keep(self: RunningLimit, units: float) -> None:
+    pass
+
+
+def _let_nobody_on(self: Gate, now: float) -> None:
+    pass
+
+
+def _always_full(self: TokenBucket, now: float) -> float:
+    return self.burst
+
+
+def _forget(self: Gates, levels: Mapping[str, tuple[float, float]]) -> None:
+    pass
+
+
+def _never_paused(self: Backlog, queue: str) -> bool:
+    return False
+
+
 def _never_alone() -> property:
     return property(lambda worker: False, lambda worker, value: None)
 
@@ -82,7 +103,17 @@ def _rank_without_priority(ready_at: float, priority: int, aging_s: float) -> fl
     return ready_at
 
 
+def _take_nothing(self: RunningLimit, units: float, now: float) -> None:
+    pass
+
+
 PATCHED: Final = (
+    Mutant("counts-nobody", "limits never fill", patches=((RunningLimit, "take", _take_nothing),)),
+    Mutant("keeps-what-it-took", "what ends frees no limit", patches=((RunningLimit, "give_back", _keep),)),
+    Mutant("lets-nobody-on", "a gate that opens is not told", patches=((Gate, "let_on", _let_nobody_on),)),
+    Mutant("fills-at-once", "token buckets are always full", patches=((TokenBucket, "filled", _always_full),)),
+    Mutant("forgets-levels", "token buckets are full again after a restart", patches=((Gates, "refill", _forget),)),
+    Mutant("starts-the-paused", "a paused queue goes on", patches=((Backlog, "_is_paused", _never_paused),)),
     Mutant("drops-aging", "priorities count for nothing", patches=((backlog, "rank", _rank_without_priority),)),
     Mutant("ignores-weights", "all queues weigh the same", patches=((Stream, "weight", property(lambda stream: 1.0)),)),
     Mutant("claims-before-due", "a task comes due 0.2 s early", patches=((Backlog, "come_due", _come_due_early),)),

@@ -8,9 +8,11 @@ from asyncproc.core.decision import Decision, Key
 from asyncproc.core.rank import rank
 from asyncproc.core.settings import CoreSettings
 from asyncproc.core.states import DUE_LATER, State
-from asyncproc.core.task import Task, TaskId
+from asyncproc.core.steering import Rules
+from asyncproc.core.task import LaneKey, Task, TaskId, lane_key
 from simulation.ledger import name
 from simulation.rules import Rule, Violation
+from simulation.steering import blocked
 from simulation.table import Table, ready_key
 
 LARGE: Final = 1000
@@ -34,12 +36,15 @@ def nobody_is_early(decision: Decision, table: Table, now: float) -> None:
             raise Violation(Rule.DUE, f"{name(task.id)} is new, {task.state} and due later")
 
 
-def the_best_go_first(started: Container[TaskId], table: Table, settings: CoreSettings, but: Container[TaskId]) -> None:
+def the_best_go_first(
+    started: Container[TaskId], table: Table, settings: CoreSettings, but: Container[TaskId], rules: Rules | None
+) -> None:
     """After the commit: nothing that was left waiting came before what was started, by a rank of our own reckoning.
 
-    Suspects stand apart: each waits for a worker of its own.
+    Suspects stand apart: each waits for a worker of its own. Where there are rules, it holds among those that meet the
+    same gates.
     """
-    last: dict[str, Key] = {}
+    last: dict[tuple[str, LaneKey | None], Key] = {}
     waiting: list[Task] = []
     for row in table.live.values():
         if row.state not in {State.QUEUED, State.RUNNING} or row.id in but:
@@ -52,9 +57,11 @@ def the_best_go_first(started: Container[TaskId], table: Table, settings: CoreSe
         if row.state is State.QUEUED:
             waiting.append(row)
         elif row.id in started:
-            last[row.queue] = max(last.get(row.queue, ready_key(row)), ready_key(row))
+            place = (row.queue, None if rules is None else lane_key(row.options))
+            last[place] = max(last.get(place, ready_key(row)), ready_key(row))
     for row in waiting:
-        if row.queue in last and ready_key(row) < last[row.queue]:
+        place = (row.queue, None if rules is None else lane_key(row.options))
+        if place in last and ready_key(row) < last[place]:
             raise Violation(Rule.ORDER, f"{name(row.id)} waits in {row.queue} while one of a worse rank starts")
 
 
@@ -66,15 +73,23 @@ def nothing_sleeps(table: Table, now: float, wake_at: float | None, but: Contain
             raise Violation(Rule.NOT_ASLEEP, f"nothing wakes the core for {name(row.id)}, due at {row.ready_at}")
 
 
-def nobody_idles(idle: Counter[str], table: Table, settings: CoreSettings, but: Container[TaskId]) -> None:
+def nobody_idles(
+    idle: Counter[str],
+    table: Table,
+    settings: CoreSettings,
+    but: Container[TaskId],
+    rules: Rules | None,
+    now: float,
+) -> None:
     """After a step that asked for no pages; `idle` counts workers by pool that ask and hold nothing.
 
     One of a pool may be kept for suspects.
     """
     ready: Counter[str] = Counter()
     kept: set[str] = set()
+    held_up = set() if rules is None else blocked(table.live.values(), table, rules, now)
     for row in table.live.values():
-        if row.id not in but and row.state in {State.QUEUED, State.RUNNING}:
+        if row.id not in but and row.id not in held_up and row.state in {State.QUEUED, State.RUNNING}:
             pool = settings.pool(row.queue)
             if row.losses:
                 kept.add(pool)

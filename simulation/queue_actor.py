@@ -7,7 +7,7 @@ from functools import partial
 from typing import Final, TypeAlias
 
 from asyncproc.core.decision import Decision, EnqueueReply, PollReply, Reply, RetryReply
-from asyncproc.core.events import Draining, Enqueued, Event, Refused, RetryAsked, WorkerLost
+from asyncproc.core.events import Draining, Enqueued, Event, Refused, RetryAsked, RulesChanged, WorkerLost
 from asyncproc.core.states import State
 from asyncproc.core.step import Core
 from asyncproc.core.task import NewTask, TaskId
@@ -167,7 +167,9 @@ class QueueActor:
         lost = [WorkerLost(name, "it was gone when the reign began", charged=False) for name in gone]
         self._core = self.scene.make_core(self.scene.settings, self.epoch)
         self._referee = Referee(self.scene, self._core, self.epoch)
-        self._follow_up = [loaded, *lost]
+        rules = self.scene.rules
+        ruled = [] if rules is None else [RulesChanged(next(self.scene.tickets), rules)]
+        self._follow_up = [*ruled, loaded, *lost]
         self._away = False
         self._turn()
 

@@ -221,7 +221,12 @@ class Referee:
         but = {*unwritten, *scene.ledger.taken}
         agree(self._core, table, but)
         started = started_in(decision)
-        the_best_go_first(started, table, scene.settings, but)
+        rules = None if scene.rules is None else self._core.backlog.rules
+        the_best_go_first(started, table, scene.settings, but, rules)
+        if rules is not None:
+            assert self._stepped_at is not None
+            scene.turnstile.started(started, table, rules, self._stepped_at)
+            self._shares.give_up()
         self._shares.committed(started, self._given_back, table, but)
         if not self._settled:
             self._settled = True
@@ -233,7 +238,7 @@ class Referee:
         if not (decision.pages or unwritten or goes_on):
             nothing_sleeps(table, self._stepped_at, decision.wake_at, but)
             if not self._draining:
-                nobody_idles(self._idle(), table, scene.settings, but)
+                nobody_idles(self._idle(), table, scene.settings, but, rules, self._stepped_at)
 
     def _idle(self) -> Counter[str]:
         busy = {row.worker for row in self._scene.table.live.values() if row.state is State.RUNNING}

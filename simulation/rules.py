@@ -14,6 +14,7 @@ class Rule(StrEnum):
     NOT_ASLEEP = "what is due does not sleep on"
     RANK = "the rank is the ready time less the priority's worth"
     ORDER = "the best rank of a queue goes first"
+    GATES = "limits, rates and pauses are kept to"
     SHARES = "queues that all have work share by weight"
     IDLE_HANDS = "no worker waits while work does"
     GRANTED = "what is claimed is granted, and what is granted is claimed"

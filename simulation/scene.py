@@ -6,12 +6,14 @@ from itertools import count
 from typing import TypeAlias
 
 from asyncproc.core.settings import CoreSettings
+from asyncproc.core.steering import Rules
 from asyncproc.core.step import Core
 from asyncproc.core.task import TaskId
 from simulation.agenda import NOON, Agenda
 from simulation.chance import Chance
 from simulation.faults import Nemesis
 from simulation.ledger import Ledger
+from simulation.steering import Turnstile
 from simulation.table import Table
 
 Write: TypeAlias = Callable[[str], None]
@@ -28,6 +30,9 @@ class Scene:
     make_core: Callable[[CoreSettings, int], Core]
     write: Write | None = None
     """Takes the lines of a trace where one is wanted."""
+    rules: Rules | None = None
+    """What an operator set, None where the queues are left alone."""
+    turnstile: Turnstile = field(default_factory=Turnstile)
     away_until: float = 0.0
     """Postgres answers nobody before that."""
     calm: bool = False

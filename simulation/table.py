@@ -43,6 +43,7 @@ class Table:
     """How often each task reached a final state."""
     revivals: Counter[TaskId] = field(default_factory=Counter)
     keys: dict[str, tuple[TaskId, ...]] = field(default_factory=dict)
+    levels: dict[str, tuple[float, float]] = field(default_factory=dict)
     """Idempotency keys that are used up, and the tasks they are answered with."""
 
     def take_over(self) -> int:
@@ -84,6 +85,7 @@ class Table:
         for task in writes.inserts:
             if task.id not in self.live and not (replay and task.id in self.done):
                 self.live[task.id] = replace(task)
+        self.levels.update((name, (level, at)) for name, level, at in writes.levels)
         for task_id, lease, attempt, rank, worker in writes.claims:
             row = self.live.get(task_id)
             if row is not None and row.lease < lease and row.state in {State.QUEUED, *DUE_LATER}:
@@ -163,7 +165,7 @@ class Table:
             if row.state in {State.QUEUED, State.RUNNING}
         }
         running = [self._read(row) for row in self.live.values() if row.state is State.RUNNING]
-        return Loaded(running, sorted(ready))
+        return Loaded(running, sorted(ready), dict(self.levels))
 
     def page(self, wanted: PageWanted) -> Page:
         key: Callable[[Task], Key] = due_key if wanted.queue is None else ready_key

@@ -187,7 +187,10 @@ class Backlog:
         if limit and lane.end is not None:
             lane.begin_page()
             return PageWanted(stream.name, lane.key, lane.end, limit)
-        if not len(lane) and lane.end is None and (lane.key[1] or lane.key[2]) and lane.shut is None:
+        if not len(lane) and lane.end is None and (lane.key[1] or lane.key[2]):
+            # Nothing of it is left. A lane without keys is one a type, and stays.
+            if lane.shut is not None:
+                lane.unpark()
             stream.drop(lane)
         return None
 

@@ -5,17 +5,17 @@ opens; then one lane is let go on, whose turn it is, and the next once that one 
 """
 
 from collections.abc import Container, Iterator, Mapping
-from heapq import heappop, heappush
 from math import inf
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from asyncproc.core.parking import Parking
 from asyncproc.core.steering import Rules
 
 if TYPE_CHECKING:
     from asyncproc.core.lanes import Lane
+    from asyncproc.core.streams import Stream
+    from asyncproc.core.turns import Turns
 
-Turn: TypeAlias = tuple[float, float, float, bytes]
-"""When a lane is served: by its queue's turn, its fairness key's, its best task."""
 EPSILON: Final = 1e-9
 """A bucket that misses a unit by less than rounding is not waited for."""
 
@@ -23,13 +23,12 @@ EPSILON: Final = 1e-9
 class Gate:
     """A gate by itself is shut for good: a pause."""
 
-    __slots__ = ("_entries", "_parked", "kind", "name")
+    __slots__ = ("_parked", "kind", "name")
 
     def __init__(self, kind: str, name: str) -> None:
         self.kind = kind
         self.name = name
-        self._parked: list[tuple[Turn, int, Lane]] = []
-        self._entries = 0
+        self._parked: dict[Stream, Parking] = {}
 
     def opens_at(self, units: float, now: float) -> float:
         """When so many units can be had: `now` or before where they can be had at once, infinity where nobody knows."""
@@ -42,31 +41,31 @@ class Gate:
         """It does not run any more."""
 
     def park(self, lane: "Lane") -> None:
-        self._entries += 1  # no two entries are equal: lanes have no order
-        heappush(self._parked, (lane.turn(), self._entries, lane))
-
-    def first_parked(self) -> "Lane | None":
-        """Whose turn it is. A turn that came sooner is entered anew at once; one that moved back is found here."""
-        while self._parked:
-            turn, _, lane = self._parked[0]
-            if lane.shut is self and len(lane):
-                current = lane.turn()
-                if turn >= current:
-                    return lane
-                heappop(self._parked)
-                self.park(lane)
-                continue
-            heappop(self._parked)
-            if lane.shut is self:
-                lane.unpark()  # nothing is left in it to wait
-        return None
+        """The lane waits here; call it again when a better task comes into it."""
+        parking = self._parked.get(lane.stream)
+        if parking is None:
+            parking = self._parked[lane.stream] = Parking(self)
+        parking.put(lane)
 
     def let_on(self, now: float) -> None:
-        """One more of the lanes parked here may try, if the gate is open for it."""
-        lane = self.first_parked()
-        if lane is not None and self.opens_at(lane.units(self), now) <= now:
-            heappop(self._parked)
-            lane.unpark()
+        """One more of the lanes parked here may try, if the gate is open for it: one of each pool, for nobody knows
+        here which of them has a worker to spare."""
+        for lane in self.first_parked():
+            if self.opens_at(lane.units(self), now) <= now:
+                self._parked[lane.stream].leave(lane)
+
+    def first_parked(self) -> "list[Lane]":
+        """In each pool the one whose turn it is."""
+        if not self._parked:
+            return []
+        first: dict[Turns[Stream], Lane] = {}
+        for parking in self._parked.values():
+            lane = parking.first()
+            if lane is not None:
+                other = first.setdefault(lane.stream.lineup, lane)
+                if lane.stream.passed < other.stream.passed:
+                    first[lane.stream.lineup] = lane
+        return list(first.values())
 
 
 class RunningLimit(Gate):
@@ -151,7 +150,7 @@ class Gates:
 
     def waiting(self) -> Iterator[TokenBucket]:
         """Buckets before which lanes are parked."""
-        return (bucket for bucket in self.buckets.values() if bucket.first_parked() is not None)
+        return (bucket for bucket in self.buckets.values() if bucket.first_parked())
 
     def refill(self, levels: Mapping[str, tuple[float, float]]) -> None:
         """Go on from levels that were written down."""
@@ -167,11 +166,15 @@ class Gates:
                 yield name, bucket.level, bucket.at
 
     def next_opening(self, now: float) -> float | None:
-        instants = []
-        for bucket in self.waiting():
-            if (lane := bucket.first_parked()) is not None:
-                instants.append(bucket.opens_at(lane.units(bucket), now))
-        return min(instants, default=None)
+        """When the next lane that waits for a bucket may go on."""
+        return min(
+            (
+                bucket.opens_at(lane.units(bucket), now)
+                for bucket in self.buckets.values()
+                for lane in bucket.first_parked()
+            ),
+            default=None,
+        )
 
     def tidy(self, needed: Container[Gate]) -> None:
         """Forget limits that nothing runs under, but for those that are needed; they are made anew when they are."""

@@ -1,11 +1,10 @@
 """The ready tasks of a queue that meet the same gates, and the share of a fairness key among them."""
 
 from heapq import heappop, heappush
-from math import inf
 from typing import TYPE_CHECKING
 
 from asyncproc.core.decision import Key
-from asyncproc.core.gates import Draw, Gate, TokenBucket, Turn, shut, take
+from asyncproc.core.gates import Draw, Gate, TokenBucket, shut, take
 from asyncproc.core.task import LaneKey, Task
 from asyncproc.core.window import Window
 
@@ -42,12 +41,6 @@ class Lane:
 
     def units(self, gate: Gate) -> float:
         return next((units for draw, units in self.draws if draw is gate), 1.0)
-
-    def turn(self) -> Turn:
-        head = self._window.peek()
-        rank, task_id = (inf, b"") if head is None else head[:2]
-        stream, share = self.stream, self.share
-        return (max(stream.passed, stream.lineup.now), max(share.passed, stream.shares.now), rank, task_id)
 
     # ---- tasks come and go
 
@@ -145,8 +138,7 @@ class Lane:
     def unpark(self) -> None:
         self.shut = None
         self.stream.parked -= len(self)
-        if len(self):
-            self.share.offer(self)
+        self.share.offer(self)
 
     def pass_on(self, now: float, but: Gate | None = None) -> None:
         for gate, _ in self.draws:
