@@ -9,6 +9,8 @@ from asyncproc.config_file import load, shown
 from asyncproc.core.rank import STRICT_AGING_S
 from asyncproc.core.states import FINAL, State
 from asyncproc.errors import ConfigError
+from asyncproc.precedence import rules_of, task_defaults
+from asyncproc.rules import Stored
 
 SEED = """
 api:
@@ -44,7 +46,7 @@ def test_the_seeds_file_is_understood(tmp_path: Path) -> None:
 
     assert (settings.api.host, settings.api.port) == ("0.0.0.0", 8080)
     assert (settings.queue.max_buffer_size, settings.queue.worker_pool_size) == (10, 5)
-    assert settings.retry.max_attempts == 4
+    assert task_defaults(settings, Stored(), "CPUProcess", "default").retry.max_attempts == 4
     assert settings.storage.conninfo() == (
         "host='db' port='5432' user='postgres' dbname='postgres' password='asyncProcessor'"
     )
@@ -171,9 +173,10 @@ def test_no_error_shows_a_secret(tmp_path: Path, text: str) -> None:
 def test_aging_is_a_duration_or_off(tmp_path: Path, value: str, seconds: float) -> None:
     settings = of(f"queue: {{aging: {value}}}\nqueues: {{other: {{weight: 3}}}}", tmp_path)
 
-    assert settings.core().default_rules.aging_s == seconds
-    assert settings.core().queues["other"].aging_s == seconds
-    assert settings.core().queues["other"].weight == 3
+    rules = rules_of(settings, Stored())
+    assert rules.default.aging_s == seconds
+    assert rules.queues["other"].aging_s == seconds
+    assert rules.queues["other"].weight == 3
 
 
 @pytest.mark.parametrize(

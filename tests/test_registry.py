@@ -113,7 +113,7 @@ def test_a_type_says_how_often_it_is_retried_or_leaves_it_to_the_configuration(
 ) -> None:
     modules.write(f"from asyncproc.core.retry import RetryPolicy\n@task({option})\ndef retried() -> None: ...\n")
 
-    assert modules.load().get("retried").retry == policy
+    assert modules.load().options_for("retried").retry == policy
 
 
 def test_a_retry_that_is_neither_number_nor_policy_is_refused(modules: Modules) -> None:

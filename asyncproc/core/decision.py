@@ -94,6 +94,14 @@ class RulesReply:
 
 
 @dataclass(slots=True)
+class PurgeReply:
+    """`cancelled` tasks of the event are cancelled; the others were not waiting any more."""
+
+    ticket: int
+    cancelled: int
+
+
+@dataclass(slots=True)
 class RetryReply:
     """`refused` is the state that forbids the retry, None where it was granted."""
 
@@ -102,7 +110,7 @@ class RetryReply:
     refused: State | None
 
 
-Reply: TypeAlias = EnqueueReply | RegisterReply | PollReply | RetryReply | RulesReply
+Reply: TypeAlias = EnqueueReply | RegisterReply | PollReply | RetryReply | RulesReply | PurgeReply
 
 
 @dataclass(slots=True)

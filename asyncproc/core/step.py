@@ -23,6 +23,7 @@ from asyncproc.core.events import (
     Outcome,
     Page,
     Polled,
+    Purged,
     QueueReranked,
     Refused,
     Registered,
@@ -31,6 +32,7 @@ from asyncproc.core.events import (
     Steering,
     WorkerLost,
 )
+from asyncproc.core.purge import purge
 from asyncproc.core.rank import micros_until, to_micros
 from asyncproc.core.recall import look_again_at, recall
 from asyncproc.core.retry import retry_at
@@ -131,7 +133,11 @@ class Core:
                 self.backlog.obey(event.rules)
                 self.decision.replies.append(RulesReply(event.ticket))
             case QueueReranked():
+                for key in event.lanes:
+                    self.backlog.open(event.queue, key)
                 self.backlog.reread(event.queue)
+            case Purged():
+                purge(self, event)
             case Draining():
                 self.draining = True
             case _:

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 QUEUE_NAME: Final = r"^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,99}$"
 MAX_TYPE_NAME: Final = 200
+MAX_KEY: Final = 200
+"""Characters of a concurrency key or a fairness key."""
 MAX_DELAY_S: Final = 366 * 86_400.0
 """The longest wait that can be asked for: instants stay within what Postgres, Python and JSON can all write."""
 
@@ -45,6 +47,8 @@ class Options(NamedTuple):
     """Of the tasks of a queue that share one, only so many run at once; empty: without."""
     fairness_key: str = ""
     """The keys of a queue take turns by their weights, whoever has more waiting."""
+    origins: str = ""
+    """Who said each of the values that a task may leave to others, as `precedence` writes it."""
 
 
 LaneKey: TypeAlias = tuple[str, str, str]

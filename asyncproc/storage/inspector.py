@@ -2,22 +2,29 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 import psycopg
 
+from asyncproc.core.decision import Key
 from asyncproc.core.record import TaskFilter, TaskRecord
 from asyncproc.core.settings import LARGE_BYTES
 from asyncproc.core.states import State
 from asyncproc.core.task import Task, TaskId
 from asyncproc.errors import StorageUnavailable
+from asyncproc.rules import Stored
 from asyncproc.storage.arrays import byteas, texts, uuids
 from asyncproc.storage.connection import first_line, reader_pool
 from asyncproc.storage.rows import not_ended_before, to_tasks
-from asyncproc.storage.statements import idempotency, moves, pages, reads
+from asyncproc.storage.statements import idempotency, moves, pages, reads, steering
+from asyncproc.storage.steering import to_stored
 
 _LAST_ID: Final = b"\xff" * 16
+ReadyKey: TypeAlias = tuple[str, str, str, float, TaskId]
+"""A place among the ready tasks of a queue: type, fairness key, concurrency key, rank, id."""
+FIRST_READY: Final[ReadyKey] = ("", "", "", float("-inf"), b"\x00" * 16)
+FIRST_NOT_READY: Final[Key] = (0.0, b"\x00" * 16)
 
 
 class Inspector:
@@ -67,6 +74,26 @@ class Inspector:
     async def figures(self) -> list[tuple[str, str, str, int, float | None, float | None]]:
         """Rows of state, queue, type, number, mean run time in seconds, longest wait in seconds."""
         return [(row[0], row[1], row[2], row[3], row[4], row[5]) for row in await self._read(reads.FIGURES, {})]
+
+    async def stored(self) -> Stored:
+        """What operators set at run time."""
+        return to_stored(await self._read(steering.STORED, {}))
+
+    async def steering_version(self) -> int:
+        """Of what operators set: another number says that something changed."""
+        return int((await self._read(steering.VERSION, {}))[0][0])
+
+    async def ready(self, queue: str, after: ReadyKey, limit: int) -> list[tuple[ReadyKey, int, float]]:
+        """Ready tasks of a queue behind `after`: place, lease, instant of making."""
+        type_name, fairness_key, concurrency_key, rank, task_id = after
+        key = [type_name, fairness_key, concurrency_key, rank, UUID(bytes=task_id)]
+        rows = await self._read(steering.READY, [queue, *key, limit])
+        return [((*row[:4], row[4].bytes), row[5], row[6]) for row in rows]
+
+    async def not_ready(self, queue: str, after: Key, limit: int) -> list[tuple[Key, int, float]]:
+        """The same of tasks that wait for something else than a worker."""
+        rows = await self._read(steering.NOT_READY, [queue, after[0], UUID(bytes=after[1]), limit])
+        return [((row[0], row[1].bytes), row[2], row[3]) for row in rows]
 
     async def _read(self, text: Any, parameters: Sequence[object] | Mapping[str, object]) -> list[tuple[Any, ...]]:
         try:

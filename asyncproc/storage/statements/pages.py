@@ -72,6 +72,22 @@ LANES: Final[LiteralString] = """
         ) n
     ) SELECT * FROM lanes
 """
+# In: queue twice. Out: the same of one queue, without its name.
+LANES_OF: Final[LiteralString] = """
+    WITH RECURSIVE lanes AS (
+        (
+            SELECT type, fairness_key, concurrency_key FROM asyncproc.task_live
+            WHERE queue = %s AND rank IS NOT NULL ORDER BY 1, 2, 3 LIMIT 1
+        )
+        UNION ALL
+        SELECT n.* FROM lanes l CROSS JOIN LATERAL (
+            SELECT t.type, t.fairness_key, t.concurrency_key FROM asyncproc.task_live t
+            WHERE t.queue = %s AND t.rank IS NOT NULL AND (t.type, t.fairness_key, t.concurrency_key)
+                > (l.type, l.fairness_key, l.concurrency_key)
+            ORDER BY 1, 2, 3 LIMIT 1
+        ) n
+    ) SELECT * FROM lanes
+"""
 # In: names, levels, instants as columns.
 SET_LEVELS: Final[LiteralString] = """
     INSERT INTO asyncproc.rate_level (name, level, at)
