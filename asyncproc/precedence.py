@@ -163,6 +163,11 @@ def type_settings(
     }
 
 
+def draws(settings: Settings, stored: Stored) -> dict[str, Mapping[str, float]]:
+    """Task types that draw from rate limits, with the units that each of their tasks takes of each."""
+    return {name: dict(rules.draws) for name, rules in rules_of(settings, stored).types.items() if rules.draws}
+
+
 def rules_of(settings: Settings, stored: Stored) -> Rules:
     """All that the core is to go by."""
     rates = {**settings.rate_limits, **stored.rates}

@@ -16,6 +16,8 @@ from asyncproc.actors.gateway import Gateway
 from asyncproc.api.admission import Admission
 from asyncproc.api.app import RETRY_AFTER_S, build
 from asyncproc.api.door import Door
+from asyncproc.api.figures import Counting
+from asyncproc.api.stored import StoredCopy
 from asyncproc.clock import TaskIds
 from asyncproc.config import Settings
 from asyncproc.config_file import load
@@ -49,7 +51,10 @@ def application(settings: Settings, start_dir: Path) -> serve.Application:
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
-        return Door(gateway, inspector, registry, settings.api, TaskIds(), Admission(settings.api))
+        stored = StoredCopy(inspector, registry.obey)
+        stored.follow()
+        admission = Admission(settings.api)
+        return Door(gateway, inspector, registry, settings, TaskIds(), admission, stored, Counting(inspector))
 
     def build_app() -> FastAPI:
         return build(open_door)

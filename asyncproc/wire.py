@@ -231,11 +231,11 @@ def view(record: TaskRecord) -> bytes:
             "backOffDuration": format_duration(record.backoff_s),
             "timeout": _limit(record.timeout_s),
             "softTimeout": _limit(record.soft_timeout_s),
-            "createdAt": _instant(record.created_at),
+            "createdAt": instant(record.created_at),
             "createdBy": record.created_by,
-            "readyAt": _instant(record.ready_at),
-            "startedAt": _instant(record.started_at),
-            "finishedAt": _instant(record.finished_at),
+            "readyAt": instant(record.ready_at),
+            "startedAt": instant(record.started_at),
+            "finishedAt": instant(record.finished_at),
             "worker": record.worker,
             "error": record.error,
         }
@@ -248,5 +248,5 @@ def _limit(seconds: float) -> str | None:
     return format_duration(seconds) if seconds else None
 
 
-def _instant(seconds: float | None) -> str | None:
+def instant(seconds: float | None) -> str | None:
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")

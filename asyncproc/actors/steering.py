@@ -13,7 +13,7 @@ from asyncproc.core.events import RulesChanged
 from asyncproc.core.steering import Rules
 from asyncproc.core.task import NewTask
 from asyncproc.errors import QueueDraining, SettingsRefused, StorageUnavailable
-from asyncproc.precedence import rate_settings, rules_of
+from asyncproc.precedence import draws, rate_settings, rules_of
 from asyncproc.rules import QueueRuleSettings, Stored, TypeRuleSettings
 from asyncproc.storage import steering
 from asyncproc.storage.cycle import Storage
@@ -152,8 +152,7 @@ class Steering:
     def _check_unused(self, rate: str) -> None:
         if rate in self._settings.rate_limits:
             return
-        types = {**self._settings.types, **self._stored.types}
-        users = sorted(name for name, rules in types.items() if rate in (rules.rate_limits or ()))
+        users = sorted(name for name, units in draws(self._settings, self._stored).items() if rate in units)
         if users:
             raise SettingsRefused(
                 "used", f"rate limit {rate} is drawn from by {', '.join(users[:10])}: change them first"

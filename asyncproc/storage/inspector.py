@@ -1,6 +1,7 @@
 """Reads for people: one task, lists, figures. They never touch what the cycle writes with."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import astuple
 from typing import Any, Final, TypeAlias
 from uuid import UUID
@@ -15,14 +16,15 @@ from asyncproc.core.task import Task, TaskId
 from asyncproc.errors import StorageUnavailable
 from asyncproc.rules import Stored
 from asyncproc.storage.arrays import byteas, texts, uuids
-from asyncproc.storage.connection import first_line, reader_pool
+from asyncproc.storage.connection import Connection, first_line, reader_pool
 from asyncproc.storage.rows import not_ended_before, to_tasks
 from asyncproc.storage.statements import idempotency, moves, pages, reads, steering
-from asyncproc.storage.steering import to_stored
+from asyncproc.storage.steering import Purge, to_stored
 
 _LAST_ID: Final = b"\xff" * 16
 ReadyKey: TypeAlias = tuple[str, str, str, float, TaskId]
 """A place among the ready tasks of a queue: type, fairness key, concurrency key, rank, id."""
+COUNT_WITHIN_S: Final = 60.0
 FIRST_READY: Final[ReadyKey] = ("", "", "", float("-inf"), b"\x00" * 16)
 FIRST_NOT_READY: Final[Key] = (0.0, b"\x00" * 16)
 
@@ -75,6 +77,28 @@ class Inspector:
         """Rows of state, queue, type, number, mean run time in seconds, longest wait in seconds."""
         return [(row[0], row[1], row[2], row[3], row[4], row[5]) for row in await self._read(reads.FIGURES, {})]
 
+    async def counts(self) -> dict[str, dict[State, int]]:
+        """Tasks of each queue by state, of the finished ones only the failed. Takes seconds for millions."""
+        found: dict[str, dict[State, int]] = {}
+        for queue, state, number in await self._read(reads.COUNTS, {}, within_s=COUNT_WITHIN_S):
+            found.setdefault(queue, {})[State(state)] = number
+        return found
+
+    async def some_counts(self, queue: str, most: int) -> dict[State, int] | None:
+        """Tasks of the queue that are not finished, by state; None where they are more than can be counted at once."""
+        rows = await self._read(reads.SOME_COUNTS, [queue, most, queue, most])
+        found = {State(state): int(number) for state, number in rows}
+        return found if sum(found.values()) < most else None
+
+    async def waiting(self, queue: str) -> int:
+        """How many tasks wait there."""
+        return int((await self._read(reads.WAITING, [queue], within_s=COUNT_WITHIN_S))[0][0])
+
+    async def purge(self, queue: str) -> Purge | None:
+        """The one that is under way there."""
+        rows = await self._read(steering.PURGES, {})
+        return next((Purge(*row) for row in rows if row[0] == queue), None)
+
     async def stored(self) -> Stored:
         """What operators set at run time."""
         return to_stored(await self._read(steering.STORED, {}))
@@ -95,12 +119,25 @@ class Inspector:
         rows = await self._read(steering.NOT_READY, [queue, after[0], UUID(bytes=after[1]), limit])
         return [((row[0], row[1].bytes), row[2], row[3]) for row in rows]
 
-    async def _read(self, text: Any, parameters: Sequence[object] | Mapping[str, object]) -> list[tuple[Any, ...]]:
+    async def _read(
+        self, text: Any, parameters: Sequence[object] | Mapping[str, object], within_s: float | None = None
+    ) -> list[tuple[Any, ...]]:
+        """`within_s`: it may take longer than reads usually may."""
         try:
-            async with self._pool.connection() as connection:
+            async with self._pool.connection() as connection, _patience(connection, within_s):
                 return await (await connection.execute(text, parameters)).fetchall()
         except psycopg.Error as error:
             raise StorageUnavailable(first_line(error)) from error
+
+
+@asynccontextmanager
+async def _patience(connection: Connection, within_s: float | None) -> AsyncIterator[None]:
+    if within_s is None:
+        yield
+        return
+    async with connection.transaction():
+        await connection.execute("SELECT set_config('statement_timeout', %s, true)", [f"{within_s:.0f}s"])
+        yield
 
 
 def filter_parameters(narrowed: TaskFilter, limit: int, before: TaskId | None) -> dict[str, object]:

@@ -35,3 +35,22 @@ FIGURES: Final[LiteralString] = """
     SELECT state, queue, type, count(*), avg(extract(epoch FROM finished_at - started_at))::float8, NULL
     FROM asyncproc.task_done GROUP BY 1, 2, 3
 """
+# Out:  queue, state, number of tasks; of finished ones only the failed.
+# Plan: reads every row that is not finished, and every failed one.
+COUNTS: Final[LiteralString] = """
+    SELECT queue, state, count(*) FROM asyncproc.task_live GROUP BY 1, 2
+    UNION ALL SELECT queue, state, count(*) FROM asyncproc.task_done WHERE state = 'failed' GROUP BY 1, 2
+"""
+# In:   queue and number, twice.
+# Out:  state, number of tasks that are not finished: exact where it is below that number.
+# Plan: no more rows of the queue than that number, by task_live_ready and task_live_due.
+SOME_COUNTS: Final[LiteralString] = """
+    SELECT state, count(*) FROM (
+        (SELECT state FROM asyncproc.task_live WHERE queue = %s AND rank IS NOT NULL LIMIT %s)
+        UNION ALL (SELECT state FROM asyncproc.task_live WHERE queue = %s AND rank IS NULL LIMIT %s)
+    ) t GROUP BY 1
+"""
+# In: queue. Out: the number of its tasks that wait.
+WAITING: Final[LiteralString] = """
+    SELECT count(*) FROM asyncproc.task_live WHERE queue = %s AND state <> 'running'
+"""
