@@ -230,11 +230,11 @@ class Backlog:
 
     def may_start(self, task: Task) -> bool:
         """Of a suspect, which waits outside of its lane: whether its gates are open."""
-        return not self.paused and not self._is_paused(task.queue) and shut(self._draws(task.options), self.now) is None
+        return not self.paused and not self._is_paused(task.queue) and shut(self.draws(task.options), self.now) is None
 
     def start(self, task: Task) -> None:
         """A suspect starts."""
-        task.draws = self._draws(task.options)
+        task.draws = self.draws(task.options)
         take(task.draws, self.now)
 
     def stopped(self, task: Task) -> None:
@@ -245,7 +245,7 @@ class Backlog:
 
     def count(self, task: Task) -> None:
         """A task that runs already takes its part of the limits, and nothing of what is taken once."""
-        task.draws = self._draws(task.options)
+        task.draws = self.draws(task.options)
         for gate, units in task.draws:
             if isinstance(gate, RunningLimit):
                 gate.take(units, self.now)
@@ -286,7 +286,8 @@ class Backlog:
         stream.lineup = pool.lineup
         pool.lineup.add(stream)
 
-    def _draws(self, options: Options) -> tuple[Draw, ...]:
+    def draws(self, options: Options) -> tuple[Draw, ...]:
+        """The gates that a task like this must pass."""
         return self.gates.of(options.queue, options.type, options.concurrency_key)
 
     def _is_paused(self, queue: str) -> bool:

@@ -4,6 +4,7 @@ from collections import Counter
 
 import pytest
 
+from asyncproc.core.blockers import blockers
 from asyncproc.core.events import QueueReranked, RulesChanged
 from asyncproc.core.settings import CoreSettings
 from asyncproc.core.states import State
@@ -318,3 +319,41 @@ def test_many_tenants_are_paged_in_lane_by_lane_and_forgotten_when_they_are_thro
     assert ended == 40 * 30
     assert (len(stream.lanes), stream.held, stream.parked) == (0, 0, 0)
     assert len(stream.shares) <= 64
+
+
+# ---- what is said of it
+
+
+def said(world: Steered, task: TaskId) -> list[tuple[str, str, str]]:
+    found = blockers(world.core.backlog, world.row(task).options, world.now)
+    return [(blocker.kind, blocker.name, blocker.text) for blocker in found]
+
+
+def test_a_task_that_only_waits_for_others_is_not_blocked(world: Steered) -> None:
+    (task,) = world.keyed(1, key="k")
+    assert said(world, task) == []
+
+
+def test_every_gate_that_is_shut_is_named(world: Steered) -> None:
+    rates = {"api": RateLimit(per_s=0.5, burst=1.0)}
+    world.obey(
+        queues={"default": QueueRules(max_running=1)},
+        types={"Work": TypeRules(max_running=1, draws=(("api", 1.0),))},
+        rates=rates,
+    )
+    first, second = world.keyed(2, key="k")
+    world.lease(first, "w")
+    assert said(world, second) == [
+        ("queue", "default", "1 of 1 run for the queue default"),
+        ("key", "k", "1 of 1 run for the key k"),
+        ("type", "Work", "1 of 1 run for the type Work"),
+        ("rate", "api", "the rate limit api is free in 2.0 s"),
+    ]
+
+
+def test_a_pause_is_told_with_who_and_why_and_until(world: Steered) -> None:
+    pauses = (Pause("queue", "default", NOON + 60, "the printer burns", "ada"), Pause("type", "Other"))
+    world.obey(pauses=pauses)
+    (task,) = world.keyed(1)
+    (blocker,) = blockers(world.core.backlog, world.row(task).options, world.now)
+    assert (blocker.text, blocker.until) == ("the queue default is paused by ada: the printer burns", NOON + 60)

@@ -187,3 +187,37 @@ async def test_what_is_not_read_does_not_bound_a_page(database: str) -> None:
     assert [task.id for page in found for task in page.tasks] == [task.id for task in tasks]
     assert [len(page.tasks) for page in found[:2]] == [7, 7]
     await storage.close()
+
+
+async def test_each_lane_has_pages_of_its_own(storage: Storage) -> None:
+    lanes = [("send", "", ""), ("send", "ada", ""), ("send", "ada", "k"), ("resize", "", "k")]
+    tasks = {
+        lane: [a_task(type=lane[0], fairness_key=lane[1], concurrency_key=lane[2], rank=float(n)) for n in range(5)]
+        for lane in lanes
+    }
+    await write(storage, inserts=[task for some in tasks.values() for task in some])
+    wanted = [PageWanted("mail", lane, (1.0, tasks[lane][1].id), 2 + at) for at, lane in enumerate(lanes)]
+
+    found = (await storage.commit(None, [*wanted, PageWanted(None, LANE, START, 10)], False)).pages
+
+    assert [[task.id for task in page.tasks] for page in found[:4]] == [
+        [task.id for task in tasks[lane][2 : 4 + at]] for at, lane in enumerate(lanes)
+    ]
+    assert [(page.queue, page.lane, page.complete) for page in found] == [
+        ("mail", lanes[0], False),
+        ("mail", lanes[1], False),
+        ("mail", lanes[2], True),
+        ("mail", lanes[3], True),
+        (None, LANE, True),
+    ]
+    assert {lane for _, lane in (await storage.load({}, 60.0)).lanes} == set(lanes)
+    assert {task.options for page in found[:3] for task in page.tasks if task.id == tasks[lanes[2]][2].id} == {
+        tasks[lanes[2]][0].options
+    }
+
+
+async def test_the_levels_of_token_buckets_are_kept(storage: Storage) -> None:
+    await write(storage, levels=[("api", 2.5, NOW), ("mail", 0.0, NOW)])
+    await write(storage, levels=[("api", -1.0, NOW + 1)])
+
+    assert (await storage.load({}, 60.0)).levels == {"api": (-1.0, NOW + 1), "mail": (0.0, NOW)}
