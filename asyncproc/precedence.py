@@ -5,26 +5,15 @@ constants: it is what holds where nobody says anything of a queue or a type.
 """
 
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
 from asyncproc.config import DEFAULT, QueueSettings, Settings
+from asyncproc.core.origin import Origin
 from asyncproc.core.retry import RetryPolicy
 from asyncproc.core.steering import Overflow, QueueRules, RateLimit, Rules, TypeRules
 from asyncproc.core.task import TimeLimits
 from asyncproc.rules import UNLIMITED, QueueRuleSettings, RateLimitSettings, Stored, TaskRuleSettings
 from asyncproc.sections import BackOffSettings, Section
-
-
-class Origin(StrEnum):
-    TASK = "task"
-    STORED = "stored"
-    CONFIG = "config"
-    CODE = "code"
-
-
-_LETTERS: Final = {Origin.TASK: "t", Origin.STORED: "s", Origin.CONFIG: "f", Origin.CODE: "c"}
-_ORIGINS: Final = {letter: origin for origin, letter in _LETTERS.items()}
 
 
 class Won(NamedTuple):
@@ -68,7 +57,7 @@ class TaskDefaults(NamedTuple):
     def origins_with(self, asked: Sequence[object]) -> str:
         """Where the values of a task are from that asks for some itself: a letter for each, in their order."""
         return "".join(
-            _LETTERS[won.origin if own is None else Origin.TASK] for won, own in zip(self, asked, strict=True)
+            (won.origin if own is None else Origin.TASK).letter for won, own in zip(self, asked, strict=True)
         )
 
     @property
@@ -78,11 +67,6 @@ class TaskDefaults(NamedTuple):
     @property
     def limits(self) -> TimeLimits:
         return TimeLimits(self.timeout_s.value, self.soft_timeout_s.value)
-
-
-def origins(letters: str) -> dict[str, Origin]:
-    """What `origins_with` wrote, by field; without what an earlier release did not write."""
-    return {name: _ORIGINS[letter] for name, letter in zip(TaskValues._fields, letters, strict=False)}
 
 
 NOTHING: Final = TaskValues()

@@ -10,11 +10,12 @@ from pydantic_core import to_json
 
 from asyncproc.clock import id_text
 from asyncproc.core.duration import format_duration, parse_duration
+from asyncproc.core.origin import Origin
 from asyncproc.core.rank import MAX_PRIORITY, MIN_PRIORITY
 from asyncproc.core.record import TaskRecord
 from asyncproc.core.retry import MAX_BACKOFF_S
 from asyncproc.core.states import State
-from asyncproc.core.task import MAX_DELAY_S, MAX_TIMEOUT_S, MAX_TYPE_NAME, QUEUE_NAME
+from asyncproc.core.task import MAX_DELAY_S, MAX_KEY, MAX_TIMEOUT_S, MAX_TYPE_NAME, QUEUE_NAME
 
 
 class Body(BaseModel):
@@ -29,6 +30,7 @@ def _between(text: str, most_s: float) -> str:
 
 BackOff = Annotated[str, AfterValidator(lambda text: _between(text, MAX_BACKOFF_S))]
 TimeLimit = Annotated[str, AfterValidator(lambda text: _between(text, MAX_TIMEOUT_S))]
+Key = Annotated[str, Field(max_length=MAX_KEY)]
 Delay = Annotated[str, AfterValidator(lambda text: _between(text, MAX_DELAY_S))]
 
 SEND_EMAIL: Final[JsonDict] = {
@@ -62,6 +64,10 @@ class TaskBody(Body):
     """How long one attempt may take: then it fails, and its process is ended. `0s` is without limit."""
     soft_timeout: TimeLimit | None = Field(default=None, max_length=64)
     """When a running attempt is told to come to an end. `0s` is never."""
+    concurrency_key: Key | None = None
+    """Of the tasks of a queue that share one, only `maxRunningPerKey` run at once."""
+    fairness_key: Key | None = None
+    """The keys of a queue take turns by their weights, whoever has more waiting."""
 
 
 class EnqueueBody(Body):
@@ -126,6 +132,9 @@ class TaskView(TaskSummary):
                     "backOffDuration": "5s",
                     "timeout": None,
                     "softTimeout": None,
+                    "concurrencyKey": None,
+                    "fairnessKey": None,
+                    "origins": {"priority": "task", "maxAttempts": "config", "backOffDuration": "task"},
                     "createdAt": "2026-11-25T09:00:00Z",
                     "createdBy": "",
                     "readyAt": "2026-11-25T09:00:15Z",
@@ -159,6 +168,11 @@ class TaskView(TaskSummary):
     payload: Any
     result: Any
     errors: list[TaskError]
+    concurrency_key: str | None = None
+    fairness_key: str | None = None
+    origins: dict[str, str] = Field(default_factory=dict)
+    """Who said each of the values that a task may leave to others when it was enqueued: `task`, `stored` (settings of
+    its type or queue), `config` or `code`."""
 
 
 class TaskList(Body):
@@ -217,6 +231,10 @@ class HealthBody(Body):
     error: str | None = None
 
 
+_WITH_ORIGIN: Final = ("priority", "maxAttempts", "backOffDuration", "timeout", "softTimeout")
+_ORIGINS: Final = {origin.letter: origin for origin in Origin}
+
+
 def view(record: TaskRecord) -> bytes:
     """`TaskView` as JSON. Payload, result and errors pass as the text they are: nobody parses them on the way."""
     head = to_json(
@@ -238,6 +256,9 @@ def view(record: TaskRecord) -> bytes:
             "finishedAt": instant(record.finished_at),
             "worker": record.worker,
             "error": record.error,
+            "concurrencyKey": record.concurrency_key or None,
+            "fairnessKey": record.fairness_key or None,
+            "origins": dict(zip(_WITH_ORIGIN, map(_ORIGINS.__getitem__, record.origins), strict=False)),
         }
     )
     tail = (head[:-1], b',"payload":', record.payload, b',"result":', record.result or b"null", b',"errors":')

@@ -11,8 +11,9 @@ from asyncproc.api.queue_bodies import RateBody, RateList, RateView
 from asyncproc.api.queues import CHANGE_ERRORS, READ_ERRORS
 from asyncproc.api.small_body import described, parse
 from asyncproc.changes import Delete, Put
+from asyncproc.core.origin import Origin
 from asyncproc.core.task import QUEUE_NAME
-from asyncproc.precedence import Origin, draws, rate_settings
+from asyncproc.precedence import draws, rate_settings
 from asyncproc.rules import RateLimitSettings, Stored, to_document
 
 router = APIRouter(tags=["rate limits"])

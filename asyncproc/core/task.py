@@ -48,7 +48,8 @@ class Options(NamedTuple):
     fairness_key: str = ""
     """The keys of a queue take turns by their weights, whoever has more waiting."""
     origins: str = ""
-    """Who said each of the values that a task may leave to others, as `precedence` writes it."""
+    """Who said the values that a task may leave to others, a letter of `origin.Origin` each: priority, retries,
+    back-off, timeout, soft timeout."""
 
 
 LaneKey: TypeAlias = tuple[str, str, str]

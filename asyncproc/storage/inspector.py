@@ -154,9 +154,10 @@ def filter_parameters(narrowed: TaskFilter, limit: int, before: TaskId | None) -
 
 def _record(row: Sequence[Any]) -> TaskRecord:
     (id_, type_, queue, state, priority, attempt, most, created_at, ready_at, started_at, created_by, backoff_s,
-     timeout_s, soft_timeout_s, worker, error, errors, payload, finished_at, result) = row  # fmt: skip
+     timeout_s, soft_timeout_s, worker, error, concurrency_key, fairness_key, origins, errors, payload, finished_at,
+     result) = row  # fmt: skip
     return TaskRecord(
         id_.bytes, type_, queue, State(state), priority, attempt, most, created_at, ready_at, started_at, created_by,
-        backoff_s, timeout_s, soft_timeout_s, worker, error, errors.encode(), payload.encode(), finished_at,
-        None if result is None else result.encode(),
+        backoff_s, timeout_s, soft_timeout_s, worker, error, concurrency_key, fairness_key, origins, errors.encode(),
+        payload.encode(), finished_at, None if result is None else result.encode(),
     )  # fmt: skip

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from tests.api.conftest import Api
+from tests.deployed import Ledger
 from tests.eventually import eventually
 
 _numbers = count()
@@ -100,6 +102,14 @@ def test_what_is_stored_for_a_queue_holds_for_tasks_that_do_not_say_it(api: Api,
     assert (plain["priority"], own["priority"]) == (7, -1)
     found = api.task(plain["id"])
     assert (found["timeout"], found["maxAttempts"]) == ("40s", 2)
+    assert found["origins"] == {
+        "priority": "stored",
+        "maxAttempts": "stored",
+        "backOffDuration": "task",
+        "timeout": "stored",
+        "softTimeout": "code",
+    }
+    assert api.task(own["id"])["origins"]["priority"] == "task"
     assert api.task(own["id"])["timeout"] is None
 
 
@@ -228,3 +238,25 @@ def test_what_is_enqueued_into_a_queue_of_a_changed_aging_keeps_its_order(api: A
     ask(api, "POST", f"/queues/{queue}/resume")
 
     assert api.ended(high["id"])["startedAt"] <= api.ended(low["id"])["startedAt"]
+
+
+def test_a_concurrency_key_lets_one_of_its_tasks_run(api: Api, queue: str, ledger: Ledger, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    payload = {"ledger": ledger.path, "n": 1, "gate": str(gate)}
+    holding = {"taskType": "Hold", "payload": payload, "queue": queue, "concurrencyKey": "ada"}
+    first, second = api.enqueue(holding, {**holding, "fairnessKey": "b"})
+    (other,) = api.enqueue({**NOOP, "queue": queue, "concurrencyKey": "bob"})
+    api.ended(other["id"])
+
+    statuses = {api.task(task["id"])["status"] for task in (first, second)}
+    gate.touch()
+    assert statuses == {"running", "queued"}
+    assert [api.ended(task["id"])["status"] for task in (first, second)] == ["succeeded"] * 2
+    assert api.task(second["id"])["fairnessKey"] == "b"
+
+
+@pytest.mark.parametrize("key", ["concurrencyKey", "fairnessKey"])
+@pytest.mark.parametrize("value", ["x" * 201, "a\x00", 7])
+def test_a_key_that_no_row_could_hold_is_refused(api: Api, key: str, value: Any) -> None:
+    answer = ask(api, "POST", "/tasks/enqueue", {"tasks": [{**NOOP, key: value}]}, 400)
+    assert f"tasks[0].{key}" in answer["error"]
