@@ -9,7 +9,11 @@ from pathlib import Path
 import click
 
 from asyncproc.commands.client import ApiUnreachable
+from asyncproc.commands.pauses import pause, resume
+from asyncproc.commands.queues import queues
+from asyncproc.commands.rates import rates
 from asyncproc.commands.tasks import tasks
+from asyncproc.commands.types import types
 from asyncproc.config import Settings
 from asyncproc.config_file import load, shown
 from asyncproc.errors import AsyncprocError, ConfigError
@@ -85,7 +89,7 @@ def config(path: Path | None) -> None:
 
 # ---- what calls the API
 
-for _command in (tasks,):
+for _command in (tasks, queues, types, rates, pause, resume):
     cli.add_command(_command)
 
 
