@@ -1,5 +1,6 @@
 """What the endpoints of one replica share."""
 
+import asyncio
 from dataclasses import dataclass
 from typing import Annotated, cast
 
@@ -25,6 +26,8 @@ class Door:
     admission: Admission
     stored: StoredCopy
     counting: Counting
+    caretakers: "tuple[asyncio.Task[None], ...]" = ()
+    """Kept because the loop alone would forget a running task."""
 
     @property
     def limits(self) -> ApiSettings:
