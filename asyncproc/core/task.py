@@ -1,6 +1,6 @@
 """The records that a task is made of, small enough for a window of hundreds of thousands."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from asyncproc.core.retry import RetryPolicy
@@ -104,7 +104,7 @@ class Task:
     it."""
     started_at: float = 0.0
     terms: Terms = NO_TERMS
-    draws: "tuple[Draw, ...]" = ()
+    draws: "tuple[Draw, ...]" = field(default=(), repr=False)
     """The gates through which it was started."""
 
     @property
