@@ -54,11 +54,10 @@ class TaskDefaults(NamedTuple):
     timeout_s: Won
     soft_timeout_s: Won
 
-    def origins_with(self, asked: Sequence[object]) -> str:
-        """Where the values of a task are from that asks for some itself: a letter for each, in their order."""
-        return "".join(
-            (won.origin if own is None else Origin.TASK).letter for won, own in zip(self, asked, strict=True)
-        )
+    @property
+    def origins(self) -> str:
+        """Where the values are from: a letter for each, in their order."""
+        return "".join(won.origin.letter for won in self)
 
     @property
     def retry(self) -> RetryPolicy:
@@ -155,12 +154,16 @@ def draws(settings: Settings, stored: Stored) -> dict[str, Mapping[str, float]]:
 def rules_of(settings: Settings, stored: Stored) -> Rules:
     """All that the core is to go by."""
     rates = {**settings.rate_limits, **stored.rates}
+    general = _general(settings.queue)
     return Rules(
-        queues={name: _queue_rules(settings, stored, name) for name in {**settings.queues, **stored.queues}},
+        queues={
+            name: _queue_rules(stored.queues.get(name), settings.queues.get(name), general)
+            for name in {**settings.queues, **stored.queues}
+        },
         types={name: _type_rules(settings, stored, name) for name in {**settings.types, **stored.types}},
         rates={name: RateLimit(rate.per_s, rate.burst_units) for name, rate in rates.items()},
         pauses=stored.pauses,
-        default=_queue_rules(settings, stored, ""),
+        default=_queue_rules(None, None, general),
     )
 
 
@@ -170,18 +173,25 @@ def rate_settings(settings: Settings, stored: Stored) -> dict[str, tuple[RateLim
     return found | {name: (rate, Origin.STORED) for name, rate in stored.rates.items()}
 
 
-def _queue_rules(settings: Settings, stored: Stored, name: str) -> QueueRules:
-    won = {field: found.value for field, found in queue_settings(settings, stored, name).items()}
-    said = (stored.queues.get(name), settings.queues.get(name))
+def _queue_rules(
+    stored: QueueRuleSettings | None, configured: QueueRuleSettings | None, general: QueueRuleSettings
+) -> QueueRules:
+    said = [rules for rules in (stored, configured) if rules is not None]
+
+    def value(field: str) -> Any:
+        values = (getattr(rules, field) for rules in (*said, general, _CODE))
+        return next(value for value in values if value is not None)
+
     return QueueRules(
-        weight=won["weight"],
-        aging_s=won["aging"],
-        pool=next((rules.pool for rules in said if rules is not None and rules.pool is not None), None),
-        max_running=won["max_running"] or None,
-        max_running_per_key=won["max_running_per_key"],
-        fairness_weights=won["fairness_weights"],
-        max_waiting=won["max_waiting"] or None,
-        overflow=won["overflow"],
+        weight=value("weight"),
+        aging_s=value("aging"),
+        # Without one it is the pool whose configuration names the queue.
+        pool=next((rules.pool for rules in said if rules.pool is not None), None),
+        max_running=value("max_running") or None,
+        max_running_per_key=value("max_running_per_key"),
+        fairness_weights=value("fairness_weights"),
+        max_waiting=value("max_waiting") or None,
+        overflow=value("overflow"),
     )
 
 

@@ -12,14 +12,16 @@ from typing import Any, Final
 from pydantic_core import to_json
 
 from asyncproc.config import DEFAULT, Settings
+from asyncproc.core.origin import Origin
 from asyncproc.core.retry import MAX_ATTEMPTS, MAX_BACKOFF_S, RetryPolicy, constant, exponential
 from asyncproc.core.task import MAX_TIMEOUT_S, MAX_TYPE_NAME, NO_LIMITS, Options, TimeLimits
 from asyncproc.errors import AsyncprocError
-from asyncproc.precedence import NOTHING, BackOff, TaskDefaults, TaskValues, task_defaults
+from asyncproc.precedence import NOTHING, BackOff, TaskValues, task_defaults
 from asyncproc.processable import Processable, check_options
 from asyncproc.rules import Stored
 
-MAX_KNOWN_DEFAULTS: Final = 10_000
+MAX_KNOWN: Final = 10_000
+"""Pairs of a type and a queue of which it is known what their tasks are enqueued with."""
 
 
 @dataclass(eq=False)
@@ -56,12 +58,12 @@ class Registry:
         self._types = dict(types)
         self._settings = settings
         self._stored = Stored()
-        self._defaults: dict[tuple[str, str], TaskDefaults] = {}
+        self._known: dict[tuple[str, str], Options] = {}
 
     def obey(self, stored: Stored) -> None:
         """Enqueue by these settings from now on."""
         self._stored = stored
-        self._defaults.clear()
+        self._known.clear()
 
     def names(self) -> list[str]:
         return sorted(self._types)
@@ -99,29 +101,33 @@ class Registry:
         """A task's own values before all others. Raises `UnknownTaskType`."""
         if queue is None:
             queue = self.get(name).queue
-        defaults = self.defaults(name, queue)
-        retry = defaults.retry if backoff_s is None else constant(defaults.max_task_retry.value + 1, backoff_s)
+        plain = self._plain(name, queue)
         asked = (priority, None, backoff_s, timeout_s, soft_timeout_s)
+        retry = plain.retry if backoff_s is None else constant(plain.retry.max_attempts, backoff_s)
         return Options(
             name,
             queue,
-            defaults.priority.value if priority is None else priority,
+            plain.priority if priority is None else priority,
             retry,
             created_by,
-            _limits(defaults.limits, timeout_s, soft_timeout_s),
+            _limits(plain.limits, timeout_s, soft_timeout_s),
             concurrency_key,
             fairness_key,
-            defaults.origins_with(asked),
+            "".join(
+                letter if own is None else Origin.TASK.letter for letter, own in zip(plain.origins, asked, strict=True)
+            ),
         )
 
-    def defaults(self, name: str, queue: str) -> TaskDefaults:
+    def _plain(self, name: str, queue: str) -> Options:
         """What a task of this type is enqueued with in this queue where it says nothing. Raises `UnknownTaskType`."""
-        known = self._defaults.get((name, queue))
+        known = self._known.get((name, queue))
         if known is None:
-            if len(self._defaults) >= MAX_KNOWN_DEFAULTS:
-                self._defaults.clear()  # queues are named by whoever enqueues
-            known = task_defaults(self._settings, self._stored, name, queue, self.get(name).own)
-            self._defaults[name, queue] = known
+            if len(self._known) >= MAX_KNOWN:
+                self._known.clear()  # queues are named by whoever enqueues
+            found = task_defaults(self._settings, self._stored, name, queue, self.get(name).own)
+            known = self._known[name, queue] = Options(
+                name, queue, found.priority.value, found.retry, "", found.limits, origins=found.origins
+            )
         return known
 
 

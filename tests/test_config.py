@@ -272,3 +272,42 @@ def test_settings_cannot_be_changed() -> None:
 
     with pytest.raises(ValueError, match="frozen"):
         settings.queue.aging = 1.0
+
+
+# ---- queues, task types and rate limits
+
+
+def test_queues_types_and_rates_take_the_keys_of_rest(tmp_path: Path) -> None:
+    settings = of(
+        "queues: {mail: {maxRunning: 4, timeout: 90s, aging: off, overflow: reject, backOff: {base: 2s}}}\n"
+        "types: {SendEmail: {rateLimits: {smtp: 1}, maxRunning: off}}\n"
+        "rateLimits: {smtp: 60/min, bulk: {rate: 5/s, burst: 20}}\n",
+        tmp_path,
+    )
+
+    rules = rules_of(settings, Stored())
+    assert (rules.queues["mail"].max_running, rules.queues["mail"].aging_s) == (4, STRICT_AGING_S)
+    assert rules.types["SendEmail"].max_running is None
+    assert (rules.rates["smtp"].burst, rules.rates["bulk"].burst) == (1.0, 20.0)
+    assert of(shown(settings), tmp_path) == settings
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("queues: {mail: {weigth: 1}}", "queues.mail.weigth is not a known key: did you mean weight?"),
+        ("queues: {mail: {pool: x}}", "queues.mail.pool: there is no pool 'x'"),
+        ("queues: {mail: {backOff: {bse: 1s}}}", "queues.mail.backOff.bse is not a known key: did you mean base?"),
+        ("types: {Send: {rateLimits: {x: 1}}}", "types.Send.rateLimits: there is no rate limit 'x' under rateLimits"),
+        (
+            "rateLimits: {x: often}",
+            "rateLimits.x.rate is 'often': must be a rate such as 100/s, 60/min, 5/h or 1000/day",
+        ),
+        (
+            "pools: {a: {queues: [q]}, b: {queues: [r]}}\nqueues: {q: {pool: b}}",
+            "queue 'q' is served by pools 'a' and 'b': name one",
+        ),
+    ],
+)
+def test_rules_that_cannot_be_are_named(tmp_path: Path, text: str, problem: str) -> None:
+    assert problems(text, tmp_path) == (problem,)

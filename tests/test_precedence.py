@@ -47,7 +47,7 @@ def test_each_value_is_looked_for_by_itself() -> None:
 
     assert (defaults.priority, defaults.max_task_retry) == (Won(8, Origin.CONFIG), Won(5, Origin.STORED))
     assert (defaults.retry.max_attempts, defaults.retry.base_s) == (6, 9.0)
-    assert defaults.origins_with((3, None, None, None, 1.0)) == "tsfst"
+    assert defaults.origins == "fsfsc"
 
 
 def test_a_stored_off_wins_over_a_configured_limit() -> None:

@@ -20,8 +20,8 @@ from asyncproc.storage.cycle import Storage
 
 log = logging.getLogger(__name__)
 
-MAX_STORED: Final = 10_000
-"""Queues, types and rate limits that have stored settings."""
+MAX_STORED: Final = 5_000
+"""Queues, types and rate limits that have stored settings: each change reads all of them, in a tenth of a second."""
 MAX_PAUSES: Final = 1_000
 MAX_CHANGES: Final = 64
 """Changes that wait for their turn."""

@@ -1,5 +1,6 @@
 """Queues: their settings, pauses, drains and purges."""
 
+from asyncio import sleep
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
@@ -36,6 +37,8 @@ READ_ERRORS: Final[dict[int | str, dict[str, Any]]] = {status: {"model": ErrorBo
 CHANGE_ERRORS: Final[dict[int | str, dict[str, Any]]] = {
     status: {"model": ErrorBody} for status in (400, 404, 408, 409, 413, 429, 503)
 }
+VIEWS_AT_ONCE: Final = 20
+"""Queues that are shown before other requests get their turn: about a millisecond."""
 COUNT_AT_ONCE: Final = 10_000
 """Tasks of one queue that are counted for an answer; of more the figures are as old as they say."""
 
@@ -49,7 +52,11 @@ async def list_queues(door: TheDoor) -> Response:
         stored = await door.stored.refresh()
         figures = await door.counting.figures()
     names = _named(door, stored) | (figures.queues.keys() if figures is not None else set())
-    views = [_view(door, stored, name, figures) for name in sorted(names)]
+    views: list[dict[str, Any]] = []
+    for name in sorted(names):
+        views.append(_view(door, stored, name, figures))
+        if not len(views) % VIEWS_AT_ONCE:
+            await sleep(0)
     return _json({"queues": views, "paused": pauses.shown(stored, "all", "")})
 
 

@@ -24,6 +24,11 @@ class StoredCopy:
         self._following: asyncio.Task[None] | None = None
         self.current = Stored(version=-1)
 
+    async def known(self) -> None:
+        """Returns at once, but for the first time in the life of the replica. Raises `StorageUnavailable`."""
+        if self.current.version < 0:
+            await self.refresh()
+
     async def refresh(self) -> Stored:
         """The newest version. Raises `StorageUnavailable`."""
         if await self._inspector.steering_version() != self.current.version:

@@ -46,6 +46,7 @@ async def enqueue(request: Request, door: TheDoor) -> Response:
     the answer of the first.
     """
     key = idempotency.key_of(request)
+    await door.stored.known()
     size = declared_size(request, door.limits.max_body_bytes)
     with door.admission.enqueues.hold(size) as held:
         body = await read(request, door.limits.max_body_bytes, held)
