@@ -4,6 +4,7 @@ from asyncproc.actors.answers import Cause, Health, Refusal
 from asyncproc.actors.calls import Calls
 from asyncproc.actors.deployment import QueueHandle
 from asyncproc.actors.lane import Lane
+from asyncproc.actors.long_works import PURGE_WAIT_S
 from asyncproc.actors.once import Keyed
 from asyncproc.changes import Change
 from asyncproc.core.task import NewTask, TaskId
@@ -53,7 +54,8 @@ class Gateway:
     async def purge(self, queue: str) -> tuple[int, bool]:
         """Cancel all that waits in a queue: how many are cancelled already, and whether that is all. Raises
         `QueueUnavailable` and `StorageUnavailable`."""
-        answer = await self._changes.call(lambda actor, _: actor.purge.remote(queue), self._timeout_s)
+        timeout_s = self._timeout_s + PURGE_WAIT_S
+        answer = await self._changes.call(lambda actor, _: actor.purge.remote(queue), timeout_s)
         if isinstance(answer, Refusal):
             raise answer.error()
         cancelled, is_done = answer

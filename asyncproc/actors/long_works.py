@@ -25,6 +25,8 @@ from asyncproc.storage.steering import Purge
 log = logging.getLogger(__name__)
 
 ROWS_A_PART: Final = 2_000
+PURGE_WAIT_S: Final = 5.0
+"""How long a purge is waited for; a longer one goes on after its answer."""
 PURGED: Final = "its queue was purged"
 _FIRST_RETRY_S: Final = 0.1
 _LAST_RETRY_S: Final = 5.0
@@ -38,15 +40,26 @@ Read: TypeAlias = Callable[[str, Any, int], Awaitable[Sequence[Row]]]
 """Asked with a queue, a place to start behind and a number of rows."""
 
 
+class _Emptying:
+    """A queue that is purged."""
+
+    __slots__ = ("done", "purge")
+
+    def __init__(self, purge: Purge) -> None:
+        self.purge = purge
+        self.done = asyncio.Event()
+
+
 class LongWorks:
     def __init__(self, storage: Storage, inspector: Inspector, inbox: Inbox) -> None:
         self._storage = storage
         self._inspector = inspector
         self._inbox = inbox
         self._waiting: asyncio.Queue[Work] = asyncio.Queue()
-        """Few: one for each change of an aging, and one for each queue that is purged."""
-        self._purges: dict[str, Purge] = {}
-        self._emptied: dict[str, asyncio.Event] = {}
+        """At most two for each queue: those that wait already are not entered again."""
+        self._agings: dict[str, float] = {}
+        """Of queues whose ranks are to be computed anew."""
+        self._emptying: dict[str, _Emptying] = {}
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -56,31 +69,35 @@ class LongWorks:
 
     def rerank(self, queue: str, aging_s: float) -> None:
         """Compute the ranks on disk anew; the core goes by this aging already."""
-        self._waiting.put_nowait(lambda: self._rerank(queue, aging_s))
+        if queue not in self._agings:
+            self._waiting.put_nowait(lambda: self._rerank(queue))
+        self._agings[queue] = aging_s
 
-    async def purge(self, queue: str, now: float, wait_s: float) -> tuple[int, bool]:
-        """Cancel all that waits there now; answers after `wait_s` at most how many are cancelled, and whether that is
-        all. Raises `StorageUnavailable`: nothing is purged then, or nobody knows."""
+    async def purge(self, queue: str, now: float) -> tuple[int, bool]:
+        """Cancel all that waits there now; answers soon how many are cancelled, and whether that is all.
+
+        Raises `StorageUnavailable`: nothing is purged then, or nobody knows.
+        """
         await self._storage.between(steering.begin_purge, queue, now)
-        self.resume(Purge(queue, now))
-        emptied = self._emptied[queue]
+        emptying = self.resume(Purge(queue, now))
         with suppress(TimeoutError):
-            await asyncio.wait_for(emptied.wait(), wait_s)
-        return self._purges[queue].cancelled, emptied.is_set()
+            await asyncio.wait_for(emptying.done.wait(), PURGE_WAIT_S)
+        return emptying.purge.cancelled, emptying.done.is_set()
 
-    def resume(self, purge: Purge) -> None:
+    def resume(self, purge: Purge) -> _Emptying:
         """Go on with a purge that the table knows of."""
-        under_way = self._emptied.get(purge.queue)
-        if under_way is None or under_way.is_set():
-            self._emptied[purge.queue] = asyncio.Event()
+        emptying = self._emptying.get(purge.queue)
+        if emptying is None:
+            emptying = self._emptying[purge.queue] = _Emptying(purge)
             self._waiting.put_nowait(lambda: self._empty(purge.queue))
-            self._purges[purge.queue] = purge
         else:
-            self._purges[purge.queue] = self._purges[purge.queue]._replace(asked_at=purge.asked_at)
+            emptying.purge = emptying.purge._replace(asked_at=purge.asked_at)
+        return emptying
 
     # ---- ranks
 
-    async def _rerank(self, queue: str, aging_s: float) -> None:
+    async def _rerank(self, queue: str) -> None:
+        aging_s = self._agings.pop(queue)
         await _insist(self._storage.between, ranks.note_aging, queue, MIXED_S)
         number = 0
         async for rows in self._rows(self._inspector.ready, queue, FIRST_READY):
@@ -99,32 +116,34 @@ class LongWorks:
     # ---- purges
 
     async def _empty(self, queue: str) -> None:
+        emptying = self._emptying[queue]
         while True:
-            purge = self._purges[queue]
+            purge = emptying.purge
             # Once more where something was found: what is moved meanwhile may have been overlooked.
-            if await self._cancel(purge) or self._purges[queue].asked_at != purge.asked_at:
+            if await self._cancel(emptying):
                 continue
             await _insist(self._storage.between, steering.end_purge, purge)
-            if self._purges[queue].asked_at == purge.asked_at:
+            if emptying.purge.asked_at == purge.asked_at:
                 break
-        self._emptied[queue].set()
-        log.info("queue %s is purged: %d tasks are cancelled", queue, self._purges[queue].cancelled)
+        del self._emptying[queue]
+        emptying.done.set()
+        log.info("queue %s is purged: %d tasks are cancelled", queue, emptying.purge.cancelled)
 
-    async def _cancel(self, purge: Purge) -> int:
+    async def _cancel(self, emptying: _Emptying) -> int:
         """Go over all that waits once; returns how many were cancelled."""
-        cancelled = 0
+        purge, cancelled = emptying.purge, 0
         for read, first in ((self._inspector.ready, FIRST_READY), (self._inspector.not_ready, FIRST_NOT_READY)):
             async for rows in self._rows(read, purge.queue, first):
                 old = [(place[-1], lease) for place, lease, made_at in rows if made_at <= purge.asked_at]
                 if old:
-                    cancelled += await self._cancel_some(purge.queue, old)
+                    number = await self._cancel_some(purge.queue, old)
+                    emptying.purge = emptying.purge._replace(cancelled=emptying.purge.cancelled + number)
+                    cancelled += number
         return cancelled
 
     async def _cancel_some(self, queue: str, rows: list[tuple[TaskId, int]]) -> int:
         reply = await self._inbox.ask(lambda ticket: Purged(ticket, queue, rows, PURGED))
         number = reply.cancelled if isinstance(reply, PurgeReply) else 0
-        purge = self._purges[queue]
-        self._purges[queue] = purge._replace(cancelled=purge.cancelled + number)
         await _insist(self._storage.between, steering.count_purged, queue, number)
         return number
 

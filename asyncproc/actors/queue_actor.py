@@ -57,8 +57,6 @@ SLOW_COMMIT_S: Final = 2.0
 """A commit that takes longer counts as Postgres being away: new requests are refused at once."""
 AWAY_AFTER_S: Final = 0.5
 """A connection that is back sooner is nobody's business but ours."""
-PURGE_WAIT_S: Final = 5.0
-"""How long a purge is waited for; a longer one goes on after its answer."""
 _FIRST_RETRY_S: Final = 0.05
 _LAST_RETRY_S: Final = 1.0
 _READ_CONNECTIONS: Final = 2
@@ -158,7 +156,7 @@ class QueueActor:
         if away := self._why_away():
             return Refusal(Cause.STORAGE, away)
         try:
-            return await self._works.purge(queue, to_micros(self._clock.now()), PURGE_WAIT_S)
+            return await self._works.purge(queue, to_micros(self._clock.now()))
         except AsyncprocError as error:
             return Refusal.of(error)
 

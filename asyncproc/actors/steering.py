@@ -92,7 +92,7 @@ class Steering:
         self._check(change)
         changed, stored = await self._storage.between(steering.change, change, self._now())
         await self._adopt(stored)
-        if not changed and isinstance(change, Put):
+        if not changed and isinstance(change, Put) and not _is_stored(change, stored):
             raise SettingsRefused(
                 "exists", f"{_NOUNS[change.kind]} {change.name} has stored settings already: PATCH changes them"
             )
@@ -157,6 +157,11 @@ class Steering:
             raise SettingsRefused(
                 "used", f"rate limit {rate} is drawn from by {', '.join(users[:10])}: change them first"
             )
+
+
+def _is_stored(put: Put, stored: Stored) -> bool:
+    """A creation whose answer was lost is asked for again."""
+    return stored.queues.get(put.name) == QueueRuleSettings.model_validate_json(put.document)
 
 
 _NOUNS: Final = {"queue": "queue", "type": "task type", "rate": "rate limit"}

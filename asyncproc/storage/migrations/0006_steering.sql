@@ -37,6 +37,9 @@ CREATE TABLE asyncproc.purge (
     cancelled bigint NOT NULL DEFAULT 0
 );
 
+-- What is not ready, by queue: to count and to purge it. Ready rows are not in it, and a claim does not touch it.
+CREATE INDEX task_live_not_ready ON asyncproc.task_live (queue, ready_at, id) WHERE rank IS NULL;
+
 -- Who said each of the values that a task may leave to others: task, stored settings, configuration or code.
 ALTER TABLE asyncproc.task_live ADD COLUMN origins text NOT NULL DEFAULT '';
 ALTER TABLE asyncproc.task_done ADD COLUMN origins text NOT NULL DEFAULT '';

@@ -43,7 +43,7 @@ COUNTS: Final[LiteralString] = """
 """
 # In:   queue and number, twice.
 # Out:  state, number of tasks that are not finished: exact where it is below that number.
-# Plan: no more rows of the queue than that number, by task_live_ready and task_live_due.
+# Plan: no more rows of the queue than that number, by task_live_ready and task_live_not_ready.
 SOME_COUNTS: Final[LiteralString] = """
     SELECT state, count(*) FROM (
         (SELECT state FROM asyncproc.task_live WHERE queue = %s AND rank IS NOT NULL LIMIT %s)

@@ -71,7 +71,7 @@ READY: Final[LiteralString] = """
 """
 # In:   queue; instant and id to start behind; number of rows.
 # Out:  the same two of tasks that are not ready, in their order, and lease and instant of making.
-# Plan: index scan on task_live_due, over those of other queues too.
+# Plan: index scan on task_live_not_ready.
 NOT_READY: Final[LiteralString] = """
     SELECT extract(epoch FROM ready_at)::float8, id, lease, extract(epoch FROM created_at)::float8
     FROM asyncproc.task_live
