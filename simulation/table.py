@@ -120,10 +120,19 @@ class Table:
                 row.state, row.ready_at, row.rank = State.QUEUED, ready_at, rank
                 row.attempt, row.losses, row.worker = 0, 0, ""
                 self.revivals[task_id] += 1
+        self._change(writes)
         for task_id, rank in writes.came_due:
             row = self.live.get(task_id)
             if row is not None and row.state in DUE_LATER:
                 row.state, row.rank = State.QUEUED, rank
+
+    def _change(self, writes: Writes) -> None:
+        for task_id, lease, *was, state, priority, queue, ready_at, new_rank in writes.changed:
+            row = self.live.get(task_id)
+            if row is not None and row.lease == lease and _figures(row) == tuple(was):
+                row.state, row.ready_at = state, ready_at
+                row.options = row.options._replace(priority=priority, queue=queue)
+                row.rank = row.rank if new_rank is None else new_rank
 
     def _runs(self, task_id: TaskId, lease: int) -> Task | None:
         row = self.live.get(task_id)
@@ -140,7 +149,18 @@ class Table:
         started.extend((task.id, task.lease) for task in writes.inserts if task.state is State.RUNNING)
         refused = [task_id for task_id, lease in started if self._runs(task_id, lease) is None]
         refused += [task.id for task in writes.inserts if task.state is not State.RUNNING and not self._waits(task)]
-        return refused + [row[0] for row in writes.revived if row[0] not in self.live]
+        refused += [row[0] for row in writes.revived if row[0] not in self.live]
+        refused += [row[0] for row in writes.cancelled if not self._is_cancelled(row[0])]
+        return refused + [row[0] for row in writes.changed if not self._is_changed(row[0], row[7:10])]
+
+    def _is_cancelled(self, task_id: TaskId) -> bool:
+        row = self.done.get(task_id)
+        return row is not None and row.state is State.CANCELLED
+
+    def _is_changed(self, task_id: TaskId, figures: tuple[object, ...]) -> bool:
+        """By what a claim in the same commit leaves as it is."""
+        row = self.live.get(task_id)
+        return row is not None and _figures(row)[1:] == figures
 
     def _waits(self, task: Task) -> bool:
         row = self.live.get(task.id)
@@ -193,6 +213,10 @@ class Table:
         """All rows as text, to compare by value."""
         live = {task_id: repr(row) for task_id, row in self.live.items()}
         return live, {task_id: repr(row) for task_id, row in self.done.items()}, dict(self.keys)
+
+
+def _figures(task: Task) -> tuple[object, ...]:
+    return (task.state, task.options.priority, task.queue, task.ready_at)
 
 
 def ready_key(task: Task) -> Key:

@@ -123,6 +123,17 @@ class Backlog:
         else:
             self.lane(task.queue, lane_key(task.options)).discard(task)
 
+    def is_on_disk(self, task: Task) -> bool:
+        """Whether a task that waits in this place would be on disk alone."""
+        if task.state in DUE_LATER:
+            end, key = self._due.end, (task.ready_at, task.id)
+        else:
+            # Only what its lane may have on disk: one that is not there yet has nothing anywhere.
+            stream = self._streams.get(task.queue)
+            lane = None if stream is None else stream.lanes.get(lane_key(task.options))
+            end, key = None if lane is None else lane.end, (task.rank, task.id)
+        return end is not None and key > end and (task.state in DUE_LATER or not task.losses)
+
     def come_due(self, now: float, most: int) -> list[Task]:
         """Make ready what is due, at most so many at once."""
         due: list[Task] = []
@@ -201,8 +212,10 @@ class Backlog:
         self.gates.tidy(needed)
         self._known_limits = 2 * len(self.gates) + _IDLE_LIMITS
 
-    def reread(self, queue: str) -> None:
-        """Leave a queue to the disk, where its ranks were computed anew."""
+    def reread(self, queue: str, lanes: Iterable[LaneKey]) -> None:
+        """Leave a queue to the disk, where its ranks were computed anew. These lanes have rows."""
+        for key in lanes:
+            self.open(queue, key)
         for lane in self.stream(queue).lanes.values():
             self._leave(lane.rewind(START))
             self._touched[lane] = None

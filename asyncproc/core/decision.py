@@ -11,6 +11,10 @@ Key: TypeAlias = tuple[float, TaskId]
 """A place in an order: rank (or `ready_at`), then id."""
 
 
+Changed: TypeAlias = tuple[TaskId, int, State, int, str, float, State, int, str, float, float | None]
+"""id, lease; state, priority, queue, ready_at as they are in the table; the same as they are to be; the new rank."""
+
+
 @dataclass(slots=True)
 class Writes:
     """The changes of one cycle as columns-to-be. They are applied in the order of these fields, in one transaction.
@@ -30,6 +34,7 @@ class Writes:
     """id, lease, reason: ends the task in whatever state that is not final."""
     revived: list[tuple[TaskId, float, float]] = field(default_factory=list)
     """id, ready_at, rank: from `task_done` back to `task_live`."""
+    changed: list[Changed] = field(default_factory=list)
     came_due: list[tuple[TaskId, float]] = field(default_factory=list)
     """id, rank."""
     keys: list[KeyUsed] = field(default_factory=list)
@@ -51,6 +56,7 @@ class Writes:
             or self.retried
             or self.requeued
             or self.cancelled
+            or self.changed
             or self.came_due
             or self.revived
             or self.keys
@@ -110,7 +116,29 @@ class RetryReply:
     refused: State | None
 
 
-Reply: TypeAlias = EnqueueReply | RegisterReply | PollReply | RetryReply | RulesReply | PurgeReply
+@dataclass(slots=True)
+class ChangeReply:
+    """`refused` is the state that forbids the change. `stale`: the task was not as it was read; read it again."""
+
+    ticket: int
+    task_id: TaskId
+    refused: State | None = None
+    stale: bool = False
+
+
+@dataclass(slots=True)
+class BulkReply:
+    ticket: int
+    done: list[TaskId] = field(default_factory=list)
+    skipped: int = 0
+    """Tasks in a state that the action is not for."""
+    stale: list[TaskId] = field(default_factory=list)
+    """They were not as they were read."""
+
+
+Reply: TypeAlias = (
+    EnqueueReply | RegisterReply | PollReply | RetryReply | ChangeReply | BulkReply | RulesReply | PurgeReply
+)
 
 
 @dataclass(slots=True)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
+from asyncproc.core.asked import NO_CHANGE, Action, Change
 from asyncproc.core.steering import Rules
 from asyncproc.core.task import KeyUsed, LaneKey, NewTask, Task, TaskId, TimeLimits
 
@@ -100,6 +101,26 @@ class RetryAsked:
 
 
 @dataclass(slots=True)
+class ChangeAsked:
+    """Somebody wants this task, as read from the table, to wait otherwise."""
+
+    ticket: int
+    task: Task
+    change: Change
+
+
+@dataclass(slots=True)
+class BulkAsked:
+    """A batch of the tasks that match a filter, as read from the table. `reason` is for those that are cancelled."""
+
+    ticket: int
+    action: Action
+    tasks: Sequence[Task]
+    change: Change = NO_CHANGE
+    reason: str = ""
+
+
+@dataclass(slots=True)
 class Page:
     """The next rows of a queue in rank order, or, where `queue` is None, the next ones to come due; read after the
     commit of the step that asked for them."""
@@ -153,5 +174,5 @@ class Draining:
     """No further leases: the system is about to stop."""
 
 
-Steering: TypeAlias = RetryAsked | RulesChanged | QueueReranked | Purged | Draining
+Steering: TypeAlias = RetryAsked | ChangeAsked | BulkAsked | RulesChanged | QueueReranked | Purged | Draining
 Event: TypeAlias = Loaded | Enqueued | Registered | Polled | WorkerLost | Page | Refused | Steering

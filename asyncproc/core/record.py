@@ -1,7 +1,11 @@
 """A task as people see it, read from the table for the API."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from typing import Final
 
+from asyncproc.core.asked import NO_CHANGE, Action, Change
 from asyncproc.core.states import State
 from asyncproc.core.task import TaskId
 
@@ -38,10 +42,78 @@ class TaskRecord:
 
 @dataclass(frozen=True, slots=True)
 class TaskFilter:
-    """What a list is narrowed to; None asks for nothing."""
+    """What tasks are narrowed to: all that is asked for, and of several values any. None asks for nothing."""
 
-    state: State | None = None
-    type: str | None = None
-    queue: str | None = None
-    priority: int | None = None
-    created_by: str | None = None
+    state: State | tuple[State, ...] | None = None
+    type: str | tuple[str, ...] | None = None
+    queue: str | tuple[str, ...] | None = None
+    priority: int | tuple[int, ...] | None = None
+    created_by: str | tuple[str, ...] | None = None
+    created_after: float | None = None
+    """From this instant on, in seconds since 1970."""
+    created_before: float | None = None
+    """Before this instant."""
+    fingerprint: str | tuple[str, ...] | None = None
+    """Of the error of a failed task."""
+    concurrency_key: str | tuple[str, ...] | None = None
+    fairness_key: str | tuple[str, ...] | None = None
+    id: TaskId | tuple[TaskId, ...] | None = None
+
+    def is_empty(self) -> bool:
+        return self == NO_FILTER
+
+    def texts(self) -> Iterator[str]:
+        for asked in (getattr(self, name.name) for name in fields(self)):
+            yield from (text for text in (asked if isinstance(asked, tuple) else (asked,)) if isinstance(text, str))
+
+
+NO_FILTER: Final = TaskFilter()
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be done to all tasks that match a filter."""
+
+    id: bytes
+    """16 bytes like a task's: the same order sent again is the same operation."""
+    action: Action
+    narrowed: TaskFilter
+    change: Change = NO_CHANGE
+    rate: float | None = None
+    """Tasks a second; None is without limit."""
+
+
+class OperationState(StrEnum):
+    RUNNING = "running"
+    DONE = "done"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an order has come."""
+
+    order: Order
+    state: OperationState
+    created_at: float
+    finished_at: float | None
+    matched: int
+    """Tasks that matched, so far."""
+    done: int
+    skipped: int
+    """Of those, the ones in a state that the action is not for, or that changed meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadGroup:
+    """Failed tasks with one fingerprint; instants in seconds since 1970."""
+
+    fingerprint: str
+    type: str
+    error: str
+    """Of the last one."""
+    count: int
+    first_at: float
+    last_at: float
+    example: TaskId
+    """The last one."""

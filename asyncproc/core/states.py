@@ -28,6 +28,7 @@ class Trigger(StrEnum):
 
     RELEASE = "be released"
     COME_DUE = "come due"
+    POSTPONE = "be postponed"
     CLAIM = "be claimed"
     SUCCEED = "succeed"
     FAIL = "fail and be retried"
@@ -47,6 +48,9 @@ TRANSITIONS: Final = MappingProxyType(
         (_S.BLOCKED, _T.RELEASE): _S.SCHEDULED,
         (_S.SCHEDULED, _T.COME_DUE): _S.QUEUED,
         (_S.RETRYING, _T.COME_DUE): _S.QUEUED,
+        (_S.QUEUED, _T.POSTPONE): _S.SCHEDULED,
+        (_S.SCHEDULED, _T.POSTPONE): _S.SCHEDULED,
+        (_S.RETRYING, _T.POSTPONE): _S.RETRYING,
         (_S.QUEUED, _T.CLAIM): _S.RUNNING,
         (_S.RUNNING, _T.SUCCEED): _S.SUCCEEDED,
         (_S.RUNNING, _T.FAIL): _S.RETRYING,

@@ -11,6 +11,7 @@ from typing import Final, assert_never
 
 from asyncproc.core.alarms import Alarms
 from asyncproc.core.backlog import Backlog
+from asyncproc.core.change import bulk_asked, change_asked, revive
 from asyncproc.core.counters import Counters
 from asyncproc.core.dangers import Dangers, runs_alone
 from asyncproc.core.decision import Decision, EnqueueReply, PollReply, RegisterReply, RetryReply, RulesReply
@@ -18,6 +19,8 @@ from asyncproc.core.dispatch import Dispatcher
 from asyncproc.core.events import (
     KILLED,
     SUCCEEDED,
+    BulkAsked,
+    ChangeAsked,
     Draining,
     Enqueued,
     Event,
@@ -66,6 +69,8 @@ class Core:
         self.now = 0.0
         self.decision = Decision()
         self.fresh: set[TaskId] = set()
+        self.altered: set[TaskId] = set()
+        """Tasks that were changed, cancelled or revived on demand in this step."""
         self._reported: list[tuple[Worker, Poll]] = []
         self._large: list[Task] = []
         self._dispatcher = Dispatcher(self.run_times, settings, self.backlog, self._claim)
@@ -76,6 +81,7 @@ class Core:
         self.now = now
         self.decision = Decision()
         self.fresh.clear()
+        self.altered.clear()
         self._reported.clear()
         for task in self._large:
             task.payload = b""  # it is committed by now
@@ -133,13 +139,15 @@ class Core:
         match event:
             case RetryAsked():
                 self._retry_asked(event)
+            case ChangeAsked():
+                change_asked(self, event)
+            case BulkAsked():
+                bulk_asked(self, event)
             case RulesChanged():
                 self.backlog.obey(event.rules)
                 self.decision.replies.append(RulesReply(event.ticket))
             case QueueReranked():
-                for key in event.lanes:
-                    self.backlog.open(event.queue, key)
-                self.backlog.reread(event.queue)
+                self.backlog.reread(event.queue, event.lanes)
             case Purged():
                 purge(self, event)
             case Draining():
@@ -188,10 +196,7 @@ class Core:
         if state is not State.FAILED:
             self.decision.replies.append(RetryReply(event.ticket, task.id, state))
             return
-        task.state = after(State.FAILED, Trigger.RETRY)
-        task.ready_at, task.attempt, task.losses = micros_until(self.now), 0, 0
-        self.backlog.make_ready(task)
-        self.decision.writes.revived.append((task.id, task.ready_at, task.rank))
+        revive(self, task)
         self.decision.replies.append(RetryReply(event.ticket, task.id, None))
 
     # ---- workers

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import Final, LiteralString
 
-from asyncproc.core.decision import Writes
+from asyncproc.core.decision import Changed, Writes
 from asyncproc.core.states import DUE_LATER, State
 from asyncproc.core.task import NO_TERMS, Task, TaskId
 from asyncproc.storage.arrays import PgArray, bigints, byteas, floats, ints, texts, uuids
@@ -101,6 +101,7 @@ def _ended(writes: Writes, now: float) -> list[Statement]:
         ids, instants, ranks = zip(*revived, strict=True)
         columns = [uuids(ids), floats(instants), floats(ranks), not_ended_before(ids)]
         ended.append(Statement(moves.REVIVE, columns, len(revived)))
+    ended += _changed(writes.changed)
     if came_due := writes.came_due:
         ids, ranks = zip(*came_due, strict=True)
         ended.append(Statement(moves.COME_DUE, [uuids(ids), floats(ranks)], len(came_due)))
@@ -113,6 +114,16 @@ def _ended(writes: Writes, now: float) -> list[Statement]:
         columns = [texts(keys), byteas(hashes), texts(answers), floats(now + seconds for seconds in kept_s), now]
         ended.append(Statement(idempotency.USE_KEYS, columns, len(used)))
     return ended
+
+
+def _changed(rows: list[Changed]) -> list[Statement]:
+    if not rows:
+        return []
+    ids, leases, *before_and_after, ranks = zip(*rows, strict=True)
+    columns: list[PgArray | float] = [uuids(ids), bigints(leases)]
+    for states, priorities, queues, instants in (before_and_after[:4], before_and_after[4:]):
+        columns += [texts(states), ints(priorities), texts(queues), floats(instants)]
+    return [Statement(moves.CHANGE, [*columns, floats(ranks)], len(rows))]
 
 
 def _claim(writes: Writes, now: float) -> Statement:

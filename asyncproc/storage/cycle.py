@@ -205,7 +205,7 @@ class Storage:
         await connection.execute(reign.PROVE_EPOCH, [self.epoch])
 
     async def _refused(self, connection: Connection, batch: Batch) -> list[TaskId]:
-        """Ask the table which of the rows that this batch made or started are not what the core believes."""
+        """Ask the table which of the rows that this batch made, started or changed are not what the core believes."""
         believed = [(task_id, lease, State.RUNNING) for task_id, lease in batch.started] + batch.waiting
         columns = [
             uuids(row[0] for row in believed),
@@ -217,6 +217,14 @@ class Storage:
         if batch.revived:
             live = _ids(await _rows(connection, moves.LIVE, [uuids(batch.revived)]))
             refused += [task_id for task_id in batch.revived if task_id not in live]
+        if cancelled := [row[0] for row in batch.writes.cancelled]:
+            ended = _ids(await _rows(connection, moves.CANCELLED, [uuids(cancelled), batch.now]))
+            refused += [task_id for task_id in cancelled if task_id not in ended]
+        if changed := batch.writes.changed:
+            ids, *_, priorities, queues, instants, _ = zip(*changed, strict=True)
+            columns = [uuids(ids), ints(priorities), texts(queues), floats(instants)]
+            agreeing = _ids(await _rows(connection, moves.CHANGED, columns))
+            refused += [task_id for task_id in ids if task_id not in agreeing]
         return list(dict.fromkeys(refused))
 
     async def _pages(self, connection: Connection, wanted: Sequence[PageWanted]) -> list[Page]:

@@ -1,8 +1,6 @@
 """Reads for people: one task, lists, figures. They never touch what the cycle writes with."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import astuple
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
@@ -16,7 +14,7 @@ from asyncproc.core.task import Task, TaskId
 from asyncproc.errors import StorageUnavailable
 from asyncproc.rules import Stored
 from asyncproc.storage.arrays import byteas, texts, uuids
-from asyncproc.storage.connection import Connection, first_line, reader_pool
+from asyncproc.storage.connection import first_line, reader_pool
 from asyncproc.storage.rows import not_ended_before, to_tasks
 from asyncproc.storage.statements import idempotency, moves, pages, reads, steering
 from asyncproc.storage.steering import Purge, to_stored
@@ -51,14 +49,20 @@ class Inspector:
 
     async def tasks(self, narrowed: TaskFilter, limit: int, before: TaskId | None) -> list[TaskRecord]:
         """Newest first: ids are ordered by the time of their making. `before` is the last id of the page before."""
-        if any("\x00" in asked for asked in astuple(narrowed) if isinstance(asked, str)):
+        if any("\x00" in asked for asked in narrowed.texts()):
             return []  # no text in Postgres has a NUL, and no parameter may have one
-        rows = await self._read(reads.RECORDS, filter_parameters(narrowed, limit, before))
+        page = {"limit": limit, "before": UUID(bytes=before or _LAST_ID)}
+        rows = await self._read(reads.RECORDS, filter_parameters(narrowed) | page)
         return [_record(row) for row in rows]
 
     async def finished_task(self, task_id: TaskId) -> Task | None:
         """A finished task as the core takes it, to be run again."""
         rows = await self._read(pages.FINISHED_TASK, [LARGE_BYTES, UUID(bytes=task_id), not_ended_before([task_id])])
+        return to_tasks(rows)[0] if rows else None
+
+    async def live_task(self, task_id: TaskId) -> Task | None:
+        """A task that is not finished, as the core takes it."""
+        rows = await self._read(reads.LIVE_TASK, [LARGE_BYTES, UUID(bytes=task_id)])
         return to_tasks(rows)[0] if rows else None
 
     async def existing(self, ids: Sequence[TaskId]) -> set[TaskId]:
@@ -80,7 +84,7 @@ class Inspector:
     async def counts(self) -> dict[str, dict[State, int]]:
         """Tasks of each queue by state, of the finished ones only the failed. Takes seconds for millions."""
         found: dict[str, dict[State, int]] = {}
-        for queue, state, number in await self._read(reads.COUNTS, {}, within_s=COUNT_WITHIN_S):
+        for queue, state, number in await self._count(reads.COUNTS, {}):
             found.setdefault(queue, {})[State(state)] = number
         return found
 
@@ -92,7 +96,7 @@ class Inspector:
 
     async def waiting(self, queue: str) -> int:
         """How many tasks wait there."""
-        return int((await self._read(reads.WAITING, [queue], within_s=COUNT_WITHIN_S))[0][0])
+        return int((await self._count(reads.WAITING, [queue]))[0][0])
 
     async def purge(self, queue: str) -> Purge | None:
         """The one that is under way there."""
@@ -119,37 +123,53 @@ class Inspector:
         rows = await self._read(steering.NOT_READY, [queue, after[0], UUID(bytes=after[1]), limit])
         return [((row[0], row[1].bytes), row[2], row[3]) for row in rows]
 
-    async def _read(
-        self, text: Any, parameters: Sequence[object] | Mapping[str, object], within_s: float | None = None
-    ) -> list[tuple[Any, ...]]:
-        """`within_s`: it may take longer than reads usually may."""
+    async def within(
+        self, seconds: float, text: Any, parameters: Sequence[object] | Mapping[str, object]
+    ) -> list[tuple[Any, ...]] | None:
+        """What a read finds that may take so long at most; None where it takes longer."""
         try:
-            async with self._pool.connection() as connection, _patience(connection, within_s):
+            async with self._pool.connection() as connection, connection.transaction():
+                await connection.execute(
+                    "SELECT set_config('statement_timeout', %s, true)", [f"{max(1, round(seconds * 1000))}"]
+                )
+                return await (await connection.execute(text, parameters)).fetchall()
+        except psycopg.errors.QueryCanceled:
+            return None
+        except psycopg.Error as error:
+            raise StorageUnavailable(first_line(error)) from error
+
+    async def _count(self, text: Any, parameters: Sequence[object] | Mapping[str, object]) -> list[tuple[Any, ...]]:
+        rows = await self.within(COUNT_WITHIN_S, text, parameters)
+        if rows is None:
+            raise StorageUnavailable(f"to count tasks took longer than {COUNT_WITHIN_S:g} s")
+        return rows
+
+    async def _read(self, text: Any, parameters: Sequence[object] | Mapping[str, object]) -> list[tuple[Any, ...]]:
+        try:
+            async with self._pool.connection() as connection:
                 return await (await connection.execute(text, parameters)).fetchall()
         except psycopg.Error as error:
             raise StorageUnavailable(first_line(error)) from error
 
 
-@asynccontextmanager
-async def _patience(connection: Connection, within_s: float | None) -> AsyncIterator[None]:
-    if within_s is None:
-        yield
-        return
-    async with connection.transaction():
-        await connection.execute("SELECT set_config('statement_timeout', %s, true)", [f"{within_s:.0f}s"])
-        yield
+def filter_parameters(narrowed: TaskFilter) -> dict[str, object]:
+    """What `statements.filters` refers to."""
+    asked: dict[str, object] = {
+        name: _several(getattr(narrowed, name))
+        for name in (
+            "state", "type", "queue", "priority", "created_by", "fingerprint", "concurrency_key", "fairness_key",
+        )
+    }  # fmt: skip
+    ids = _several(narrowed.id)
+    asked["id"] = None if ids is None else [UUID(bytes=task_id) for task_id in ids]
+    return {**asked, "created_after": narrowed.created_after, "created_before": narrowed.created_before}
 
 
-def filter_parameters(narrowed: TaskFilter, limit: int, before: TaskId | None) -> dict[str, object]:
-    return {
-        "before": UUID(bytes=before or _LAST_ID),
-        "state": narrowed.state,
-        "type": narrowed.type,
-        "queue": narrowed.queue,
-        "priority": narrowed.priority,
-        "created_by": narrowed.created_by,
-        "limit": limit,
-    }
+def _several(asked: Any) -> list[Any] | None:
+    """Postgres' drivers take a list for an array, and a tuple for something else."""
+    if asked is None:
+        return None
+    return list(asked) if isinstance(asked, tuple) else [asked]
 
 
 def _record(row: Sequence[Any]) -> TaskRecord:

@@ -33,9 +33,10 @@ FAIL: Final[LiteralString] = f"""
         RETURNING t.*, o.error AS new_error, o.record
     )
     INSERT INTO asyncproc.task_done (
-        {_STAYS}, attempt, losses, started_at, worker, finished_at, state, error, errors
+        {_STAYS}, attempt, losses, started_at, worker, finished_at, state, error, fingerprint, errors
     )
     SELECT {_STAYS}, attempt, losses, started_at, worker, to_timestamp(%s), 'failed', new_error,
+        asyncproc.fingerprint(type, new_error),
         errors || asyncproc.error_entry(attempt, started_at, to_timestamp(%s), worker, record)
     FROM ended
 """
@@ -83,6 +84,21 @@ REVIVE: Final[LiteralString] = f"""
     )
     SELECT {_STAYS_BUT_READY_AT}, to_timestamp(new_ready_at), new_rank, 0, 0, errors, 'queued'
     FROM back
+"""
+# In:   ids, leases; states, priorities, queues, instants as they were; the same and ranks as they are to be: columns.
+#       A row that is not as it was is left alone.
+# Plan: nested loop on the primary key.
+CHANGE: Final[LiteralString] = """
+    UPDATE asyncproc.task_live t
+    SET state = o.state, priority = o.priority, queue = o.queue, ready_at = to_timestamp(o.ready_at), rank = o.rank
+    FROM unnest(
+        %s::uuid[], %s::bigint[], %s::text[], %s::int[], %s::text[], %s::float8[], %s::text[], %s::int[], %s::text[],
+        %s::float8[], %s::float8[]
+    ) AS o (
+        id, lease, old_state, old_priority, old_queue, old_ready_at, state, priority, queue, ready_at, rank
+    )
+    WHERE t.id = o.id AND t.lease = o.lease AND t.state = o.old_state AND t.priority = o.old_priority
+    AND t.queue = o.old_queue AND t.ready_at = to_timestamp(o.old_ready_at)
 """
 # In: ids, ranks as columns.
 COME_DUE: Final[LiteralString] = """
@@ -137,6 +153,17 @@ EXISTING: Final[LiteralString] = """
 AGREEING: Final[LiteralString] = """
     SELECT t.id FROM asyncproc.task_live t JOIN unnest(%s::uuid[], %s::bigint[], %s::text[]) AS c (id, lease, state)
     ON t.id = c.id AND t.lease = c.lease AND t.state = c.state
+"""
+# In: ids, priorities, queues, instants as columns. Out: the ids of the live rows that wait just so.
+CHANGED: Final[LiteralString] = """
+    SELECT t.id FROM asyncproc.task_live t
+    JOIN unnest(%s::uuid[], %s::int[], %s::text[], %s::float8[]) AS c (id, priority, queue, ready_at)
+    ON t.id = c.id AND t.priority = c.priority AND t.queue = c.queue AND t.ready_at = to_timestamp(c.ready_at)
+"""
+# In: ids, the instant at which they ended. Out: those that were cancelled then.
+CANCELLED: Final[LiteralString] = """
+    SELECT id FROM asyncproc.task_done
+    WHERE id = ANY(%s::uuid[]) AND state = 'cancelled' AND finished_at = to_timestamp(%s)
 """
 # In: ids. Out: those that are not finished.
 LIVE: Final[LiteralString] = "SELECT id FROM asyncproc.task_live WHERE id = ANY(%s::uuid[])"

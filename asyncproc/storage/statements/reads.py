@@ -2,6 +2,9 @@
 
 from typing import Final, LiteralString
 
+from asyncproc.storage.statements import filters
+from asyncproc.storage.statements.pages import TASK_COLUMNS
+
 RECORD_COLUMNS: Final[LiteralString] = """
     id, type, queue, state, priority, attempt, max_attempts, extract(epoch FROM created_at)::float8,
     extract(epoch FROM ready_at)::float8, extract(epoch FROM started_at)::float8, created_by, backoff_s, timeout_s,
@@ -14,17 +17,65 @@ _DONE_RECORD: Final[LiteralString] = f"""
 RECORD: Final[LiteralString] = f"""
     {_LIVE_RECORD} WHERE id = %s UNION ALL {_DONE_RECORD} WHERE id = %s AND finished_at >= to_timestamp(%s) LIMIT 1
 """
-_FILTER: Final[LiteralString] = """
-    WHERE id < %(before)s::uuid
-    AND (%(state)s::text IS NULL OR state = %(state)s) AND (%(type)s::text IS NULL OR type = %(type)s)
-    AND (%(queue)s::text IS NULL OR queue = %(queue)s) AND (%(priority)s::int IS NULL OR priority = %(priority)s)
-    AND (%(created_by)s::text IS NULL OR created_by = %(created_by)s)
-    ORDER BY id DESC LIMIT %(limit)s
-"""
-# In:   the fields of a filter, null where it does not ask; an id to end before; a number of rows.
+_NEWEST: Final[LiteralString] = "ORDER BY id DESC LIMIT %(limit)s"
+# In:   a filter; an id to end before; a number of rows.
 # Plan: the primary keys backwards; a filter that few rows pass reads more of them, within the reader's time limit.
 RECORDS: Final[LiteralString] = f"""
-    SELECT * FROM (({_LIVE_RECORD} {_FILTER}) UNION ALL ({_DONE_RECORD} {_FILTER})) t ORDER BY id DESC LIMIT %(limit)s
+    SELECT * FROM (
+        ({_LIVE_RECORD} WHERE id < %(before)s::uuid AND {filters.LIVE} {_NEWEST})
+        UNION ALL ({_DONE_RECORD} WHERE id < %(before)s::uuid AND {filters.DONE} {_NEWEST})
+    ) t {_NEWEST}
+"""
+# In: bytes of the largest payload to read, id. Out: the task as the core takes it, where it is not finished.
+LIVE_TASK: Final[LiteralString] = f"""
+    SELECT {TASK_COLUMNS} FROM (
+        SELECT *, CASE WHEN pg_column_size(payload) <= %s THEN pg_column_size(payload) ELSE 0 END AS held
+        FROM asyncproc.task_live
+    ) t WHERE id = %s
+"""
+# In: a filter; the states that are meant.
+COUNT_LIVE: Final[LiteralString] = f"SELECT count(*) FROM asyncproc.task_live WHERE {filters.LIVE}"
+COUNT_DONE: Final[LiteralString] = f"""
+    SELECT count(*) FROM asyncproc.task_done WHERE state = ANY(%(domain)s::text[]) AND {filters.DONE}
+"""
+ANY_LIVE: Final[LiteralString] = f"SELECT EXISTS (SELECT FROM asyncproc.task_live WHERE {filters.LIVE})"
+ANY_DONE: Final[LiteralString] = f"""
+    SELECT EXISTS (SELECT FROM asyncproc.task_done WHERE state = ANY(%(domain)s::text[]) AND {filters.DONE})
+"""
+# In:   a filter; a number of groups.
+# Out:  fingerprint, type, number, instants of the first and the last failure, id and error of the last task.
+# Plan: task_done_failed_fingerprint, where the filter asks for nothing that is not in it.
+_DEAD: Final[LiteralString] = f"type, finished_at, id FROM asyncproc.task_done_failed WHERE {filters.DONE}"
+DEAD_GROUPS: Final[LiteralString] = f"""
+    SELECT g.fingerprint, g.type, g.number, g.first_at, g.last_at, g.example, (
+        SELECT error FROM asyncproc.task_done_failed WHERE id = g.example LIMIT 1
+    ) FROM (
+        SELECT fingerprint, min(type) AS type, count(*) AS number,
+            extract(epoch FROM min(finished_at))::float8 AS first_at,
+            extract(epoch FROM max(finished_at))::float8 AS last_at, max(id::text COLLATE "C")::uuid AS example
+        FROM (
+            SELECT fingerprint, {_DEAD} AND fingerprint IS NOT NULL
+            UNION ALL SELECT asyncproc.fingerprint(type, error), {_DEAD} AND fingerprint IS NULL
+        ) d
+        GROUP BY 1 ORDER BY number DESC, 1 LIMIT %(limit)s
+    ) g ORDER BY g.number DESC, 1
+"""
+# In: queue, rank, id. Out: type, number of the ready and running tasks of the queue that come before that place.
+# Plan: task_live_ready alone, where the table was vacuumed.
+AHEAD: Final[LiteralString] = """
+    SELECT type, count(*) FROM asyncproc.task_live
+    WHERE queue = %(queue)s AND rank IS NOT NULL AND (rank, id) < (%(rank)s, %(id)s) GROUP BY 1
+"""
+# Out:  names of queues that have ranked rows.
+# Plan: one index probe a queue.
+QUEUES: Final[LiteralString] = """
+    WITH RECURSIVE queues AS (
+        (SELECT queue FROM asyncproc.task_live WHERE rank IS NOT NULL ORDER BY 1 LIMIT 1)
+        UNION ALL
+        SELECT n.queue FROM queues q CROSS JOIN LATERAL (
+            SELECT queue FROM asyncproc.task_live WHERE rank IS NOT NULL AND queue > q.queue ORDER BY 1 LIMIT 1
+        ) n
+    ) SELECT queue FROM queues LIMIT 1000
 """
 # Out: state, queue, type, number of tasks, mean seconds from start to end, seconds the oldest has waited.
 FIGURES: Final[LiteralString] = """
