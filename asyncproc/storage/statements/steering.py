@@ -78,9 +78,9 @@ NOT_READY: Final[LiteralString] = """
     WHERE queue = %s AND rank IS NULL AND (ready_at, id) > (to_timestamp(%s), %s)
     ORDER BY ready_at, id LIMIT %s
 """
-# In:   seconds, queue, ids. A task that runs keeps the rank that memory gave it.
-# Plan: the primary key.
+# In:   seconds, queue, ids. A task that runs keeps the rank that memory gave it. All that is queued has a rank.
+# Plan: the primary key; where the rank is asked for, the index of the ready ones would seem to be of use.
 RERANK: Final[LiteralString] = """
     UPDATE asyncproc.task_live SET rank = extract(epoch FROM ready_at)::float8 - priority * %s::float8
-    WHERE queue = %s AND id = ANY(%s::uuid[]) AND rank IS NOT NULL AND state = 'queued'
+    WHERE queue = %s AND id = ANY(%s::uuid[]) AND state = 'queued'
 """
