@@ -232,15 +232,6 @@ def test_the_list_has_every_queue_with_its_counts(api: Api, queue: str) -> None:
     assert ask(api, "GET", f"/queues/{queue}")["counts"] == {"queued": 3}
 
 
-def test_what_is_enqueued_into_a_queue_of_a_changed_aging_keeps_its_order(api: Api, queue: str) -> None:
-    ask(api, "POST", f"/queues/{queue}/pause", {})
-    low, high = api.enqueue({**NOOP, "queue": queue}, {**NOOP, "queue": queue, "priority": 5})
-    ask(api, "PATCH", f"/queues/{queue}", {"aging": "10s"})
-    ask(api, "POST", f"/queues/{queue}/resume")
-
-    assert api.ended(high["id"])["startedAt"] <= api.ended(low["id"])["startedAt"]
-
-
 def test_a_concurrency_key_lets_one_of_its_tasks_run(api: Api, queue: str, ledger: Ledger, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     payload = {"ledger": ledger.path, "n": 1, "gate": str(gate)}
