@@ -21,6 +21,7 @@ from asyncproc.actors.answers import Cancelled, Health
 from asyncproc.actors.deployment import QUEUE_NAME, WORKER_PREFIX, Deployment, QueueHandle, deploy_queue
 from asyncproc.actors.gateway import Gateway
 from asyncproc.actors.once import Keyed
+from asyncproc.changes import Change
 from asyncproc.clock import TaskIds
 from asyncproc.config import Settings
 from asyncproc.core.record import TaskFilter, TaskRecord
@@ -141,6 +142,13 @@ class System:
 
     def retry(self, task_id: TaskId) -> bool:
         return self._run(lambda: self._gateway.retry(task_id))
+
+    def steer(self, change: Change) -> None:
+        """Returns once it is in force."""
+        self._run(lambda: self._gateway.change(change))
+
+    def purge(self, queue: str) -> tuple[int, bool]:
+        return self._run(lambda: self._gateway.purge(queue))
 
     # ---- what is seen
 

@@ -13,7 +13,7 @@ from pydantic.json_schema import models_json_schema
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
-from asyncproc.api import health, tasks
+from asyncproc.api import health, queue_bodies, queues, rates, tasks, types
 from asyncproc.api.body import BodyRefused, refuse
 from asyncproc.api.door import Door
 from asyncproc.errors import (
@@ -22,7 +22,9 @@ from asyncproc.errors import (
     KeyReused,
     NotCancellable,
     Overloaded,
+    QueueDraining,
     QueueUnavailable,
+    SettingsRefused,
     StorageUnavailable,
     TasksRejected,
     TooManyRequests,
@@ -41,8 +43,10 @@ _STATUS: Final[dict[type[AsyncprocError], int]] = {
     TasksRejected: 400,
     KeyReused: 422,
     NotCancellable: 409,
+    QueueDraining: 409,
     TooManyRequests: 429,
 }
+_SETTINGS_STATUS: Final = {"invalid": 400, "busy": 429}
 RETRY_AFTER_S: Final = 1
 DISK_RETRY_AFTER_S: Final = 30
 """Somebody has to make room first."""
@@ -57,7 +61,8 @@ def build(open_door: OpenDoor) -> FastAPI:
         lifespan=_lifespan(open_door),
     )
     app.include_router(health.router)
-    app.include_router(tasks.router)
+    for subject in (tasks, queues, types, rates):
+        app.include_router(subject.router)
     app.add_exception_handler(BodyRefused, _refused)
     app.add_exception_handler(AsyncprocError, _failed)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -68,7 +73,10 @@ def build(open_door: OpenDoor) -> FastAPI:
 
 def _describe_bodies(app: FastAPI) -> None:
     """Bodies that are parsed here and not by FastAPI, put among the schemas that its OpenAPI refers to."""
-    _, schema = models_json_schema([(EnqueueBody, "validation")], ref_template="#/components/schemas/{model}")
+    _, schema = models_json_schema(
+        [(kind, "validation") for kind in (EnqueueBody, *queue_bodies.PARSED)],
+        ref_template="#/components/schemas/{model}",
+    )
     describe = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -90,7 +98,7 @@ def _lifespan(open_door: OpenDoor) -> Callable[[FastAPI], AbstractAsyncContextMa
         door = await open_door()
         app.state.door = door
         yield
-        await door.inspector.close()
+        await door.close()
 
     return lifespan
 
@@ -111,6 +119,8 @@ async def _refused(_: Request, error: Exception) -> Response:
 
 async def _failed(_: Request, error: Exception) -> Response:
     status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 500)
+    if isinstance(error, SettingsRefused):
+        status = _SETTINGS_STATUS.get(error.kind, 409)
     if status == 500:
         log.error("request failed: %s", error, exc_info=error)
     answer = error_answer(status, str(error))
