@@ -13,7 +13,7 @@ from pydantic.json_schema import models_json_schema
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
-from asyncproc.api import health, queue_bodies, queues, rates, tasks, types
+from asyncproc.api import events, health, queue_bodies, queues, rates, tasks, types
 from asyncproc.api.body import BodyRefused, refuse
 from asyncproc.api.door import Door
 from asyncproc.errors import (
@@ -61,7 +61,7 @@ def build(open_door: OpenDoor) -> FastAPI:
         lifespan=_lifespan(open_door),
     )
     app.include_router(health.router)
-    for subject in (tasks, queues, types, rates):
+    for subject in (tasks, queues, types, rates, events):
         app.include_router(subject.router)
     app.add_exception_handler(BodyRefused, _refused)
     app.add_exception_handler(AsyncprocError, _failed)

@@ -38,6 +38,8 @@ router = APIRouter(tags=["tasks"])
 
 ERRORS: Final[dict[int | str, dict[str, Any]]] = {429: {"model": ErrorBody}, 503: {"model": ErrorBody}}
 MAX_PAGE: Final = 1_000
+MAX_WAIT_S: Final = 60.0
+"""Whoever wants to wait for longer asks again."""
 
 
 @router.post(
@@ -88,13 +90,27 @@ def _answer(tasks: list[NewTask]) -> bytes:
     return to_json({"tasks": summaries, "status": "enqueued"})
 
 
-@router.get("/task/{task_id}", response_model=TaskView, responses={**ERRORS, 404: {"model": ErrorBody}})
-async def get_task(task_id: str, door: TheDoor) -> Response:
+@router.get(
+    "/task/{task_id}",
+    response_model=TaskView,
+    responses={**ERRORS, 400: {"model": ErrorBody}, 404: {"model": ErrorBody}},
+)
+async def get_task(
+    task_id: str,
+    door: TheDoor,
+    wait: Annotated[
+        float, Query(ge=0, le=MAX_WAIT_S, description="seconds to wait for its end; then it is answered as it is")
+    ] = 0.0,
+) -> Response:
     """One task in full: where it stands, its payload, its result, and every failed attempt."""
+    known = task_id_of(task_id)
+    if wait:
+        with door.admission.watches.hold():
+            await door.watch.until_ended(known, wait)
     with door.admission.reads.hold():
-        record = await door.inspector.task(_id(task_id))
+        record = await door.inspector.task(known)
     if record is None:
-        raise _unknown(task_id)
+        raise unknown(task_id)
     return _json(view(record))
 
 
@@ -105,12 +121,12 @@ async def get_task(task_id: str, door: TheDoor) -> Response:
 )
 async def retry(task_id: str, door: TheDoor) -> Response:
     """Run a failed task again, with all its attempts before it. 400 where it is not failed."""
-    known = _id(task_id)
+    known = task_id_of(task_id)
     with door.admission.retries.hold():
         accepted = await door.gateway.retry(known)
         record = await door.inspector.task(known)
     if record is None:
-        raise _unknown(task_id)
+        raise unknown(task_id)
     if not accepted:
         raise BodyRefused(400, f"only failed tasks can be retried: task {task_id} is {record.state}")
     return _json(view(record))
@@ -126,13 +142,13 @@ async def cancel(task_id: str, door: TheDoor, body: CancelBody | None = None) ->
     `ctx.cancelled`, an `async def` is cancelled, and after `grace` its process is ended; a success that comes first
     stands. 409 where it has ended."""
     asked = body or CancelBody()
-    known = _id(task_id)
+    known = task_id_of(task_id)
     grace_s = GRACE_S if asked.grace is None else parse_duration(asked.grace)
     with door.admission.retries.hold():
         came_to = await door.gateway.cancel(known, asked.reason or "cancelled on request", grace_s)
         record = await door.inspector.task(known)
     if record is None:
-        raise _unknown(task_id)
+        raise unknown(task_id)
     if came_to is Cancelled.GONE and record.state is not State.CANCELLED:
         raise NotCancellable(task_id, record.state)
     answer = CancelAnswer(id=id_text(known), status=record.state, cancelled=came_to.value)
@@ -222,11 +238,12 @@ def _options(body: TaskBody, door: Door, shared: dict[tuple[object, ...], Option
     return options
 
 
-def _id(text: str) -> TaskId:
+def task_id_of(text: str) -> TaskId:
+    """Raises 404: there is no task of such an id."""
     try:
         return UUID(text).bytes
     except ValueError:
-        raise _unknown(text) from None
+        raise unknown(text) from None
 
 
 def _cursor(text: str) -> TaskId:
@@ -236,7 +253,7 @@ def _cursor(text: str) -> TaskId:
         raise refuse([Problem(index=None, field="cursor", message="must be `next` of an earlier page")]) from None
 
 
-def _unknown(task_id: str) -> HTTPException:
+def unknown(task_id: str) -> HTTPException:
     return HTTPException(404, f"there is no task {task_id[:100]}")
 
 
