@@ -17,7 +17,7 @@ from uuid import UUID
 import ray
 from ray.exceptions import RayError
 
-from asyncproc.actors.answers import Health
+from asyncproc.actors.answers import Cancelled, Health
 from asyncproc.actors.deployment import QUEUE_NAME, WORKER_PREFIX, Deployment, QueueHandle, deploy_queue
 from asyncproc.actors.gateway import Gateway
 from asyncproc.actors.once import Keyed
@@ -136,6 +136,9 @@ class System:
         """Send them with an idempotency key; as both answer and body serve their ids."""
         request = keyed(key, tasks)
         return asyncio.run_coroutine_threadsafe(self._gateway.enqueue_once(request), self._loop)
+
+    def cancel(self, task_id: TaskId, reason: str, grace_s: float = 60.0) -> Cancelled:
+        return self._run(lambda: self._gateway.cancel(task_id, reason, grace_s))
 
     def retry(self, task_id: TaskId) -> bool:
         return self._run(lambda: self._gateway.retry(task_id))

@@ -1,6 +1,6 @@
 """The API's way to the QueueActor: few calls for many requests, and an answer within a deadline."""
 
-from asyncproc.actors.answers import Cause, Health, Refusal
+from asyncproc.actors.answers import Cancelled, Cause, Health, Refusal
 from asyncproc.actors.calls import Calls
 from asyncproc.actors.deployment import QueueHandle
 from asyncproc.actors.lane import Lane
@@ -60,6 +60,15 @@ class Gateway:
             raise answer.error()
         cancelled, is_done = answer
         return int(cancelled), bool(is_done)
+
+    async def cancel(self, task_id: TaskId, reason: str, grace_s: float) -> Cancelled:
+        """End a task. Raises `QueueUnavailable` and `StorageUnavailable`."""
+        answer = await self._retries.call(
+            lambda actor, _: actor.cancel.remote(task_id, reason, grace_s), self._timeout_s
+        )
+        if isinstance(answer, Refusal):
+            raise answer.error()
+        return Cancelled(answer)
 
     async def health(self, timeout_s: float) -> Health:
         """Raises `QueueUnavailable`."""

@@ -20,6 +20,7 @@ from asyncproc.errors import (
     AsyncprocError,
     DiskNearlyFull,
     KeyReused,
+    NotCancellable,
     Overloaded,
     QueueDraining,
     QueueUnavailable,
@@ -42,6 +43,7 @@ _STATUS: Final[dict[type[AsyncprocError], int]] = {
     TasksRejected: 400,
     KeyReused: 422,
     QueueDraining: 409,
+    NotCancellable: 409,
     TooManyRequests: 429,
 }
 _SETTINGS_STATUS: Final = {"invalid": 400, "busy": 429}
