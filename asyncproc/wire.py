@@ -31,8 +31,8 @@ def _between(text: str, most_s: float) -> str:
 
 BackOff = Annotated[str, AfterValidator(lambda text: _between(text, MAX_BACKOFF_S))]
 TimeLimit = Annotated[str, AfterValidator(lambda text: _between(text, MAX_TIMEOUT_S))]
-Grace = Annotated[str, AfterValidator(lambda text: _between(text, MAX_GRACE_S))]
 Key = Annotated[str, Field(max_length=MAX_KEY)]
+Grace = Annotated[str, AfterValidator(lambda text: _between(text, MAX_GRACE_S))]
 Delay = Annotated[str, AfterValidator(lambda text: _between(text, MAX_DELAY_S))]
 
 SEND_EMAIL: Final[JsonDict] = {

@@ -45,15 +45,6 @@ class Gateway:
             raise answer.error()
         return bool(answer)
 
-    async def cancel(self, task_id: TaskId, reason: str, grace_s: float) -> Cancelled:
-        """End a task. Raises `QueueUnavailable` and `StorageUnavailable`."""
-        answer = await self._retries.call(
-            lambda actor, _: actor.cancel.remote(task_id, reason, grace_s), self._timeout_s
-        )
-        if isinstance(answer, Refusal):
-            raise answer.error()
-        return Cancelled(answer)
-
     async def change(self, change: Change) -> None:
         """Returns once it is in force. Raises `SettingsRefused`, `QueueUnavailable` and `StorageUnavailable`."""
         answer = await self._changes.call(lambda actor, _: actor.change.remote(change), self._timeout_s)
@@ -69,6 +60,15 @@ class Gateway:
             raise answer.error()
         cancelled, is_done = answer
         return int(cancelled), bool(is_done)
+
+    async def cancel(self, task_id: TaskId, reason: str, grace_s: float) -> Cancelled:
+        """End a task. Raises `QueueUnavailable` and `StorageUnavailable`."""
+        answer = await self._retries.call(
+            lambda actor, _: actor.cancel.remote(task_id, reason, grace_s), self._timeout_s
+        )
+        if isinstance(answer, Refusal):
+            raise answer.error()
+        return Cancelled(answer)
 
     async def health(self, timeout_s: float) -> Health:
         """Raises `QueueUnavailable`."""

@@ -145,23 +145,6 @@ class QueueActor:
             return Refusal.of(error)
         return _expect(reply, RetryReply).refused is None
 
-    async def cancel(self, task_id: TaskId, reason: str, grace_s: float) -> Cancelled | Refusal:
-        """End a task; what became of it follows the commit."""
-        if away := self._why_away():
-            return Refusal(Cause.STORAGE, away)
-        try:
-            for _ in range(STALE_TRIES):
-                task = await self._inspector.live_task(task_id)
-                if task is None:
-                    return Cancelled.GONE
-                asked = partial(CancelAsked, task=task, reason=reason, grace_s=grace_s)
-                reply = _expect(await self._inbox.ask(asked), CancelReply)
-                if not reply.stale:
-                    return Cancelled.ASKED if reply.is_running else Cancelled.ENDED
-        except AsyncprocError as error:
-            return Refusal.of(error)
-        return Refusal(Cause.STORAGE, f"the task changed {STALE_TRIES} times while it was looked at")
-
     async def change(self, change: Change) -> Refusal | None:
         """None once what an operator wants is stored and in force."""
         if away := self._why_away():
@@ -180,6 +163,23 @@ class QueueActor:
             return await self._works.purge(queue, to_micros(self._clock.now()))
         except AsyncprocError as error:
             return Refusal.of(error)
+
+    async def cancel(self, task_id: TaskId, reason: str, grace_s: float) -> Cancelled | Refusal:
+        """End a task; what became of it follows the commit."""
+        if away := self._why_away():
+            return Refusal(Cause.STORAGE, away)
+        try:
+            for _ in range(STALE_TRIES):
+                task = await self._inspector.live_task(task_id)
+                if task is None:
+                    return Cancelled.GONE
+                asked = partial(CancelAsked, task=task, reason=reason, grace_s=grace_s)
+                reply = _expect(await self._inbox.ask(asked), CancelReply)
+                if not reply.stale:
+                    return Cancelled.ASKED if reply.is_running else Cancelled.ENDED
+        except AsyncprocError as error:
+            return Refusal.of(error)
+        return Refusal(Cause.STORAGE, f"the task changed {STALE_TRIES} times while it was looked at")
 
     async def register(
         self, worker: str, pool: str, concurrency: int, held: list[tuple[TaskId, int]], seen_epoch: int = 0

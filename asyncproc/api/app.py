@@ -42,8 +42,8 @@ _STATUS: Final[dict[type[AsyncprocError], int]] = {
     DiskNearlyFull: 503,
     TasksRejected: 400,
     KeyReused: 422,
-    NotCancellable: 409,
     QueueDraining: 409,
+    NotCancellable: 409,
     TooManyRequests: 429,
 }
 _SETTINGS_STATUS: Final = {"invalid": 400, "busy": 429}
