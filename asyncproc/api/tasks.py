@@ -4,7 +4,7 @@ from asyncio import sleep
 from typing import Annotated, Any, Final
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Body, Query, Request, Response
 from pydantic import ValidationError
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
@@ -137,11 +137,12 @@ async def retry(task_id: str, door: TheDoor) -> Response:
     response_model=CancelAnswer,
     responses={**ERRORS, **{status: {"model": ErrorBody} for status in (400, 404, 409)}},
 )
-async def cancel(task_id: str, door: TheDoor, body: CancelBody | None = None) -> Response:
+async def cancel(
+    task_id: str, door: TheDoor, asked: Annotated[CancelBody, Body(default_factory=CancelBody)]
+) -> Response:
     """End a task. One that waits is cancelled when this is answered. One that runs is asked to end: it sees
     `ctx.cancelled`, an `async def` is cancelled, and after `grace` its process is ended; a success that comes first
     stands. 409 where it has ended."""
-    asked = body or CancelBody()
     known = task_id_of(task_id)
     grace_s = GRACE_S if asked.grace is None else parse_duration(asked.grace)
     with door.admission.retries.hold():

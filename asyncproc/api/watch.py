@@ -56,7 +56,7 @@ class Watch:
         `StorageUnavailable`."""
         with self._watching(task_id) as watched:
             before = await self._glimpse(task_id)
-            if watched.watchers == 1:
+            if watched.seen is None:
                 watched.seen = before
             yield before
             while True:

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from asyncproc.api.queue_bodies import PARSED, PurgeAnswer, QueueList, RateList, TypeList
 from asyncproc.core.states import State
-from asyncproc.wire import EnqueueBody, TaskView
+from asyncproc.wire import CancelAnswer, CancelBody, EnqueueBody, TaskView
 from tests.api.conftest import Api
 
 ENDPOINTS: Final = {
@@ -17,6 +17,8 @@ ENDPOINTS: Final = {
     "/tasks/enqueue": {"post"},
     "/task/{task_id}": {"get"},
     "/task/{task_id}/retry": {"post"},
+    "/task/{task_id}/cancel": {"post"},
+    "/task/{task_id}/events": {"get"},
     "/tasks": {"get"},
     "/queues": {"get", "post"},
     "/queues/{name}": {"get", "patch", "put", "delete"},
@@ -69,7 +71,7 @@ def test_every_body_has_an_example(document: dict[str, Any]) -> None:
 
 
 def test_the_examples_are_valid() -> None:
-    for kind in (EnqueueBody, TaskView, *PARSED, QueueList, TypeList, RateList, PurgeAnswer):
+    for kind in (EnqueueBody, TaskView, CancelBody, CancelAnswer, *PARSED, QueueList, TypeList, RateList, PurgeAnswer):
         for example in _examples(kind):
             kind.model_validate(example)
 
