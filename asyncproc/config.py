@@ -295,6 +295,10 @@ class Settings(Section):
         """Queue to pool, for the queues that a pool names."""
         return {queue: name for name, pool in self.pools.items() for queue in pool.queues}
 
+    def all_queues(self) -> set[str]:
+        """The queues that are named anywhere in here."""
+        return {DEFAULT, *self.queues, *self.pool_of()}
+
     def core(self) -> CoreSettings:
         queue = self.queue
         rules = {

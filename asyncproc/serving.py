@@ -49,7 +49,9 @@ def application(settings: Settings, start_dir: Path) -> serve.Application:
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
-        return Door(gateway, inspector, registry, settings.api, TaskIds(), Admission(settings.api))
+        queues = {*settings.all_queues(), *(registry.get(name).queue for name in registry.names())}
+        admission = Admission(settings.api)
+        return Door(gateway, inspector, registry, settings.api, TaskIds(), admission, frozenset(queues))
 
     def build_app() -> FastAPI:
         return build(open_door)

@@ -5,7 +5,15 @@ from enum import Enum
 from typing import NamedTuple
 
 from asyncproc.core.task import NewTask, TaskId
-from asyncproc.errors import AsyncprocError, DiskNearlyFull, KeyReused, Overloaded, StorageUnavailable, TasksRejected
+from asyncproc.errors import (
+    AsyncprocError,
+    DiskNearlyFull,
+    KeyReused,
+    Overloaded,
+    StorageUnavailable,
+    TasksRejected,
+    TooManyOperations,
+)
 
 
 class Cause(Enum):
@@ -14,6 +22,7 @@ class Cause(Enum):
     TASK = "task"
     DISK = "disk"
     KEY = "key"
+    OPERATIONS = "operations"
 
 
 class Refusal(NamedTuple):
@@ -30,6 +39,8 @@ class Refusal(NamedTuple):
     def of(cls, error: AsyncprocError) -> "Refusal":
         if isinstance(error, Overloaded):
             return cls(Cause.OVERLOAD, str(error), error.waiting)
+        if isinstance(error, TooManyOperations):
+            return cls(Cause.OPERATIONS, str(error), error.running)
         if isinstance(error, DiskNearlyFull):
             return cls(Cause.DISK, str(error), room=(error.free_bytes, error.min_bytes))
         if isinstance(error, TasksRejected):
@@ -47,6 +58,8 @@ class Refusal(NamedTuple):
             return StorageUnavailable(self.text)
         if self.cause is Cause.OVERLOAD:
             return Overloaded(self.waiting)
+        if self.cause is Cause.OPERATIONS:
+            return TooManyOperations(self.waiting)
         if self.cause is Cause.DISK:
             return DiskNearlyFull(*self.room)
         if self.cause is Cause.KEY:

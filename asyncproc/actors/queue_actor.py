@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 
 from asyncproc import failpoints
 from asyncproc.actors.answers import Cause, Health, Refusal
+from asyncproc.actors.changes import ChangeOutcome, Changes
 from asyncproc.actors.deployment import Deployment
 from asyncproc.actors.inbox import Inbox
 from asyncproc.actors.once import Keyed, Once
@@ -15,7 +16,17 @@ from asyncproc.actors.once import Outcome as KeyedOutcome
 from asyncproc.actors.pools import Pools
 from asyncproc.actors.repeats import Repeats
 from asyncproc.clock import AnchoredClock, monotonic, wall_now
-from asyncproc.core.decision import Decision, EnqueueReply, PollReply, RegisterReply, Reply, RetryReply
+from asyncproc.core.asked import Change
+from asyncproc.core.decision import (
+    BulkReply,
+    ChangeReply,
+    Decision,
+    EnqueueReply,
+    PollReply,
+    RegisterReply,
+    Reply,
+    RetryReply,
+)
 from asyncproc.core.events import (
     Draining,
     Enqueued,
@@ -28,6 +39,8 @@ from asyncproc.core.events import (
     RetryAsked,
     WorkerLost,
 )
+from asyncproc.core.explain import Look, look_at
+from asyncproc.core.record import Order
 from asyncproc.core.states import State
 from asyncproc.core.step import Core
 from asyncproc.core.task import KeyUsed, NewTask, TaskId
@@ -43,6 +56,7 @@ from asyncproc.storage.cycle import Committed, Storage
 from asyncproc.storage.disk import Disk
 from asyncproc.storage.inspector import Inspector
 from asyncproc.storage.migrate import migrate
+from asyncproc.storage.operations import Operations
 from asyncproc.storage.retention import Retention, monthly
 from asyncproc.tasks.generate_report import Row
 
@@ -75,6 +89,9 @@ class QueueActor:
         self._once = Once(self._answers, self._commit_keyed, settings.retention.idempotency_keys)
         self._pools = Pools(deployment, self._inbox.post)
         self._clock = AnchoredClock(wall_now())
+        self._changes = Changes(
+            self._inbox, self._inspector, Operations(deployment.conninfo), lambda: self._clock.now()
+        )
         self._away = "the reign has not begun"
         self._commit_since: float | None = None
         # Nothing that can fail may happen in here: Ray would never restart an actor whose start failed.
@@ -133,6 +150,40 @@ class QueueActor:
             return Refusal.of(error)
         return _expect(reply, RetryReply).refused is None
 
+    async def change(self, task_id: TaskId, change: Change) -> ChangeOutcome | Refusal:
+        """Change a task that waits. The answer follows its commit."""
+        if away := self._why_away():
+            return Refusal(Cause.STORAGE, away)
+        try:
+            return await self._changes.change(task_id, change)
+        except AsyncprocError as error:
+            return Refusal.of(error)
+
+    async def order(self, order: Order) -> Refusal | None:
+        """Do something to all tasks that match a filter: None once that is written down."""
+        try:
+            await self._changes.order(order)
+        except AsyncprocError as error:
+            return Refusal.of(error)
+        return None
+
+    async def cancel_operation(self, operation_id: bytes) -> bool | Refusal:
+        """Whether it was running still."""
+        try:
+            return await self._changes.cancel(operation_id)
+        except AsyncprocError as error:
+            return Refusal.of(error)
+
+    async def explain(self, task_id: TaskId) -> Look | Refusal | None:
+        """What memory knows of a task that has not ended; None where there is none."""
+        if self._core is None:
+            return Refusal(Cause.STORAGE, self._away)
+        try:
+            task = self._core.tasks.get(task_id) or await self._inspector.live_task(task_id)
+        except AsyncprocError as error:
+            return Refusal.of(error)
+        return None if task is None else look_at(self._core, self._core.tasks.get(task_id, task))
+
     async def register(
         self, worker: str, pool: str, concurrency: int, held: list[tuple[TaskId, int]], seen_epoch: int = 0
     ) -> tuple[int, int, list[TaskId]]:
@@ -190,7 +241,11 @@ class QueueActor:
         self._keeper = _supervised(loop.create_task(self._pools.run()))
         self._caretakers = [
             _supervised(loop.create_task(care))
-            for care in (self._retention.run(self._storage.epoch), self._disk.watch())
+            for care in (
+                self._retention.run(self._storage.epoch),
+                self._disk.watch(),
+                self._changes.run(self._storage.epoch),
+            )
         ]
         wake_at: float | None = None
         while True:
@@ -292,7 +347,7 @@ class QueueActor:
     def _give_up(self, decision: Decision, error: StorageUnavailable) -> None:
         """Tell clients whose tasks are in the open transaction that the outcome is unknown."""
         for reply in decision.replies:
-            if isinstance(reply, EnqueueReply | RetryReply):
+            if isinstance(reply, EnqueueReply | RetryReply | ChangeReply | BulkReply):
                 self._inbox.refuse(reply.ticket, error)
 
     def _why_away(self) -> str:
@@ -318,6 +373,11 @@ def _correct(reply: Reply, unwritten: Container[TaskId]) -> None:
     elif isinstance(reply, RetryReply) and reply.task_id in unwritten:
         # Somebody else's retry came first: the row is not among the failed any more.
         reply.refused = State.QUEUED
+    elif isinstance(reply, ChangeReply) and reply.task_id in unwritten:
+        reply.stale = True
+    elif isinstance(reply, BulkReply):
+        reply.stale += [task_id for task_id in reply.done if task_id in unwritten]
+        reply.done = [task_id for task_id in reply.done if task_id not in unwritten]
 
 
 R = TypeVar("R")

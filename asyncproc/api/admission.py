@@ -77,6 +77,7 @@ class Admission:
         self.enqueues = Room("to enqueue", limits.max_enqueues, "api.maxEnqueues", limits.max_enqueue_bytes)
         self.reads = Room("to read", limits.max_reads, "api.maxReads")
         self.retries = Room("to retry", limits.max_retries, "api.maxRetries")
+        self.changes = Room("to change tasks", limits.max_retries, "api.maxRetries")
         self.health = Room("for health", MAX_HEALTH, "no more are taken")
         self.parsing = asyncio.Lock()
         """Bodies are parsed one after the other: the loop runs all that is ready before it looks for what is new, and

@@ -9,11 +9,12 @@ from typing import Any, Final
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
-from pydantic.json_schema import models_json_schema
+from pydantic import BaseModel
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
-from asyncproc.api import health, tasks
+from asyncproc.api import changes, dead_letters, explain, health, lists, operations, tasks
 from asyncproc.api.body import BodyRefused, refuse
 from asyncproc.api.door import Door
 from asyncproc.errors import (
@@ -24,6 +25,7 @@ from asyncproc.errors import (
     QueueUnavailable,
     StorageUnavailable,
     TasksRejected,
+    TooManyOperations,
     TooManyRequests,
 )
 from asyncproc.wire import EnqueueBody, Problem
@@ -40,7 +42,11 @@ _STATUS: Final[dict[type[AsyncprocError], int]] = {
     TasksRejected: 400,
     KeyReused: 422,
     TooManyRequests: 429,
+    TooManyOperations: 429,
 }
+_PARSED: Final[tuple[type[BaseModel], ...]] = (
+    EnqueueBody, changes.ChangeBody, operations.BulkBody, dead_letters.RedriveBody, dead_letters.DiscardBody,
+)  # fmt: skip
 RETRY_AFTER_S: Final = 1
 DISK_RETRY_AFTER_S: Final = 30
 """Somebody has to make room first."""
@@ -55,7 +61,8 @@ def build(open_door: OpenDoor) -> FastAPI:
         lifespan=_lifespan(open_door),
     )
     app.include_router(health.router)
-    app.include_router(tasks.router)
+    for subject in (tasks, lists, changes, explain, operations, dead_letters):
+        app.include_router(subject.router)
     app.add_exception_handler(BodyRefused, _refused)
     app.add_exception_handler(AsyncprocError, _failed)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -66,7 +73,8 @@ def build(open_door: OpenDoor) -> FastAPI:
 
 def _describe_bodies(app: FastAPI) -> None:
     """Bodies that are parsed here and not by FastAPI, put among the schemas that its OpenAPI refers to."""
-    _, schema = models_json_schema([(EnqueueBody, "validation")], ref_template="#/components/schemas/{model}")
+    parsed: list[tuple[type[BaseModel], JsonSchemaMode]] = [(model, "validation") for model in _PARSED]
+    _, schema = models_json_schema(parsed, ref_template="#/components/schemas/{model}")
     describe = app.openapi
 
     def openapi() -> dict[str, Any]:

@@ -21,6 +21,8 @@ class Door:
     limits: ApiSettings
     ids: TaskIds
     admission: Admission
+    queues: frozenset[str]
+    """Those that the configuration or a task type names."""
 
 
 async def _door(request: Request) -> Door:

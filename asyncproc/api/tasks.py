@@ -1,10 +1,10 @@
 """Tasks: enqueue, look at, list, retry."""
 
 from asyncio import sleep
-from typing import Annotated, Any, Final
+from typing import Any, Final
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
@@ -14,17 +14,14 @@ from asyncproc.api.body import TASKS_AT_ONCE, BodyRefused, declared_size, parse_
 from asyncproc.api.door import Door, TheDoor
 from asyncproc.clock import id_text
 from asyncproc.core.duration import parse_duration
-from asyncproc.core.rank import MAX_PRIORITY, MIN_PRIORITY
-from asyncproc.core.record import TaskFilter
 from asyncproc.core.states import State
 from asyncproc.core.task import NO_TERMS, NewTask, Options, TaskId
 from asyncproc.registry import UnknownTaskType
-from asyncproc.wire import EnqueueAnswer, ErrorBody, Problem, TaskBody, TaskList, TaskView, view
+from asyncproc.wire import EnqueueAnswer, ErrorBody, Problem, TaskBody, TaskView, view
 
 router = APIRouter(tags=["tasks"])
 
 ERRORS: Final[dict[int | str, dict[str, Any]]] = {429: {"model": ErrorBody}, 503: {"model": ErrorBody}}
-MAX_PAGE: Final = 1_000
 
 
 @router.post(
@@ -78,9 +75,9 @@ def _answer(tasks: list[NewTask]) -> bytes:
 async def get_task(task_id: str, door: TheDoor) -> Response:
     """One task in full: where it stands, its payload, its result, and every failed attempt."""
     with door.admission.reads.hold():
-        record = await door.inspector.task(_id(task_id))
+        record = await door.inspector.task(id_of(task_id))
     if record is None:
-        raise _unknown(task_id)
+        raise unknown(task_id)
     return _json(view(record))
 
 
@@ -91,39 +88,15 @@ async def get_task(task_id: str, door: TheDoor) -> Response:
 )
 async def retry(task_id: str, door: TheDoor) -> Response:
     """Run a failed task again, with all its attempts before it. 400 where it is not failed."""
-    known = _id(task_id)
+    known = id_of(task_id)
     with door.admission.retries.hold():
         accepted = await door.gateway.retry(known)
         record = await door.inspector.task(known)
     if record is None:
-        raise _unknown(task_id)
+        raise unknown(task_id)
     if not accepted:
         raise BodyRefused(400, f"only failed tasks can be retried: task {task_id} is {record.state}")
     return _json(view(record))
-
-
-@router.get("/tasks", response_model=TaskList, responses={**ERRORS, 400: {"model": ErrorBody}})
-async def list_tasks(
-    door: TheDoor,
-    state: State | None = None,
-    task_type: Annotated[str | None, Query(alias="type", max_length=200)] = None,
-    queue: Annotated[str | None, Query(max_length=100)] = None,
-    priority: Annotated[int | None, Query(ge=MIN_PRIORITY, le=MAX_PRIORITY)] = None,
-    created_by: Annotated[str | None, Query(alias="createdBy", max_length=200)] = None,
-    limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 100,
-    cursor: Annotated[str | None, Query(description="`next` of the page before")] = None,
-) -> Response:
-    """Tasks that match all that is asked for, newest first."""
-    before = None if cursor is None else _cursor(cursor)
-    for name, text in (("type", task_type), ("queue", queue), ("createdBy", created_by)):
-        if text is not None and "\x00" in text:
-            raise refuse([Problem(index=None, field=name, message="contains NUL, which Postgres cannot store")])
-    wanted = TaskFilter(state, task_type, queue, priority, created_by)
-    with door.admission.reads.hold():
-        records = await door.inspector.tasks(wanted, limit + 1, before)
-    page = records[:limit]
-    following = to_json(id_text(page[-1].id)) if len(records) > limit else b"null"
-    return _json(b'{"tasks":[' + b",".join(view(record) for record in page) + b'],"next":' + following + b"}")
 
 
 async def _parse(body: bytes, door: Door) -> list[NewTask]:
@@ -182,21 +155,15 @@ def _options(body: TaskBody, door: Door, shared: dict[tuple[object, ...], Option
     return options
 
 
-def _id(text: str) -> TaskId:
+def id_of(text: str) -> TaskId:
+    """Raises 404: what is no id is no task's."""
     try:
         return UUID(text).bytes
     except ValueError:
-        raise _unknown(text) from None
+        raise unknown(text) from None
 
 
-def _cursor(text: str) -> TaskId:
-    try:
-        return UUID(text).bytes
-    except ValueError:
-        raise refuse([Problem(index=None, field="cursor", message="must be `next` of an earlier page")]) from None
-
-
-def _unknown(task_id: str) -> HTTPException:
+def unknown(task_id: str) -> HTTPException:
     return HTTPException(404, f"there is no task {task_id[:100]}")
 
 

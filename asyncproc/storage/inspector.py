@@ -79,7 +79,9 @@ class Inspector:
         """What a read finds that may take so long at most; None where it takes longer."""
         try:
             async with self._pool.connection() as connection, connection.transaction():
-                await connection.execute("SELECT set_config('statement_timeout', %s, true)", [f"{max(1, round(seconds * 1000))}"])
+                await connection.execute(
+                    "SELECT set_config('statement_timeout', %s, true)", [f"{max(1, round(seconds * 1000))}"]
+                )
                 return await (await connection.execute(text, parameters)).fetchall()
         except psycopg.errors.QueryCanceled:
             return None

@@ -13,9 +13,18 @@ from tests.api.conftest import Api
 ENDPOINTS: Final = {
     "/healthz": {"get"},
     "/tasks/enqueue": {"post"},
-    "/task/{task_id}": {"get"},
+    "/task/{task_id}": {"get", "patch"},
+    "/task/{task_id}/explain": {"get"},
     "/task/{task_id}/retry": {"post"},
     "/tasks": {"get"},
+    "/tasks/bulk": {"post"},
+    "/operations": {"get"},
+    "/operations/{operation_id}": {"get"},
+    "/operations/{operation_id}/cancel": {"post"},
+    "/dead-letters": {"get"},
+    "/dead-letters/groups": {"get"},
+    "/dead-letters/redrive": {"post"},
+    "/dead-letters/discard": {"post"},
 }
 
 
