@@ -10,7 +10,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails
 
 from asyncproc.api.admission import Room
-from asyncproc.api.body import BodyRefused, declared_size, problems_of, read, refuse
+from asyncproc.api.body import BodyRefused, declared_size, read, refuse
 from asyncproc.clock import wall_now
 from asyncproc.core.task import MAX_DELAY_S
 from asyncproc.wire import Problem
@@ -105,13 +105,15 @@ def wrong(field: str, message: str, status: int = 400) -> BodyRefused:
 
 
 def _problems(model: type[Asked], errors: Iterable[ErrorDetails]) -> Iterator[Problem]:
-    errors = list(errors)
-    for error, problem in zip(errors, problems_of(errors), strict=True):
+    for error in errors:
+        message = error["msg"].removeprefix("Value error, ")
         if error["type"] == "extra_forbidden":
-            problem = problem.model_copy(update={"message": f"is not known: {_allowed(model, error['loc'])}"})
+            message = f"is not known: {_allowed(model, error['loc'])}"
         elif error["type"] == "json_invalid":
-            problem = problem.model_copy(update={"message": f"the body is not JSON: {error['ctx']['error']}"})
-        yield problem
+            message = f"the body is not JSON: {error['ctx']['error']}"
+        # Of a list the field is named, and not the place: a single value need not have been in a list.
+        path = ".".join(part for part in error["loc"] if isinstance(part, str))
+        yield Problem(index=None, field=path[:300], message=message)
 
 
 def _allowed(model: type[BaseModel], path: tuple[int | str, ...]) -> str:

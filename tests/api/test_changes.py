@@ -1,10 +1,12 @@
 """Changing one task that waits."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.api.conftest import IDLE_QUEUE, Api
+from tests.deployed import Ledger
 from tests.eventually import eventually
 
 
@@ -59,10 +61,12 @@ def test_what_has_ended_is_refused_with_its_state(api: Api) -> None:
     assert f"is {ended['status']}: only a task that waits can be changed" in response.json()["error"]
 
 
-def test_what_runs_is_refused_with_its_state(api: Api) -> None:
-    (task,) = api.enqueue({"taskType": "Sleep", "payload": {"seconds": 2}})
-    eventually(lambda: api.task(task["id"])["status"] == "running")
+def test_what_runs_is_refused_with_its_state(api: Api, ledger: Ledger, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    (task,) = api.enqueue({"taskType": "Hold", "payload": {"ledger": ledger.path, "n": 1, "gate": str(gate)}})
+    eventually(ledger.order)
     response = api.http.patch(f"/task/{task['id']}", json={"priority": 1})
+    gate.touch()
     assert (response.status_code, "is running" in response.json()["error"]) == (409, True)
 
 
