@@ -161,4 +161,24 @@ class TimeLimitExceeded(AsyncprocError):
     timeout_s: float
 
     def __str__(self) -> str:
-        return f"the attempt ran for longer than {self.timeout_s:g} s, its time limit; its worker was ended"
+        return f"the attempt ran for longer than {self.timeout_s:g} s, its time limit; its process was ended"
+
+
+@dataclass(eq=False)
+class WorkerDied(AsyncprocError):
+    """The process in which an attempt ran ended in the midst of it."""
+
+    cause: str
+
+    def __str__(self) -> str:
+        return self.cause
+
+
+@dataclass(eq=False)
+class CellUnavailable(AsyncprocError):
+    """A task that may take its process down could not be given one of its own."""
+
+    cause: str
+
+    def __str__(self) -> str:
+        return f"no child process: {self.cause}"

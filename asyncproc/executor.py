@@ -10,7 +10,7 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from asyncproc import failpoints
 from asyncproc.clock import TaskIds, id_text, monotonic, spread
-from asyncproc.core.events import Lease, Outcome
+from asyncproc.core.events import FAILED, KILLED, SUCCEEDED, Lease, Outcome
 from asyncproc.core.task import NO_TERMS, NewTask
 from asyncproc.processable import Processable, TaskContext
 from asyncproc.registry import Registry, UnknownTaskType
@@ -95,7 +95,7 @@ class Executor:
     def _succeeded(self, lease: Lease, ctx: TaskContext, result: object, started: float) -> Outcome:
         body = b"null" if result is None else self._encode(result)
         children = self._children(ctx) if ctx.children else []
-        return (lease[0], lease[1], True, body, "", monotonic() - started, 0.0, children)
+        return (lease[0], lease[1], SUCCEEDED, body, "", monotonic() - started, 0.0, children)
 
     def _encode(self, result: object) -> bytes:
         if inspect.isgenerator(result) or inspect.iscoroutine(result):
@@ -138,7 +138,12 @@ def failed(lease: Lease, error: BaseException, seconds: float, stack: str | None
         "traceback": _bounded(_traceback(error) if stack is None else stack),
     }
     short = _clean(f"{name}: {message}" if message else name, MAX_MESSAGE)
-    return (lease[0], lease[1], False, to_json(record), short, seconds, spread(), [])
+    return (lease[0], lease[1], FAILED, to_json(record), short, seconds, spread(), [])
+
+
+def as_killed(outcome: Outcome) -> Outcome:
+    """The attempt cost its process, or will."""
+    return (*outcome[:2], KILLED, *outcome[3:])
 
 
 def _message(error: BaseException) -> str:

@@ -1,7 +1,6 @@
 """The REST API as a Ray Serve application: the one place where FastAPI, Serve and the actors meet."""
 
 import asyncio
-import gc
 import os
 from pathlib import Path
 from typing import Final
@@ -16,6 +15,7 @@ from asyncproc.actors.gateway import Gateway
 from asyncproc.api.admission import Admission
 from asyncproc.api.app import RETRY_AFTER_S, build
 from asyncproc.api.door import Door
+from asyncproc.api.garbage import search_when_quiet
 from asyncproc.clock import TaskIds
 from asyncproc.config import Settings
 from asyncproc.config_file import load
@@ -25,7 +25,6 @@ from asyncproc.storage.inspector import Inspector
 APP_NAME: Final = "asyncproc"
 REFUSALS_AT_ONCE: Final = 1_000
 """Requests that a replica works on beyond all that it admits, so that one that is over a limit is told so at once."""
-GC_THRESHOLDS: Final = (5_000, 5, 100)
 HEALTH_CHECK_S: Final = 1.0
 """How soon Serve sees that a replica died; with its own ten seconds a single one was away for as long."""
 MAX_QUEUED: Final = 1_000
@@ -44,14 +43,10 @@ def application(settings: Settings, start_dir: Path) -> serve.Application:
         inspector = Inspector(deployment.conninfo, settings.storage.read_connections)
         await inspector.open()
         gateway = Gateway(queue, settings.api.enqueue_timeout)
-        # Under load a search of all objects for garbage stopped everybody for 60 to 100 ms, several times a second.
-        # What was imported stays and need not be searched; what a request leaves is mostly found while it is young.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(*GC_THRESHOLDS)
-        queues = {*settings.all_queues(), *(registry.get(name).queue for name in registry.names())}
         admission = Admission(settings.api)
-        return Door(gateway, inspector, registry, settings.api, TaskIds(), admission, frozenset(queues))
+        caretaker = search_when_quiet(admission)
+        queues = frozenset({*settings.all_queues(), *(registry.get(name).queue for name in registry.names())})
+        return Door(gateway, inspector, registry, settings.api, TaskIds(), admission, queues, (caretaker,))
 
     def build_app() -> FastAPI:
         return build(open_door)

@@ -109,7 +109,7 @@ def of_the_parts(machine: Machine) -> dict[str, float]:
     enqueued: Decision = timed("core.step, to enqueue", lambda: core.step([Enqueued(1, tasks)], 2.0))
     timed("batch.build, COPY", lambda: build(enqueued.writes, 2.0))
     executor = Executor(registry, "w", 1 << 20, 1 << 20, 1 << 24, {})
-    leases = [(task[0], 1, 1, "NoOp", "default", task[1], 0.0, NO_LIMITS) for task in tasks]
+    leases = [(task[0], 1, 1, "NoOp", "default", task[1], 0.0, NO_LIMITS, False) for task in tasks]
     outcomes = timed("executor.run", lambda: [executor.run(lease) for lease in leases])
     decisions = timed("core.step, to grant and to end", lambda: _drain(core, outcomes))
     timed("batch.build, claims and results", lambda: [build(decision.writes, 3.0) for decision in decisions])

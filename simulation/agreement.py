@@ -3,6 +3,7 @@
 from collections.abc import Container
 
 from asyncproc.core.backlog import LEAST_OF_A_LANE, Backlog
+from asyncproc.core.dangers import runs_alone
 from asyncproc.core.states import DUE_LATER, State
 from asyncproc.core.step import Core
 from asyncproc.core.task import Task, TaskId, lane_key
@@ -46,7 +47,7 @@ def _workers_agree(core: Core, table: Table, but: Container[TaskId]) -> None:
                 continue
             require(task_id not in holders, Rule.ONE_LEASE, f"{worker.name} and another hold {task_id.hex()}")
             holders[task_id] = worker.name
-            suspected = suspected or core.tasks[task_id].losses > 0
+            suspected = suspected or runs_alone(core.tasks[task_id].losses)
         if suspected:
             require(len(worker.held) == 1, Rule.ALONE, f"{worker.name} holds {len(worker.held)} tasks, one a suspect")
     for row in table.live.values():

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from asyncproc.core.decision import Writes
-from asyncproc.core.events import Lease, Outcome
+from asyncproc.core.events import SUCCEEDED, Lease, Outcome
 from asyncproc.core.retry import RetryPolicy
 from asyncproc.core.states import FINAL, State
 from asyncproc.core.task import NewTask, TaskId
@@ -111,7 +111,7 @@ class Ledger:
         """Of two attempts the one of the older lease failed, or its worker was lost while it had the lease: it may
         even begin later, on a worker that does not know."""
         first, second = (other, run) if other.lease <= run.lease else (run, other)
-        failed = first.outcome is not None and not first.outcome[2]
+        failed = first.outcome is not None and first.outcome[2] != SUCCEEDED
         if failed and first.lease < second.lease and (first.revival, first.attempt) < (second.revival, second.attempt):
             return
         if first.granted_at <= self.cut_off_at.get(first.worker, float("-inf")):
@@ -145,7 +145,8 @@ class Ledger:
 
     def _run_that_ended(self, task_id: TaskId, lease: int, succeeded: bool, body: bytes) -> Run | None:
         for run in self.runs[task_id]:
-            if run.lease == lease and run.outcome is not None and run.outcome[2:4] == (succeeded, body):
+            told = run.outcome
+            if run.lease == lease and told and (told[2] == SUCCEEDED, told[3]) == (succeeded, body):
                 return run
         return None
 

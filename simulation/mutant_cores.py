@@ -207,9 +207,16 @@ class CountsTwice(Core):
         return super()._claim(task, worker, estimate_s)
 
 
+class ConfinesNobody(Core):
+    """A suspect runs where others do."""
+
+    def _claim(self, task: Task, worker: Worker, estimate_s: float) -> Lease:
+        return (*super()._claim(task, worker, estimate_s)[:8], False)
+
+
 CORES: Final = (
     SkipsTheLeaseCheck, SkipsTheStateCheck, ForgetsTheLost, ForgetsTheUndelivered, SkipsTheLeaseCheckOnReturn,
     IgnoresReturns, TakesBackUnasked, TakesPagesLast, ChargesTheLost, ChargesAnInnocent, MovesTheLostBack,
     RestartsLeases, ReusesSessions, HearsOldRegistrations, HandsBackInADrain, BlamesTheWorkers, GivesUpEarly,
-    EnqueuesTwice, LeavesPollsWaiting, SleepsOn, RestsEveryOtherStep, GrantsWhileDraining, CountsTwice,
+    EnqueuesTwice, LeavesPollsWaiting, SleepsOn, RestsEveryOtherStep, GrantsWhileDraining, CountsTwice, ConfinesNobody,
 )  # fmt: skip

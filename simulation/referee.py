@@ -114,6 +114,9 @@ class Referee:
         for reply in decision.replies:
             if isinstance(reply, PollReply):
                 granted.extend((lease[0], lease[1]) for lease in reply.leases or [])
+                for lease in reply.leases or []:
+                    suspected = self._core.tasks[lease[0]].losses > 0
+                    require(lease[8] or not suspected, Rule.CONFINED, f"{name(lease[0])} is a suspect")
         if Counter(granted) != Counter(claimed):
             raise Violation(Rule.GRANTED, f"{len(granted)} leases are granted, {len(claimed)} claimed")
 

@@ -7,7 +7,7 @@ from itertools import count
 from typing import Final
 
 from asyncproc.core.decision import PollReply, RegisterReply, Reply
-from asyncproc.core.events import Lease, Outcome, Polled, Registered
+from asyncproc.core.events import KILLED, Lease, Outcome, Polled, Registered
 from asyncproc.core.line import Line
 from asyncproc.core.task import NewTask, TaskId
 from simulation.faults import Fault
@@ -24,6 +24,8 @@ SECONDS: Final = {"Tiny": (0.0002, 0.001), "Short": (0.01, 0.05), "Long": (0.3, 
 """How long attempts take, by type."""
 OUTLIERS: Final = 0.05
 """Share of attempts that take long whatever their type."""
+BURSTS: Final = 0.2
+"""A task that takes even the process around its own along, with the memory of the machine, say."""
 
 
 @dataclass(slots=True)
@@ -245,24 +247,30 @@ class Worker:
         run = scene.ledger.started(lease, self.name)
         if self.holds(task_id, lease[1]):
             self._held[task_id].run = run
-        if task_id in scene.poison:
+        is_poison = task_id in scene.poison
+        if is_poison and (not lease[8] or scene.chance.odds(BURSTS)):
             self.kills(self, Fault.POISON)
             return
         self._running += 1
         seconds = scene.chance.uniform(*SECONDS["Long" if scene.chance.odds(OUTLIERS) else lease[3]])
-        scene.agenda.after(seconds, self._end, task_id, lease[1], run, seconds)
+        scene.agenda.after(seconds, self._end, task_id, lease[1], run, seconds, is_poison)
 
-    def _end(self, task_id: TaskId, lease: int, run: Run, seconds: float) -> None:
+    def _end(self, task_id: TaskId, lease: int, run: Run, seconds: float, is_poison: bool) -> None:
         if not self.alive:
             return
         self._running -= 1
-        outcome = self._outcome(task_id, lease, seconds)
+        outcome = self._killed(task_id, lease, seconds) if is_poison else self._outcome(task_id, lease, seconds)
         self._scene.say("%s ends %s, lease %d: %s", self.name, name(task_id), lease, outcome[2])
         self._scene.ledger.ended(run, outcome)
         if self.holds(task_id, lease):
             self._held[task_id].outcome = outcome
         self._work()
         self._scene.agenda.after(FLUSH_S, self._converse)
+
+    def _killed(self, task_id: TaskId, lease: int, seconds: float) -> Outcome:
+        """It took the process of its own along that it ran in."""
+        spread = self._scene.chance.uniform(-1, 1)
+        return (task_id, lease, KILLED, b"failure %d" % lease, "its process was killed", seconds, spread, [])
 
     def _outcome(self, task_id: TaskId, lease: int, seconds: float) -> Outcome:
         chance = self._scene.chance

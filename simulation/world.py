@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 
 from asyncproc.core.decision import Decision, PollReply, RegisterReply, Reply, RetryReply
 from asyncproc.core.events import (
+    KILLED,
     Draining,
     Enqueued,
     Event,
@@ -263,6 +264,11 @@ def succeeded(result: bytes = b"null", seconds: float = 1.0, children: Sequence[
 
 def failed(error: str = "ValueError: no", seconds: float = 1.0, spread: float = 0.0) -> Outcome:
     return (b"", 0, False, b'{"type":"ValueError","message":"no","traceback":""}', error, seconds, spread, [])
+
+
+def killed(seconds: float = 1.0) -> Outcome:
+    """The task took the process of its own along."""
+    return (b"", 0, KILLED, b'{"type":"WorkerDied","message":"gone","traceback":""}', "gone", seconds, 0.0, [])
 
 
 def copy_of(task: Task) -> Task:

@@ -22,7 +22,7 @@ def executor(start_dir: Path) -> Executor:
 
 
 def lease(task_type: str, attempt: int = 1, **payload: Any) -> Lease:
-    return (IDS.make(), 7, attempt, task_type, "letters", json.dumps(payload).encode(), 0.0, NO_LIMITS)
+    return (IDS.make(), 7, attempt, task_type, "letters", json.dumps(payload).encode(), 0.0, NO_LIMITS, False)
 
 
 def test_an_outcome_carries_id_and_lease_number(executor: Executor) -> None:

@@ -13,11 +13,11 @@ from threading import Lock, Semaphore, Thread, get_ident
 
 from asyncproc.actors.watchdog import Attempt, Watchdog, forget_interrupt, interrupt_thread
 from asyncproc.clock import monotonic
-from asyncproc.core.events import Lease, Outcome
+from asyncproc.core.events import SUCCEEDED, Lease, Outcome
 from asyncproc.core.line import Line
 from asyncproc.core.task import NO_LIMITS, TaskId
 from asyncproc.errors import SoftTimeLimitExceeded, TimeLimitExceeded
-from asyncproc.executor import Executor, failed
+from asyncproc.executor import Executor, as_killed, failed
 
 
 class Slots:
@@ -28,10 +28,17 @@ class Slots:
     """
 
     def __init__(
-        self, executor: Executor, concurrency: int, ended: Callable[[Outcome], None], overdue: Callable[[Outcome], None]
+        self,
+        executor: Executor,
+        concurrency: int,
+        ended: Callable[[Outcome], None],
+        overdue: Callable[[Outcome], None],
+        confine: Callable[[Lease], Outcome | None] | None = None,
     ) -> None:
         """`overdue` is called instead of `ended` for an attempt whose hard time limit is over: it still has its slot,
-        and nothing but the end of the process takes it away."""
+        and nothing but the end of the process takes it away. `confine` runs a task in a process of its own, or answers
+        None where it cannot; without it this process is one."""
+        self._confine = confine
         self._executor = executor
         self._ended = ended
         self._overdue = overdue
@@ -63,7 +70,7 @@ class Slots:
         return not self._waiting
 
     def _start(self, lease: Lease) -> None:
-        if self._executor.is_async(lease[3]):
+        if self._on_loop(lease):
             asyncio.run_coroutine_threadsafe(self._run_async(lease), self._loop)
             return
         self._for_threads.put(lease)
@@ -85,7 +92,19 @@ class Slots:
             # A task that awaits nothing must not keep the others of the loop waiting.
             await asyncio.sleep(0)
 
+    def _on_loop(self, lease: Lease) -> bool:
+        is_confined = lease[8] and self._confine is not None
+        return not is_confined and self._executor.is_async(lease[3])
+
     def _run(self, lease: Lease) -> None:
+        if lease[8] and self._confine is not None:
+            outcome = self._confine(lease)
+            if outcome is not None:
+                self._ended(outcome)
+                return
+            if self._executor.is_async(lease[3]):
+                asyncio.run_coroutine_threadsafe(self._run_cancellable(lease), self._loop).result()
+                return
         if lease[7] == NO_LIMITS:
             self._ended(self._executor.run(lease))
             return
@@ -120,7 +139,7 @@ class Slots:
         ours = self._watchdog.end(attempt)
         if task.cancelling():
             task.uncancel()
-            if not outcome[2]:
+            if outcome[2] != SUCCEEDED:
                 outcome = failed(lease, SoftTimeLimitExceeded(), outcome[5])
         if ours:
             self._ended(outcome)
@@ -129,7 +148,7 @@ class Slots:
         frame = sys._current_frames().get(attempt.thread)
         stack = "".join(traceback.format_stack(frame)) if frame is not None else ""
         limit_s = attempt.lease[7].timeout_s
-        self._overdue(failed(attempt.lease, TimeLimitExceeded(limit_s), monotonic() - attempt.began, stack))
+        self._overdue(as_killed(failed(attempt.lease, TimeLimitExceeded(limit_s), monotonic() - attempt.began, stack)))
 
     def _next(self, *, is_async: bool) -> Lease | None:
         """What the slot goes on with; None where nothing waits, or where the other kind of task has the slot now."""
@@ -138,7 +157,7 @@ class Slots:
                 self._free += 1
                 return None
             lease = self._waiting.pop()
-        if self._executor.is_async(lease[3]) is is_async:
+        if self._on_loop(lease) is is_async:
             return lease
         self._start(lease)
         return None

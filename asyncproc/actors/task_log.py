@@ -4,7 +4,7 @@ import logging
 from typing import Final
 
 from asyncproc.clock import id_text, monotonic
-from asyncproc.core.events import Outcome
+from asyncproc.core.events import SUCCEEDED, Outcome
 
 LINES_A_SECOND: Final = 20
 
@@ -28,8 +28,8 @@ class TaskLog:
             self._skipped += 1
             return
         self._written += 1
-        task_id, _, succeeded, _, error, seconds, _, _ = outcome
-        if succeeded:
+        task_id, _, ending, _, error, seconds, _, _ = outcome
+        if ending == SUCCEEDED:
             self._log.info("task %s succeeded in %.1f ms", id_text(task_id), 1000 * seconds)
         else:
             self._log.warning("task %s failed in %.1f ms: %s", id_text(task_id), 1000 * seconds, error)

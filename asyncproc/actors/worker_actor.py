@@ -6,16 +6,17 @@ import os
 from pathlib import Path
 from typing import Final
 
+from asyncproc.actors.cell_process import Order, make_executor
+from asyncproc.actors.cells import Cells
 from asyncproc.actors.conversation import Conversation
 from asyncproc.actors.deployment import QueueHandle
 from asyncproc.actors.slots import Slots
 from asyncproc.actors.task_log import TaskLog
 from asyncproc.actors.wear import Wear
-from asyncproc.config import Settings, SmtpSettings
+from asyncproc.config import Settings
 from asyncproc.core.events import Outcome
-from asyncproc.executor import Executor
 from asyncproc.registry import from_settings
-from asyncproc.tasks.generate_report import Figures, Row
+from asyncproc.tasks.generate_report import Row
 
 log = logging.getLogger(__name__)
 
@@ -76,14 +77,10 @@ class WorkerActor:
         settings = self._settings
         # Off the loop: a task module may take long to import, and Ray would take the actor for stuck.
         registry = await asyncio.to_thread(from_settings, settings, self._start_dir)
-        services: dict[type, object] = {Figures: Figures(_QueueFigures(self._queue))}
-        if settings.smtp is not None:
-            services[SmtpSettings] = settings.smtp
-        api = settings.api
-        executor = Executor(
-            registry, self._name, settings.queue.max_result_bytes, api.max_task_bytes, api.max_body_bytes, services
-        )
-        slots = Slots(executor, self._pool.concurrency, self._ended, self._overdue)
+        figures = _QueueFigures(self._queue)
+        executor = make_executor(settings, registry, self._name, figures)
+        cells = Cells(Order(settings, str(self._start_dir), self._name), figures, self._loop)
+        slots = Slots(executor, self._pool.concurrency, self._ended, self._overdue, cells.run)
         self._slots = slots
         self._imported.set()
         await self._conversation.run(slots)

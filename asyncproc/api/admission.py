@@ -79,8 +79,13 @@ class Admission:
         self.retries = Room("to retry", limits.max_retries, "api.maxRetries")
         self.changes = Room("to change tasks", limits.max_retries, "api.maxRetries")
         self.health = Room("for health", MAX_HEALTH, "no more are taken")
+        self._rooms = (self.enqueues, self.reads, self.retries, self.changes, self.health)
         self.parsing = asyncio.Lock()
         """Bodies are parsed one after the other: the loop runs all that is ready before it looks for what is new, and
         whoever came during a hundred bodies would wait for all of them."""
         self.answering = asyncio.Lock()
         """The same for the answers to requests that one commit has carried."""
+
+    def in_hand(self) -> int:
+        """Requests of all kinds."""
+        return sum(room.requests for room in self._rooms)

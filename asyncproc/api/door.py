@@ -1,5 +1,6 @@
 """What the endpoints of one replica share."""
 
+import asyncio
 from dataclasses import dataclass
 from typing import Annotated, cast
 
@@ -23,6 +24,8 @@ class Door:
     admission: Admission
     queues: frozenset[str]
     """Those that the configuration or a task type names."""
+    caretakers: "tuple[asyncio.Task[None], ...]" = ()
+    """Kept because the loop alone would forget a running task."""
 
 
 async def _door(request: Request) -> Door:

@@ -290,7 +290,8 @@ class Backlog:
             return
         before = next(other for other in self.pools.values() if other.lineup is stream.lineup)
         before.lineup.remove(stream)
-        suspects = [task for _, _, task in before.suspects if task.queue == stream.name]
+        waiting = [*before.suspects, *before.loners]
+        suspects = [task for _, _, task in waiting if task.queue == stream.name]
         before.clear({task.id for task in suspects})
         for task in suspects:
             pool.suspect(task)

@@ -10,7 +10,7 @@ from asyncproc.core.lanes import Lane
 from asyncproc.core.pool import Pool
 from asyncproc.core.recall import is_overrun
 from asyncproc.core.settings import CoreSettings
-from asyncproc.core.task import Task
+from asyncproc.core.task import Task, TaskId
 from asyncproc.core.workers import RunTimes, Worker
 
 Claim = Callable[[Task, Worker, float], Lease]
@@ -39,7 +39,7 @@ class Dispatcher:
     def dispatch(self, pool: Pool, now: float) -> list[PollReply]:
         if self._backlog.paused:
             return []
-        replies = self._suspects(pool)
+        replies = [*self._loners(pool), *self._suspects(pool)]
         if pool.idle or pool.free:
             # A worker takes a task at least: there is no need to look at more of them.
             most = pool.startable()
@@ -110,11 +110,23 @@ class Dispatcher:
         return not self.is_cut
 
     def _suspects(self, pool: Pool) -> list[PollReply]:
-        """One suspect at a time, on a worker that holds nothing else."""
+        """Each has a process of its own, and takes a slot like others."""
+        replies: list[PollReply] = []
+        while pool.suspects and (worker := _first(pool.idle) or _first(pool.free)) is not None:
+            leases: list[Lease] = []
+            while len(worker.held) < worker.concurrency and (task := self._startable(pool.suspects)) is not None:
+                leases.append(self._start(pool, task, worker))
+            if not leases:
+                break
+            replies.append(self._answer(pool, worker, leases))
+        return replies
+
+    def _loners(self, pool: Pool) -> list[PollReply]:
+        """One at a time, on a worker that holds nothing else."""
         emptied = pool.isolation
         if emptied is not None and emptied.alone:
             return []
-        task = min((entry for entry in pool.suspects if self._backlog.may_start(entry[2])), default=(0, b"", None))[2]
+        task = self._startable(pool.loners)
         if task is None:
             if emptied is not None:
                 pool.isolate(None)
@@ -124,15 +136,24 @@ class Dispatcher:
         idle = emptied if can else _first(pool.idle)
         if idle is None:
             if emptied is None:
-                # All workers are looked at, but once until the suspects are through.
+                # All workers are looked at, but once until the loners are through.
                 present = (worker for worker in pool.workers.values() if worker.session and not worker.leaving)
                 pool.isolate(min(present, key=lambda worker: len(worker.held), default=None))
             return []
         pool.isolate(idle)
+        return [self._answer(pool, idle, [self._start(pool, task, idle)])]
+
+    def _startable(self, waiting: list[tuple[float, TaskId, Task]]) -> Task | None:
+        """The best of them whose gates are open."""
+        if not waiting or self._backlog.may_start(waiting[0][2]):
+            return waiting[0][2] if waiting else None
+        able = (entry for entry in waiting if self._backlog.may_start(entry[2]))
+        return min(able, key=lambda entry: entry[:2], default=(0.0, b"", None))[2]
+
+    def _start(self, pool: Pool, task: Task, worker: Worker) -> Lease:
         pool.clear({task.id})
         self._backlog.start(task)
-        lease = self._claim(task, idle, self._settings.prefetch_s)
-        return [self._answer(pool, idle, [lease])]
+        return self._claim(task, worker, self._settings.prefetch_s)
 
     def _answer(self, pool: Pool, worker: Worker, leases: list[Lease]) -> PollReply:
         poll = worker.take_poll()

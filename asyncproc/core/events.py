@@ -2,17 +2,23 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from asyncproc.core.asked import NO_CHANGE, Action, Change
 from asyncproc.core.steering import Rules
 from asyncproc.core.task import KeyUsed, LaneKey, NewTask, Task, TaskId, TimeLimits
 
-Lease: TypeAlias = tuple[TaskId, int, int, str, str, bytes, float, TimeLimits]
-"""The grant of one attempt to one worker: id, lease number, attempt, type, queue, payload, rank, time limits."""
+Lease: TypeAlias = tuple[TaskId, int, int, str, str, bytes, float, TimeLimits, bool]
+"""The grant of one attempt to one worker: id, lease number, attempt, type, queue, payload, rank, time limits, whether
+it runs in a process of its own."""
 
-Outcome: TypeAlias = tuple[TaskId, int, bool, bytes, str, float, float, list[NewTask]]
-"""How an attempt ended: id, lease number, succeeded, body, error, seconds it ran, spread, child tasks.
+FAILED: Final = 0
+SUCCEEDED: Final = 1
+KILLED: Final = 2
+"""It failed, and its process had to end with it: by its own doing, or because nothing else stopped it."""
+
+Outcome: TypeAlias = tuple[TaskId, int, int, bytes, str, float, float, list[NewTask]]
+"""How an attempt ended: id, lease number, one of the three above, body, error, seconds it ran, spread, child tasks.
 
 The body is the result, or the error as an object with type, message and traceback; both are JSON and never parsed by
 the QueueActor. `error` is the short form. `spread` in [-1, 1] is drawn by the worker for the jitter of a retry.

@@ -2,6 +2,7 @@
 
 from heapq import heapify, heappush
 
+from asyncproc.core.dangers import runs_alone
 from asyncproc.core.streams import Stream
 from asyncproc.core.task import Task, TaskId
 from asyncproc.core.turns import Turns
@@ -15,8 +16,8 @@ class Pool:
     """
 
     __slots__ = (
-        "_max_held", "_prefetch_s", "ahead", "free", "idle", "isolation", "laden", "lineup", "name", "suspects",
-        "workers",
+        "_max_held", "_prefetch_s", "ahead", "free", "idle", "isolation", "laden", "lineup", "loners", "name",
+        "suspects", "workers",
     )  # fmt: skip
 
     def __init__(self, name: str, prefetch_s: float, max_held: int) -> None:
@@ -36,9 +37,11 @@ class Pool:
         """Workers, with or without a poll, that hold more than they can start at once, by their last sign of progress:
         the one that has gone longest without comes first, give or take the time of an overrun."""
         self.suspects: list[tuple[float, TaskId, Task]] = []
-        """Ready tasks that were aboard when a worker died; each runs next with nobody beside it."""
+        """Ready tasks that were aboard when a worker died: they go before all others."""
+        self.loners: list[tuple[float, TaskId, Task]] = []
+        """Those that were aboard again; each runs with nobody beside it."""
         self.isolation: Worker | None = None
-        """The worker that is emptied, and then kept, for suspects."""
+        """The worker that is emptied, and then kept, for loners."""
 
     def startable(self) -> int:
         """Ready tasks in memory that no gate holds up, as far as is known."""
@@ -85,12 +88,14 @@ class Pool:
                 self.place(changed)
 
     def suspect(self, task: Task) -> None:
-        heappush(self.suspects, (task.rank, task.id, task))
+        heappush(self.loners if runs_alone(task.losses) else self.suspects, (task.rank, task.id, task))
 
     def clear(self, gone: set[TaskId]) -> None:
         """Suspect these no more; linear, for the rare case that the table disagrees."""
-        self.suspects = [entry for entry in self.suspects if entry[1] not in gone]
-        heapify(self.suspects)
+        for waiting in (self.suspects, self.loners):
+            if any(entry[1] in gone for entry in waiting):
+                waiting[:] = [entry for entry in waiting if entry[1] not in gone]
+                heapify(waiting)
 
     def forget(self, worker: Worker) -> None:
         for place in (self.workers, self.idle, self.free, self.ahead, self.laden):

@@ -13,9 +13,12 @@ from asyncproc.core.alarms import Alarms
 from asyncproc.core.backlog import Backlog
 from asyncproc.core.change import bulk_asked, change_asked, revive
 from asyncproc.core.counters import Counters
+from asyncproc.core.dangers import Dangers, runs_alone
 from asyncproc.core.decision import Decision, EnqueueReply, PollReply, RegisterReply, RetryReply, RulesReply
 from asyncproc.core.dispatch import Dispatcher
 from asyncproc.core.events import (
+    KILLED,
+    SUCCEEDED,
     BulkAsked,
     ChangeAsked,
     Draining,
@@ -57,6 +60,7 @@ class Core:
         self.tasks = self.backlog.tasks
         self.workers: dict[str, Worker] = {}
         self.run_times = RunTimes(unknown_s=settings.prefetch_s)
+        self.dangers = Dangers()
         self.draining = False
         self._sessions = epoch << 32
         self._alarms = Alarms()
@@ -178,7 +182,7 @@ class Core:
             worker = self.workers.get(task.worker)
             if worker is None:
                 worker = self._meet(task.worker, self.settings.pool(task.queue), concurrency=0)
-            worker.hold(task.id, self.run_times.estimate(task.options.type), alone=task.losses > 0)
+            worker.hold(task.id, self.run_times.estimate(task.options.type), alone=runs_alone(task.losses))
             self.backlog.count(task)
 
     def _retry_asked(self, event: RetryAsked) -> None:
@@ -294,6 +298,7 @@ class Core:
             if charged and task.losses and alone:
                 # Nobody else can have done it.
                 kind, cause = self._cause_of_death(task, cause)
+                self.dangers.note(task.options.type, self.now)
                 self._failed(task, f"{kind}: {cause}", _error_record(kind, cause), spread=0.0)
                 continue
             task.losses += charged
@@ -341,7 +346,7 @@ class Core:
     # ---- attempts end
 
     def _ended(self, worker: Worker, outcome: Outcome) -> None:
-        task_id, lease, succeeded, body, error, seconds, spread, children = outcome
+        task_id, lease, ending, body, error, seconds, spread, children = outcome
         task = self.tasks.get(task_id)
         # The number alone is not enough: a doubled report carries the right one.
         if task is None or task.lease != lease or task.state is not State.RUNNING or task.worker != worker.name:
@@ -350,8 +355,10 @@ class Core:
         worker.release(task_id)
         self.backlog.stopped(task)
         self.run_times.observe(task.options.type, seconds)
-        if not succeeded:
+        if ending != SUCCEEDED:
             task.losses = 0
+            if ending == KILLED:
+                self.dangers.note(task.options.type, self.now)
             self._failed(task, error, body, spread)
             return
         task.state = after(State.RUNNING, Trigger.SUCCEED)
@@ -390,14 +397,24 @@ class Core:
         task.attempt += 1
         task.worker = worker.name
         task.started_at = self.now
-        worker.hold(task.id, estimate_s, alone=task.losses > 0)
+        worker.hold(task.id, estimate_s, alone=runs_alone(task.losses))
         self.counters.claimed += 1
         if task.left_out and not task.payload:
             self.decision.payloads.append(task.id)
         if task.id not in self.fresh:
             self.decision.writes.claims.append((task.id, task.lease, task.attempt, task.rank, worker.name))
         options = task.options
-        return (task.id, task.lease, task.attempt, options.type, options.queue, task.payload, task.rank, options.limits)
+        return (
+            task.id,
+            task.lease,
+            task.attempt,
+            options.type,
+            options.queue,
+            task.payload,
+            task.rank,
+            options.limits,
+            task.losses > 0 or self.dangers.has(options.type, self.now),
+        )
 
     def _answer_reports(self) -> None:
         """Whoever reported is answered now, with or without leases: the answer says that the outcomes are recorded."""

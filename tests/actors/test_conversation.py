@@ -120,11 +120,21 @@ class Worker(NamedTuple):
         return await eventually_async(enough)
 
     def note(self, n: int, lease: int = 1) -> Lease:
-        return (named(n), lease, 1, "Note", "default", to_json({"ledger": self.ledger.path, "n": n}), 0.0, NO_LIMITS)
+        return (
+            named(n),
+            lease,
+            1,
+            "Note",
+            "default",
+            to_json({"ledger": self.ledger.path, "n": n}),
+            0.0,
+            NO_LIMITS,
+            False,
+        )
 
     def hold(self, n: int, gate: Path) -> Lease:
         body = {"ledger": self.ledger.path, "n": n, "gate": str(gate)}
-        return (named(n), 1, 1, "Hold", "default", to_json(body), 0.0, NO_LIMITS)
+        return (named(n), 1, 1, "Hold", "default", to_json(body), 0.0, NO_LIMITS, False)
 
 
 @pytest.fixture

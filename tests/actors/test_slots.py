@@ -1,6 +1,7 @@
 """The slots of one worker, without a worker: real tasks of `sample_tasks` under their executor."""
 
 import json
+import os
 from pathlib import Path
 from queue import SimpleQueue
 from typing import NamedTuple
@@ -8,7 +9,7 @@ from typing import NamedTuple
 import pytest
 
 from asyncproc.actors.slots import Slots
-from asyncproc.core.events import Lease, Outcome
+from asyncproc.core.events import FAILED, SUCCEEDED, Lease, Outcome
 from asyncproc.core.task import NO_LIMITS, TimeLimits
 from asyncproc.executor import Executor
 from asyncproc.registry import from_settings
@@ -23,11 +24,11 @@ class Bench(NamedTuple):
     gate: Path
 
     def limited(self, task_type: str, limits: TimeLimits, **payload: object) -> Lease:
-        return (b"t" * 16, 1, 1, task_type, "default", json.dumps(payload).encode(), 0.0, limits)
+        return (b"t" * 16, 1, 1, task_type, "default", json.dumps(payload).encode(), 0.0, limits, False)
 
     def lease(self, task_type: str, n: int, rank: float = 0.0) -> Lease:
         payload = {"ledger": self.ledger.path, "n": n, "gate": str(self.gate)}
-        return (n.to_bytes(16), 1, 1, task_type, "default", json.dumps(payload).encode(), rank, NO_LIMITS)
+        return (n.to_bytes(16), 1, 1, task_type, "default", json.dumps(payload).encode(), rank, NO_LIMITS, False)
 
     def ended(self, number: int) -> list[int]:
         """Who ended, in the order of the endings."""
@@ -142,7 +143,7 @@ def test_a_task_is_told_when_its_soft_limit_is_over_and_may_end_well(bench: Benc
 def test_a_task_that_takes_no_notice_fails_by_its_soft_limit(bench: Bench) -> None:
     bench.slots.put([bench.limited("Heedless", SOFT, seconds=60)])
     outcome = bench.outcomes.get(timeout=PATIENCE_S)
-    assert outcome[2] is False
+    assert outcome[2] == FAILED
     assert outcome[4] == "SoftTimeLimitExceeded: the soft time limit is over"
 
 
@@ -151,12 +152,12 @@ def test_an_async_task_is_cancelled_at_its_soft_limit(bench: Bench) -> None:
     bench.slots.put([bench.limited("TidyUpAsync", SOFT, heeds=False), bench.lease("NoteAsync", 1)])
     outcome, after = (bench.outcomes.get(timeout=PATIENCE_S) for _ in range(2))
     assert (outcome[2], outcome[4]) == (False, "SoftTimeLimitExceeded: the soft time limit is over")
-    assert after[2] is True
+    assert after[2] == SUCCEEDED
 
     bench.slots.put([bench.limited("TidyUpAsync", SOFT, heeds=True), bench.lease("NoteAsync", 2)])
     outcome, after = (bench.outcomes.get(timeout=PATIENCE_S) for _ in range(2))
     assert (outcome[2], outcome[3]) == (True, b'"tidied up"')
-    assert after[2] is True
+    assert after[2] == SUCCEEDED
 
 
 @pytest.mark.parametrize("bench", [1], indirect=True)
@@ -190,7 +191,7 @@ def test_a_task_that_passes_its_hard_limit_fails_once_and_keeps_its_slot(bench: 
     bench.gate.touch()
 
     assert (
-        outcome[4] == "TimeLimitExceeded: the attempt ran for longer than 0.05 s, its time limit; its worker was ended"
+        outcome[4] == "TimeLimitExceeded: the attempt ran for longer than 0.05 s, its time limit; its process was ended"
     )
     assert [lease[0][-1] for lease in waiting] == [2]
     # Whatever comes of it later is not told: the slot is free for others by then, and the next outcome is theirs.
@@ -206,3 +207,17 @@ def test_the_error_shows_where_the_task_stood(bench: Bench) -> None:
     record = json.loads(bench.outcomes.get(timeout=PATIENCE_S)[3])
     bench.gate.touch()
     assert "in hold" in record["traceback"]
+
+
+@pytest.mark.parametrize("task_type", ["Note", "NoteAsync"])
+def test_what_cannot_have_a_process_of_its_own_runs_in_this_one(
+    start_dir: Path, tmp_path: Path, task_type: str
+) -> None:
+    executor = Executor(from_settings(settings_of("", "n"), start_dir), "default-1.x", 1024, 1024, 4096, {})
+    outcomes: SimpleQueue[Outcome] = SimpleQueue()
+    bench = Bench(
+        Slots(executor, 1, outcomes.put, outcomes.put, lambda _: None), outcomes, Ledger(tmp_path / "ledger"), tmp_path
+    )
+    bench.slots.put([(*bench.lease(task_type, n)[:8], True) for n in range(3)])
+    assert bench.ended(3) == [0, 1, 2]
+    assert {trace.pid for trace in bench.ledger.traces()} == {os.getpid()}

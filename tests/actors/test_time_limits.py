@@ -30,7 +30,7 @@ def test_a_task_that_keeps_the_interpreter_to_itself_fails_alone(deploy: Deploy,
     ended = system.ended(hung)
 
     assert (ended.state, ended.attempt) == (State.FAILED, 1)
-    assert (ended.error or "").startswith("TimeLimitExceeded: the attempt could not be stopped after 0.5 s")
+    assert (ended.error or "").startswith("TimeLimitExceeded: ")
     # Once to be suspected, once alone to prove it.
     assert ledger.runs() == {1: 2}
 

@@ -49,8 +49,16 @@ def test_a_task_that_kills_its_worker_fails_alone(deploy: Deploy, ledger: Ledger
     assert (ended.error or "").startswith("WorkerDied: its process was killed or crashed: ")
     assert [error["type"] for error in system.errors(poison)] == ["WorkerDied"]
     assert (system.ended(neighbour).state, system.task(neighbour).attempt) == (State.SUCCEEDED, 1)
-    # Once among others, and once alone, which proves it.
+    # Once among others, and once in a process of its own, which proves it and leaves the worker alive.
     assert ledger.runs() == {1: 1, 2: 2}
+    (second,) = [trace for trace in ledger.traces() if trace.n == 2][1:]
+    alive = set(system.workers())
+    assert second.worker in alive
+
+    (next_one,) = system.enqueue("Die", {"ledger": ledger.path, "n": 3, "how": how})
+    assert system.ended(next_one).state is State.FAILED
+    assert ledger.runs()[3] == 1, "its type is known to be dangerous by now"
+    assert set(system.workers()) == alive
 
 
 @pytest.mark.parametrize("task_type", ["Hold", "HoldAsync"])

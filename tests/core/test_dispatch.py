@@ -1,5 +1,7 @@
+from asyncproc.core.dangers import REMEMBERED_S
 from asyncproc.core.settings import CoreSettings
-from simulation.world import Granted, World, failed, succeeded
+from asyncproc.core.states import State
+from simulation.world import ONCE, Granted, World, failed, killed, succeeded
 
 TINY_S = 0.0001
 
@@ -85,21 +87,87 @@ def lost_together(world: World, number: int) -> list[Granted]:
     return leases
 
 
-def test_suspects_run_one_at_a_time_and_with_nobody_beside() -> None:
+def lost_again(world: World, number: int) -> list[Granted]:
+    """So many tasks are aboard of one worker when it dies, and then of another one, each in a process of its own."""
+    lost_together(world, number)
+    world.register("doomed", concurrency=number)
+    leases = world.take("doomed")
+    assert len(leases) == number
+    world.lose("doomed")
+    return leases
+
+
+def confined(world: World, ticket: int) -> list[bool]:
+    return [lease[8] for lease in world.leases(ticket) or []]
+
+
+def test_suspects_go_first_among_others_each_in_a_process_of_its_own() -> None:
     world = World()
-    lost_together(world, 3)
+    lost = lost_together(world, 2)
+    others = world.enqueue_all([world.new(priority=9) for _ in range(5)])
+    world.register("a", concurrency=4)
+
+    suspects, rest = world.poll("a"), world.poll("a")
+
+    assert [lease.task for lease in world.granted(suspects, "a")] == [lease.task for lease in lost]
+    assert confined(world, suspects) == [True, True]
+    assert [lease.task for lease in world.granted(rest, "a")] == others[:2]
+    assert confined(world, rest) == [False, False]
+
+
+def test_all_tasks_of_a_type_that_cost_its_process_are_confined_for_a_while() -> None:
+    world = World()
+    world.register("a", concurrency=2)
+    world.enqueue(retry=ONCE)
+    (lease,) = world.take("a")
+    world.report(lease, killed())
+    world.enqueue_all([world.new(), world.new(type_name="Other")])
+    ticket = world.poll("a")
+    assert confined(world, ticket) == [True, False]
+    for lease in world.granted(ticket, "a"):
+        world.report(lease, succeeded())
+
+    world.wait(REMEMBERED_S)
+    world.register("b", concurrency=2)
+    world.enqueue()
+    assert confined(world, world.poll("b")) == [False]
+
+
+def test_a_type_of_which_one_was_proven_to_kill_its_worker_is_confined() -> None:
+    world = World()
+    (lost,) = lost_together(world, 1)
+    lease = world.lease(lost.task, "a")
+    world.lose("a")
+    assert world.state(lease.task) is State.RETRYING
+    world.enqueue()
+    assert confined(world, world.poll("b")) == [True]
+
+
+def test_a_suspect_whose_own_process_dies_is_charged_and_nobody_else() -> None:
+    world = World()
+    lost = lost_together(world, 2)
+    world.register("a", concurrency=2)
+    first, _ = world.take("a")
+    world.report(first, killed())
+    assert [world.row(lease.task).attempt for lease in lost] == [1, 1]
+    assert [world.state(lease.task) for lease in lost] == [State.RETRYING, State.RUNNING]
+
+
+def test_what_was_aboard_again_runs_one_at_a_time_and_with_nobody_beside() -> None:
+    world = World()
+    lost_again(world, 3)
     world.enqueue_all([world.new() for _ in range(5)])
     world.register("a", concurrency=4)
     (suspect,) = world.take("a")
     parked = world.poll("a")
     assert world.parked(parked)
     (next_suspect,) = world.report(suspect, succeeded())
-    assert world.row(next_suspect.task).losses == 1
+    assert world.row(next_suspect.task).losses == 2
 
 
-def test_while_a_suspect_runs_the_other_workers_go_on() -> None:
+def test_while_a_loner_runs_the_other_workers_go_on() -> None:
     world = World()
-    lost_together(world, 2)
+    lost_again(world, 2)
     world.enqueue_all([world.new() for _ in range(5)])
     world.register("a", concurrency=4)
     world.register("b", concurrency=4)
@@ -107,9 +175,9 @@ def test_while_a_suspect_runs_the_other_workers_go_on() -> None:
     assert len(world.take("b")) == 4
 
 
-def test_when_the_suspects_are_through_all_is_as_before() -> None:
+def test_when_the_loners_are_through_all_is_as_before() -> None:
     world = World()
-    lost_together(world, 2)
+    lost_again(world, 2)
     world.register("a", concurrency=4)
     (first,) = world.take("a")
     (second,) = world.report(first, succeeded())
@@ -128,36 +196,36 @@ def test_a_suspect_that_is_through_is_a_task_like_others() -> None:
     assert len(world.take("b")) == 4
 
 
-def test_a_busy_worker_is_emptied_for_a_suspect() -> None:
+def test_a_busy_worker_is_emptied_for_a_loner() -> None:
     world = World()
     world.register("a", concurrency=2)
     world.enqueue_all([world.new() for _ in range(2)])
     one, other = world.take("a")
-    lost = lost_together(world, 1)
+    lost = lost_again(world, 2)
     world.enqueue_all([world.new() for _ in range(4)])
     assert world.report(one, succeeded()) == []
     assert [lease.task for lease in world.report(other, succeeded())] == [lost[0].task]
 
 
-def test_a_suspect_does_not_wait_for_the_worker_that_is_emptied_while_another_is_idle() -> None:
+def test_a_loner_does_not_wait_for_the_worker_that_is_emptied_while_another_is_idle() -> None:
     world = World()
     world.lease(world.enqueue(), worker="a")
-    (lost,) = lost_together(world, 1)
+    lost = lost_again(world, 2)
     world.poll("a")
-    assert world.lease(lost.task, worker="b")
+    assert world.lease(lost[0].task, worker="b")
     world.enqueue()
     assert world.running() == 2
 
 
-def test_a_suspect_does_not_wait_for_a_worker_that_nobody_has_heard_from() -> None:
+def test_a_loner_does_not_wait_for_a_worker_that_nobody_has_heard_from() -> None:
     world = World()
     world.lease(world.enqueue(), worker="gone")
     world.register("b", concurrency=2)
     world.enqueue_all([world.new() for _ in range(2)])
     one, other = world.take("b")
-    (lost,) = lost_together(world, 1)
+    lost = lost_again(world, 2)
     world.enqueue_all([world.new() for _ in range(4)])
     world.restart()
     world.register("b", one, other, concurrency=2)
     assert world.report(one, succeeded()) == []
-    assert [lease.task for lease in world.report(other, succeeded())] == [lost.task]
+    assert [lease.task for lease in world.report(other, succeeded())] == [lost[0].task]

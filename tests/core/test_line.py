@@ -9,7 +9,7 @@ from simulation.chance import Chance
 
 
 def lease(number: int, queue: str = "a", rank: float = 0.0) -> Lease:
-    return (number.to_bytes(16), 1, 1, "T", queue, b"", rank, NO_LIMITS)
+    return (number.to_bytes(16), 1, 1, "T", queue, b"", rank, NO_LIMITS, False)
 
 
 def order(line: Line) -> list[int]:

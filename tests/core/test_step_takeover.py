@@ -91,16 +91,18 @@ def test_a_worker_that_never_comes_back_is_lost_in_the_end() -> None:
     assert world.state(lease.task) is State.QUEUED
 
 
-def test_a_suspect_that_runs_at_the_takeover_stays_alone() -> None:
+def test_a_loner_that_runs_at_the_takeover_stays_alone() -> None:
     world = World()
-    task = world.enqueue()
-    world.lease(task, worker="a")
-    world.lose("a")
-    suspect = world.lease(task, worker="b")
+    tasks = world.enqueue_all([world.new(), world.new()])
+    for worker in ("a", "b"):
+        world.register(worker, concurrency=2)
+        assert len(world.take(worker)) == 2
+        world.lose(worker)
+    loner = world.lease(tasks[0], worker="c")
     world.restart()
-    world.register("b", suspect, concurrency=4)
+    world.register("c", loner, concurrency=4)
     world.enqueue()
-    assert world.parked(world.poll("b"))
+    assert world.parked(world.poll("c"))
 
 
 def test_a_worker_serves_the_pool_it_says_it_is_of() -> None:

@@ -1,0 +1,222 @@
+"""A worker's side of its child processes: suspects run there, so that only the child dies with them.
+
+The death of a child names its culprit, which the death of a worker that ran several tasks does not.
+"""
+
+import asyncio
+import logging
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from threading import Condition, Thread
+from typing import Final
+
+from asyncproc.actors.cell_process import ENDED, FORKED, Order
+from asyncproc.clock import monotonic
+from asyncproc.core.events import KILLED, Lease, Outcome
+from asyncproc.errors import CellUnavailable, TimeLimitExceeded, WorkerDied
+from asyncproc.executor import as_killed, failed
+from asyncproc.tasks.generate_report import FiguresReader
+
+log = logging.getLogger(__name__)
+
+START_S: Final = 60.0
+"""Until the task modules are imported and a child is forked, at most."""
+OVERDUE_S: Final = 0.5
+"""How long after the hard limit a child is waited for that should have noticed itself: it knows where it stood."""
+STATUS_S: Final = 5.0
+IDLE_S: Final = 30.0
+"""After this long without work a child ends; so does the process that forks them after the last one."""
+FIGURES_S: Final = 15.0
+_MESSAGE: Final = 64
+_START: Final = "import sys; sys.path[:] = sys.argv[2:]; from asyncproc.actors.cell_process import main; main()"
+"""The same modules as here, wherever they were found and in the same order."""
+
+
+@dataclass(slots=True, eq=False)
+class _Cell:
+    pid: int
+    connection: Connection
+    idle_since: float = field(default_factory=monotonic)
+
+
+class Cells:
+    """Made at the first suspect, gone when there were none for a while. `run` is called by many slots at once."""
+
+    def __init__(self, order: Order, figures: FiguresReader, loop: asyncio.AbstractEventLoop) -> None:
+        self._order = order
+        self._figures = figures
+        self._loop = loop
+        self._changed = Condition()
+        self._forker: _Forker | None = None
+        self._idle: list[_Cell] = []
+        self._busy = 0
+
+    def run(self, lease: Lease) -> Outcome | None:
+        """Run a task to its end in a child process, or to the child's. None where there is none to be had: the task
+        has not begun."""
+        began = monotonic()
+        try:
+            forker, cell = self._take()
+        except (OSError, CellUnavailable) as error:
+            log.warning("a task that may take its process down runs in this one: %s", error)
+            return None
+        outcome: Outcome | None = None
+        try:
+            outcome = self._converse(cell, lease)
+        except (OSError, EOFError, pickle.UnpicklingError, AttributeError, ValueError) as error:
+            log.info("the child process of a task is lost: %r", error)
+        if outcome is not None and outcome[2] != KILLED:
+            self._put_back(cell)
+            return outcome
+        forker.kill(cell.pid)
+        code = forker.exit_code(cell.pid)
+        cell.connection.close()
+        with self._changed:
+            self._busy -= 1
+        return outcome or self._why_it_died(lease, code, monotonic() - began)
+
+    def _converse(self, cell: _Cell, lease: Lease) -> Outcome | None:
+        """None where the child does not end the task though its time is over."""
+        limit_s = lease[7].timeout_s
+        deadline = monotonic() + limit_s + OVERDUE_S if limit_s else None
+        cell.connection.send(("run", lease))
+        while True:
+            wait_s = None if deadline is None else max(0.0, deadline - monotonic())
+            if not cell.connection.poll(wait_s):
+                return None
+            kind, content = cell.connection.recv()
+            if kind == "ended":
+                outcome: Outcome = content
+                return outcome
+            rows = asyncio.run_coroutine_threadsafe(self._figures.read(), self._loop).result(FIGURES_S)
+            cell.connection.send(("figures", rows))
+
+    def _why_it_died(self, lease: Lease, code: int | None, seconds: float) -> Outcome:
+        limit_s = lease[7].timeout_s
+        if limit_s and seconds >= limit_s:
+            return as_killed(failed(lease, TimeLimitExceeded(limit_s), seconds, ""))
+        return as_killed(failed(lease, WorkerDied(_words(code)), seconds, ""))
+
+    # ---- children
+
+    def _take(self) -> "tuple[_Forker, _Cell]":
+        with self._changed:
+            self._busy += 1
+            try:
+                while self._idle:
+                    cell = self._idle.pop()
+                    if self._forker is not None and not cell.connection.poll(0):
+                        return self._forker, cell
+                    cell.connection.close()  # it died while it was idle
+                if self._forker is None or self._forker.over:
+                    self._forker = _Forker(self._order)
+                    Thread(target=self._sweep, args=(self._forker,), name="cells", daemon=True).start()
+                return self._forker, self._forker.fork()
+            except BaseException:
+                self._busy -= 1
+                raise
+
+    def _put_back(self, cell: _Cell) -> None:
+        cell.idle_since = monotonic()
+        with self._changed:
+            self._busy -= 1
+            self._idle.append(cell)
+
+    def _sweep(self, forker: "_Forker") -> None:
+        """End children that have nothing to do, and the forking process once it has no child and no prospect."""
+        while True:
+            with self._changed:
+                self._changed.wait(IDLE_S / 2)
+                old = [cell for cell in self._idle if monotonic() - cell.idle_since >= IDLE_S]
+                self._idle = [cell for cell in self._idle if cell not in old]
+                for cell in old:
+                    cell.connection.close()
+                if forker.over or not (self._idle or self._busy):
+                    if self._forker is forker:
+                        self._forker = None
+                    break
+        forker.close()
+
+
+class _Forker:
+    """The process that forks, as the worker sees it."""
+
+    def __init__(self, order: Order) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            command = [sys.executable, "-c", _START, str(theirs.fileno()), *sys.path]
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, pass_fds=[theirs.fileno()], start_new_session=True
+            )
+        self._control = ours
+        self._changed = Condition()
+        self._forked: list[int] = []
+        self._codes: dict[int, int] = {}
+        self.over = False
+        assert self._process.stdin is not None
+        with self._process.stdin as stream:
+            pickle.dump(order, stream)
+        Thread(target=self._listen, name="cells-control", daemon=True).start()
+
+    def fork(self) -> _Cell:
+        """Raises `CellUnavailable`. Callers take turns."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            socket.send_fds(self._control, [b"f"], [theirs.fileno()])
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._forked or self.over, START_S) or not self._forked:
+                ours.close()
+                raise CellUnavailable("a child process could not be forked: see the worker's log")
+            pid = self._forked.pop()
+        return _Cell(pid, Connection(ours.detach()))
+
+    def kill(self, pid: int) -> None:
+        try:
+            self._control.send(FORKED.pack(pid))
+        except OSError:
+            log.warning("the process that forks is gone, and its children with it")
+
+    def exit_code(self, pid: int) -> int | None:
+        with self._changed:
+            self._changed.wait_for(lambda: pid in self._codes or self.over, STATUS_S)
+            return self._codes.pop(pid, None)
+
+    def close(self) -> None:
+        """It ends when it sees that nobody is there."""
+        self._control.shutdown(socket.SHUT_RDWR)
+        try:
+            self._process.wait(STATUS_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._control.close()
+
+    def _listen(self) -> None:
+        try:
+            while message := self._control.recv(_MESSAGE):
+                with self._changed:
+                    if len(message) == FORKED.size:
+                        self._forked.append(*FORKED.unpack(message))
+                    else:
+                        pid, code = ENDED.unpack(message)
+                        self._codes[pid] = code
+                    self._changed.notify_all()
+        except OSError as error:
+            log.info("the process that forks is gone: %s", error)
+        with self._changed:
+            self.over = True
+            self._changed.notify_all()
+
+
+def _words(code: int | None) -> str:
+    if code is None:
+        return "its process was killed or crashed"
+    if code >= 0:
+        return f"its process was killed or crashed: it ended with exit code {code}"
+    known = {number.value: number.name for number in signal.Signals}
+    return f"its process was killed or crashed: {known.get(-code, f'signal {-code}')}"

@@ -1,0 +1,31 @@
+"""Which attempts run in a process of their own, and which of those with nobody beside them."""
+
+from typing import Final
+
+REMEMBERED_S: Final = 600.0
+"""A type that did not take its process down for this long is trusted again."""
+MOST: Final = 1_000
+
+
+def runs_alone(losses: int) -> bool:
+    """Of a task that was aboard when so many workers died. At first it is told apart by a process of its own; when
+    that did not keep its worker alive, nobody else may be there."""
+    return losses > 1
+
+
+class Dangers:
+    """Types of which an attempt lately cost its process: all their tasks are confined."""
+
+    __slots__ = ("_until",)
+
+    def __init__(self) -> None:
+        self._until: dict[str, float] = {}
+
+    def note(self, type_name: str, now: float) -> None:
+        self._until.pop(type_name, None)
+        if len(self._until) >= MOST:
+            del self._until[next(iter(self._until))]
+        self._until[type_name] = now + REMEMBERED_S
+
+    def has(self, type_name: str, now: float) -> bool:
+        return bool(self._until) and self._until.get(type_name, 0.0) > now

@@ -1,0 +1,199 @@
+"""Tasks in processes of their own, without Ray and without a worker around them."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Thread
+
+import psutil
+import pytest
+
+from asyncproc.actors import cells as cells_module
+from asyncproc.actors.cell_process import Order, make_executor
+from asyncproc.actors.cells import Cells
+from asyncproc.clock import TaskIds, id_text
+from asyncproc.config import Settings
+from asyncproc.core.events import FAILED, KILLED, SUCCEEDED, Lease, Outcome
+from asyncproc.core.task import NO_LIMITS, TimeLimits
+from asyncproc.registry import from_settings
+from asyncproc.tasks.generate_report import Row
+from tests.deployed import Ledger
+from tests.eventually import eventually
+
+IDS = TaskIds()
+SAMPLES = Path(__file__).parent
+ROWS: list[Row] = [("queued", "mail", "Note", 3, None, 1.5)]
+Confined = Callable[..., tuple[int, str]]
+
+
+class _Figures:
+    async def read(self) -> list[Row]:
+        return ROWS
+
+
+def settings() -> Settings:
+    return Settings.model_validate({"tasks": ["sample_tasks"]})
+
+
+def order() -> Order:
+    return Order(settings(), str(SAMPLES), "default-1.x")
+
+
+@pytest.fixture
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    loop = asyncio.new_event_loop()
+    thread = Thread(target=loop.run_forever)
+    thread.start()
+    yield loop
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+@pytest.fixture
+def cells(loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cells]:
+    """Children end as soon as they have nothing to do, and are seen to end."""
+    monkeypatch.setattr(cells_module, "IDLE_S", 1.0)
+    before = set(psutil.Process().children(recursive=True))
+    yield Cells(order(), _Figures(), loop)
+    eventually(lambda: set(psutil.Process().children(recursive=True)) <= before)
+
+
+def run(cells: Cells, granted: Lease) -> Outcome:
+    outcome = cells.run(granted)
+    assert outcome is not None
+    return outcome
+
+
+def lease(task_type: str, **payload: object) -> Lease:
+    return limited(NO_LIMITS, task_type, **payload)
+
+
+def limited(limits: TimeLimits, task_type: str, **payload: object) -> Lease:
+    return (IDS.make(), 1, 1, task_type, "default", json.dumps(payload).encode(), 0.0, limits, True)
+
+
+@pytest.mark.parametrize(
+    ("task_type", "payload"),
+    [
+        ("Note", {"n": 5}),
+        ("NoteAsync", {"n": 5}),
+        ("Explode", {"how": "plain"}),
+        ("Explode", {"how": "unpicklable"}),
+        ("Explode", {"how": "exit"}),
+        ("ExplodeAsync", {"how": "plain"}),
+        ("Answer", {"how": "nan"}),
+        ("Answer", {"how": "large"}),
+        ("Nonsense", {}),
+    ],
+)
+def test_a_task_ends_there_as_it_does_in_the_worker(
+    cells: Cells, ledger: Ledger, task_type: str, payload: dict[str, object]
+) -> None:
+    granted = lease(task_type, ledger=ledger.path, **payload)
+    executor = make_executor(settings(), from_settings(settings(), SAMPLES), "default-1.x", _Figures())
+
+    there = run(cells, granted)
+    here = asyncio.run(executor.run_async(granted)) if executor.is_async(task_type) else executor.run(granted)
+
+    assert there[:3] == here[:3]
+    if here[2] == SUCCEEDED:
+        assert there[3] == here[3]
+    else:
+        record, expected = json.loads(there[3]), json.loads(here[3])
+        assert (there[4], record["type"], record["message"]) == (here[4], expected["type"], expected["message"])
+        assert record["traceback"].splitlines()[-1] == expected["traceback"].splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("how", "cause"),
+    [
+        ("killed", "SIGKILL"),
+        ("exits", "it ended with exit code 0"),
+        ("aborts", "SIGABRT"),
+        ("segfaults", "SIGSEGV"),
+    ],
+)
+def test_a_task_that_takes_its_process_along_fails_with_the_cause(
+    cells: Cells, ledger: Ledger, how: str, cause: str
+) -> None:
+    outcome = run(cells, lease("Die", ledger=ledger.path, n=1, how=how))
+
+    assert (outcome[2], outcome[4]) == (KILLED, f"WorkerDied: its process was killed or crashed: {cause}")
+    assert json.loads(outcome[3])["type"] == "WorkerDied"
+    assert run(cells, lease("Note", ledger=ledger.path, n=2))[2] == SUCCEEDED
+
+
+@pytest.mark.parametrize("how", ["sleeps", "spins", "is deaf", "keeps the interpreter"])
+def test_a_task_that_hangs_ends_with_its_process(cells: Cells, ledger: Ledger, how: str) -> None:
+    outcome = run(cells, limited(TimeLimits(0.3), "Hang", ledger=ledger.path, n=1, how=how))
+
+    assert (outcome[2], outcome[4].partition(":")[0]) == (KILLED, "TimeLimitExceeded")
+    (trace,) = ledger.traces()
+    eventually(lambda: not psutil.pid_exists(trace.pid))
+
+
+def test_the_soft_limit_is_told_there_too(cells: Cells) -> None:
+    outcome = run(cells, limited(TimeLimits(30.0, 0.2), "TidyUp", seconds=60))
+    assert (outcome[2], outcome[3]) == (SUCCEEDED, b'"tidied up"')
+
+
+def test_a_process_serves_one_task_after_the_other(cells: Cells, ledger: Ledger) -> None:
+    for n in range(5):
+        assert run(cells, lease("Note", ledger=ledger.path, n=n))[2] == SUCCEEDED
+    assert run(cells, lease("Explode", how="plain"))[2] == FAILED
+    assert run(cells, lease("Note", ledger=ledger.path, n=5))[2] == SUCCEEDED
+    assert len({trace.pid for trace in ledger.traces()}) == 1
+    assert os.getpid() not in {trace.pid for trace in ledger.traces()}
+
+
+def test_tasks_at_the_same_time_have_a_process_each(cells: Cells, ledger: Ledger, gate: Path) -> None:
+    outcomes: list[int] = []
+    threads = [
+        Thread(
+            target=lambda n=n: outcomes.append(run(cells, lease("Hold", ledger=ledger.path, n=n, gate=str(gate)))[2])
+        )
+        for n in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    eventually(lambda: len(ledger.traces()) == 3)
+    gate.touch()
+    for thread in threads:
+        thread.join()
+    assert outcomes == [SUCCEEDED] * 3
+    assert len({trace.pid for trace in ledger.traces()}) == 3
+
+
+def test_a_report_gets_its_figures_through_the_worker(cells: Cells) -> None:
+    outcome = run(cells, lease("GenerateReport", reportType="daily"))
+    assert outcome[2] == SUCCEEDED
+    assert json.loads(outcome[3])["waitingByQueue"] == {"mail": 3}
+
+
+def test_what_enqueues_others_does_so_from_there(cells: Cells, ledger: Ledger) -> None:
+    outcome = run(cells, lease("Parent", ledger=ledger.path, n=1))
+    assert outcome[2] == SUCCEEDED
+    ((child_id, payload, options, *_),) = outcome[7]
+    assert outcome[3].decode() == json.dumps(id_text(child_id))
+    assert (options.type, json.loads(payload)["n"]) == ("Note", 2)
+
+
+def test_a_process_ends_with_its_worker(ledger: Ledger, gate: Path) -> None:
+    worker = subprocess.Popen([sys.executable, "-m", __name__, ledger.path, str(gate)])
+    try:
+        (trace,) = eventually(ledger.traces)
+        assert trace.pid != worker.pid
+    finally:
+        os.kill(worker.pid, signal.SIGKILL)
+        worker.wait()
+    eventually(lambda: not psutil.pid_exists(trace.pid))
+
+
+if __name__ == "__main__":
+    Cells(order(), _Figures(), asyncio.new_event_loop()).run(lease("Hold", ledger=sys.argv[1], n=1, gate=sys.argv[2]))
