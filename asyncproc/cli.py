@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from asyncproc.commands.client import ApiUnreachable
+from asyncproc.commands.tasks import tasks
 from asyncproc.config import Settings
 from asyncproc.config_file import load, shown
 from asyncproc.errors import AsyncprocError, ConfigError
@@ -15,6 +17,8 @@ from asyncproc.registry import RegistryError
 
 EXIT_FAILED = 1
 EXIT_CONFIG = 2
+EXIT_UNREACHABLE = 3
+"""The API does not answer, or says to come again."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -79,6 +83,12 @@ def config(path: Path | None) -> None:
     click.echo(shown(_load(path)), nl=False)
 
 
+# ---- what calls the API
+
+for _command in (tasks,):
+    cli.add_command(_command)
+
+
 def _load(path: Path | None) -> Settings:
     return load(path, os.environ, Path.cwd())
 
@@ -92,7 +102,7 @@ def main() -> None:
         sys.exit(EXIT_CONFIG)
     except AsyncprocError as error:
         click.echo(str(error), err=True)
-        sys.exit(EXIT_FAILED)
+        sys.exit(EXIT_UNREACHABLE if isinstance(error, ApiUnreachable) else EXIT_FAILED)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

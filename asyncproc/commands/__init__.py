@@ -1,0 +1,1 @@
+"""Commands that call the REST API, one module a subject."""

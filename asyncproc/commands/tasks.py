@@ -1,0 +1,94 @@
+"""`asyncproc tasks`: enqueue, look at, list and retry tasks."""
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any, Final
+
+import click
+from pydantic.alias_generators import to_camel
+
+from asyncproc.commands.client import Client, at, with_api
+from asyncproc.commands.show import show
+from asyncproc.core.states import State
+
+COLUMNS: Final[Mapping[str, str]] = {
+    "ID": "id",
+    "TYPE": "taskType",
+    "QUEUE": "queue",
+    "STATUS": "status",
+    "PRIORITY": "priority",
+    "ATTEMPT": "attempt",
+    "CREATED": "createdAt",
+    "ERROR": "error",
+}
+
+
+@click.group()
+def tasks() -> None:
+    """Tasks: enqueue, list, show, retry."""
+
+
+@tasks.command("list")
+@click.option("--state", type=click.Choice([state.value for state in State]))
+@click.option("--type", "type_name", help="The task type.")
+@click.option("--queue")
+@click.option("--priority", type=int)
+@click.option("--created-by")
+@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True)
+@click.option("--cursor", help="`next` of the page before.")
+@with_api
+def list_tasks(client: Client, as_json: bool, type_name: str | None, created_by: str | None, **asked: Any) -> None:
+    """Tasks that match all that is asked for, newest first."""
+    page = client.request("GET", "/tasks", params={**asked, "type": type_name, "createdBy": created_by})
+    show(page if as_json else page["tasks"], COLUMNS, as_json)
+    if page["next"] and not as_json:
+        click.echo(f"more: --cursor {page['next']}", err=True)
+
+
+@tasks.command("show")
+@click.argument("task_id", metavar="ID")
+@with_api
+def show_task(client: Client, as_json: bool, task_id: str) -> None:
+    """One task in full."""
+    show(client.request("GET", at("task", task_id)), as_json=as_json)
+
+
+@tasks.command()
+@click.argument("task_id", metavar="ID")
+@with_api
+def retry(client: Client, as_json: bool, task_id: str) -> None:
+    """Run a failed task again."""
+    show(client.request("POST", at("task", task_id, "retry")), as_json=as_json)
+
+
+@tasks.command()
+@click.argument("type_name", metavar="TYPE")
+@click.argument("payload", default="{}")
+@click.option("--queue")
+@click.option("--priority", type=int)
+@click.option("--delay", help="Such as 30s.")
+@click.option("--back-off", help="Between attempts, such as 5s.")
+@click.option("--timeout", help="Of one attempt, such as 1m.")
+@click.option("--soft-timeout")
+@click.option("--concurrency-key")
+@click.option("--fairness-key")
+@click.option("--created-by")
+@with_api
+def enqueue(client: Client, as_json: bool, type_name: str, payload: str, back_off: str | None, **options: Any) -> None:
+    """Enqueue one task. PAYLOAD is JSON; `-` reads it from standard input."""
+    task = {"taskType": type_name, "payload": _json(payload), "backOffDuration": back_off}
+    task |= {to_camel(name): value for name, value in options.items()}
+    body = {"tasks": [{name: value for name, value in task.items() if value is not None}]}
+    answer = client.request("POST", "/tasks/enqueue", json=body)
+    show(answer if as_json else answer["tasks"], {name: COLUMNS[name] for name in _OF_A_NEW_ONE}, as_json)
+
+
+_OF_A_NEW_ONE: Final = ("ID", "TYPE", "QUEUE", "STATUS", "PRIORITY")
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(sys.stdin.read() if text == "-" else text)
+    except (ValueError, RecursionError) as error:
+        raise click.BadParameter(f"is not JSON: {error}", param_hint="PAYLOAD") from None
