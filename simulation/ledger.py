@@ -73,6 +73,11 @@ class Ledger:
                 wait_s = backoff_s(self.posted[task_id][2].retry, run.attempt, run.outcome[6])
                 self.due_at[task_id] = run.ended_at + wait_s
 
+        for task_id, _, state, *_, was_ready_at, new_state, _, _, ready_at, _ in writes.changed:
+            row = self.table.live.get(task_id)
+            if (state, was_ready_at) != (new_state, ready_at) and row is not None and row.ready_at == ready_at:
+                self.due_at[task_id] = ready_at
+
     def _granted(self, task_id: TaskId, lease: int, worker: str) -> None:
         row = self.table.live.get(task_id)
         if task_id in self.taken or row is None or (row.lease, row.worker, row.state) != (lease, worker, State.RUNNING):
@@ -172,7 +177,8 @@ class Ledger:
         require(task_id not in table.live, Rule.FINAL, f"{name(task_id)} is done and not done")
         require(ends == 1 + revivals, Rule.FINAL, f"{name(task_id)} ended {ends} times, was revived {revivals} times")
         most = self.posted[task_id][2].retry.max_attempts
-        counted = attempt == most if state is State.FAILED else 1 <= attempt <= most
+        least = {State.FAILED: most, State.CANCELLED: 0}.get(state, 1)
+        counted = least <= attempt <= most
         require(counted, Rule.ATTEMPTS, f"{name(task_id)} is {state} after attempt {attempt} of {most}")
 
 
