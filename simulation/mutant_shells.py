@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
-from asyncproc.core.decision import Decision, PollReply, Reply, Writes
+from asyncproc.core.decision import Decision, PollReply, Reply
 from asyncproc.core.events import Event, Outcome, Page
 from asyncproc.core.task import NewTask, TaskId
 from simulation.queue_actor import Answered, QueueActor
@@ -23,17 +23,6 @@ class ForgetsKeys(Table):
 
     def use(self, key: str, ids: list[TaskId]) -> None:
         pass
-
-
-class ChangesWhateverIsThere(Table):
-    """A change is written whatever became of the row."""
-
-    def _change(self, writes: Writes) -> None:
-        for row in writes.changed:
-            if (task := self.live.get(row[0])) is not None:
-                task.lease, task.state, task.ready_at = row[1], row[2], row[5]
-                task.options = task.options._replace(priority=row[3], queue=row[4])
-        super()._change(writes)
 
 
 class AcknowledgesBeforeCommit(QueueActor):
@@ -141,7 +130,7 @@ class LosesSightOfKeys(QueueActor):
         self._flights.setdefault(key, []).extend(others)
 
 
-TABLES: Final = (SkipsTheFence, ForgetsKeys, ChangesWhateverIsThere)
+TABLES: Final = (SkipsTheFence, ForgetsKeys)
 ACTORS: Final = (
     AcknowledgesBeforeCommit, GrantsWhatWasRefused, LosesAPage, ReadsPagesShort, LeavesPayloadsOut,
     KeepsRefusalsToItself, GoesOnWithoutCommit, RepeatsWithoutLooking, LooksUpNoKey, LosesSightOfKeys,
