@@ -2,5 +2,8 @@
 
 from asyncproc.errors import AsyncprocError, SoftTimeLimitExceeded
 from asyncproc.processable import Processable, TaskContext, task
+from asyncproc.verdicts import Fail, Retry, Snooze
 
-__all__ = ["AsyncprocError", "Processable", "SoftTimeLimitExceeded", "TaskContext", "task"]
+__all__ = [
+    "AsyncprocError", "Fail", "Processable", "Retry", "Snooze", "SoftTimeLimitExceeded", "TaskContext", "task",
+]  # fmt: skip

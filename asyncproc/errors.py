@@ -182,3 +182,21 @@ class CellUnavailable(AsyncprocError):
 
     def __str__(self) -> str:
         return f"no child process: {self.cause}"
+
+
+class TaskCancelled(AsyncprocError):
+    """How the attempt of a task ends that was asked to and went on."""
+
+    def __str__(self) -> str:
+        return "it was cancelled and did not come to an end; its process was ended"
+
+
+@dataclass(eq=False)
+class NotCancellable(AsyncprocError):
+    """The task has ended already."""
+
+    task_id: str
+    state: str
+
+    def __str__(self) -> str:
+        return f"task {self.task_id} is {self.state}: only tasks that have not ended can be cancelled"

@@ -10,10 +10,11 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from asyncproc import failpoints
 from asyncproc.clock import TaskIds, id_text, monotonic, spread
-from asyncproc.core.events import FAILED, KILLED, SUCCEEDED, Lease, Outcome
-from asyncproc.core.task import NO_TERMS, NewTask
+from asyncproc.core.events import FAILED, FAILED_FOR_GOOD, KILLED, RETRY_LATER, SNOOZED, SUCCEEDED, Lease, Outcome
+from asyncproc.core.task import NO_TERMS, NewTask, TaskId
 from asyncproc.processable import Processable, TaskContext
 from asyncproc.registry import Registry, UnknownTaskType
+from asyncproc.verdicts import Fail, Retry, Snooze
 
 MAX_MESSAGE: Final = 1_000
 MAX_TRACEBACK: Final = 16 * 1024
@@ -46,6 +47,8 @@ class Executor:
         self._max_children_bytes = max_children_bytes
         self._services = services
         self._ids = TaskIds()
+        self.stops: set[str] = set()
+        """Ids of running tasks that were asked to end."""
         self._models: dict[str, type[Processable]] = {name: registry.get(name).cls for name in registry.names()}
         self._async = {name for name, cls in self._models.items() if inspect.iscoroutinefunction(cls.process)}
 
@@ -86,7 +89,7 @@ class Executor:
         cls = self._models.get(type_name)
         if cls is None:
             raise UnknownTaskType(type_name, tuple(self._models))
-        ctx = TaskContext(id_text(task_id), attempt, queue, self._worker, self._services, self._make_id)
+        ctx = TaskContext(id_text(task_id), attempt, queue, self._worker, self._services, self._make_id, self.stops)
         return cls.model_validate_json(payload), ctx
 
     def _make_id(self) -> str:
@@ -128,7 +131,9 @@ class Executor:
         return children
 
 
-def failed(lease: Lease, error: BaseException, seconds: float, stack: str | None = None) -> Outcome:
+def failed(
+    lease: Lease | tuple[TaskId, int], error: BaseException, seconds: float, stack: str | None = None
+) -> Outcome:
     """The outcome of an attempt that raised `error`; `stack` is where it stood, if the error itself does not know."""
     name = type(error).__name__
     message = _message(error)
@@ -138,7 +143,16 @@ def failed(lease: Lease, error: BaseException, seconds: float, stack: str | None
         "traceback": _bounded(_traceback(error) if stack is None else stack),
     }
     short = _clean(f"{name}: {message}" if message else name, MAX_MESSAGE)
-    return (lease[0], lease[1], FAILED, to_json(record), short, seconds, spread(), [])
+    ending, when = _verdict(error)
+    return (lease[0], lease[1], ending, to_json(record), short, seconds, when, [])
+
+
+def _verdict(error: BaseException) -> tuple[int, float]:
+    if isinstance(error, Retry):
+        return RETRY_LATER, error.after_s
+    if isinstance(error, Snooze):
+        return SNOOZED, error.after_s
+    return (FAILED_FOR_GOOD if isinstance(error, Fail) else FAILED), spread()
 
 
 def as_killed(outcome: Outcome) -> Outcome:

@@ -5,7 +5,7 @@ Importing this module pulls in neither Ray nor a database driver: task modules a
 
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, ClassVar, Final, TypeVar, cast, get_type_hints, overload
@@ -70,7 +70,14 @@ class TaskContext:
     worker: str
     _services: Mapping[type, object] = field(default_factory=dict)
     _make_id: Callable[[], str] = field(default=lambda: "")
+    _stops: Container[str] = ()
     children: list[Child] = field(default_factory=list)
+
+    @property
+    def cancelled(self) -> bool:
+        """Somebody wants this task to end. One that does so without success is cancelled, and what it still owes is
+        its own matter; one that goes on is ended with its process after a while."""
+        return self.id in self._stops
 
     def enqueue(
         self,

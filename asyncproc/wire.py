@@ -9,6 +9,7 @@ from pydantic.config import JsonDict
 from pydantic_core import to_json
 
 from asyncproc.clock import id_text
+from asyncproc.core.cancel import MAX_GRACE_S
 from asyncproc.core.duration import format_duration, parse_duration
 from asyncproc.core.rank import MAX_PRIORITY, MIN_PRIORITY
 from asyncproc.core.record import TaskRecord
@@ -29,6 +30,7 @@ def _between(text: str, most_s: float) -> str:
 
 BackOff = Annotated[str, AfterValidator(lambda text: _between(text, MAX_BACKOFF_S))]
 TimeLimit = Annotated[str, AfterValidator(lambda text: _between(text, MAX_TIMEOUT_S))]
+Grace = Annotated[str, AfterValidator(lambda text: _between(text, MAX_GRACE_S))]
 Delay = Annotated[str, AfterValidator(lambda text: _between(text, MAX_DELAY_S))]
 
 SEND_EMAIL: Final[JsonDict] = {
@@ -98,6 +100,32 @@ class EnqueueAnswer(Body):
 
     tasks: list[TaskSummary]
     status: str
+
+
+class CancelBody(Body):
+    """How a task is to end."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"reason": "not needed any more", "grace": "30s"}]})
+
+    reason: str | None = Field(default=None, max_length=1_000, pattern=r"^[^\x00]*$")
+    """Kept as the error of the task."""
+    grace: Grace | None = Field(default=None, max_length=64)
+    """How long a running task has before its process is ended; 10s where nothing is said."""
+
+
+class CancelAnswer(Body):
+    """`cancelled` is `ended` where it is done, `asked` where the task runs and was asked to end, `gone` where it was
+    cancelled before."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"id": "019a5b7e-2f6a-7c11-9d3e-3f0a4be2c1d7", "status": "cancelled", "cancelled": "ended"}]
+        }
+    )
+
+    id: str
+    status: State
+    cancelled: str
 
 
 class TaskError(Body):

@@ -79,6 +79,7 @@ class Table:
         Only a replay asks whether a new row is among the finished ones, as in the real statements.
         """
         self._end(writes)
+        self._stop(writes)
         self._put_back(writes)
         for key, _, _, _, ids in writes.keys:
             self.use(key, ids)
@@ -105,6 +106,15 @@ class Table:
         for task_id, lease, reason in writes.cancelled:
             if (row := self.live.get(task_id)) is not None and row.lease == lease:
                 self._finish(task_id, State.CANCELLED, reason.encode())
+
+    def _stop(self, writes: Writes) -> None:
+        for task_id, lease, ready_at in writes.snoozed:
+            if row := self._runs(task_id, lease):
+                row.state, row.ready_at, row.losses, row.worker = State.SCHEDULED, ready_at, 0, ""
+                row.attempt -= 1
+        for task_id, lease, reason in writes.stopping:
+            if row := self._runs(task_id, lease):
+                row.stop_reason = reason
 
     def _put_back(self, writes: Writes) -> None:
         for task_id, lease, ready_at, losses, _, _ in writes.retried:

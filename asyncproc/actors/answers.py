@@ -67,6 +67,16 @@ class Refusal(NamedTuple):
         return TasksRejected(dict(self.rejected))
 
 
+class Cancelled(Enum):
+    """What a wish to cancel came to."""
+
+    ENDED = "ended"
+    ASKED = "asked"
+    """It runs, and is cancelled unless it succeeds."""
+    GONE = "gone"
+    """No task of that id waits or runs."""
+
+
 class Health(NamedTuple):
     """`storage` and `workers` are `ok`-like words for people; the booleans are what counts."""
 

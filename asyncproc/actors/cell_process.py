@@ -71,6 +71,8 @@ class _Parent:
             kind, content = self._connection.recv()
             if kind == "run":
                 slots.put([content])
+            elif kind == "stop":
+                slots.stop((content, 0), None)
             elif self._asked is not None:
                 self._loop.call_soon_threadsafe(self._asked.set_result, content)
 

@@ -10,14 +10,16 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
-from threading import Condition, Thread
+from threading import Condition, Lock, Thread
 from typing import Final
 
 from asyncproc.actors.cell_process import ENDED, FORKED, Order
 from asyncproc.clock import monotonic
 from asyncproc.core.events import KILLED, Lease, Outcome
+from asyncproc.core.task import TaskId
 from asyncproc.errors import CellUnavailable, TimeLimitExceeded, WorkerDied
 from asyncproc.executor import as_killed, failed
 from asyncproc.tasks.generate_report import FiguresReader
@@ -41,7 +43,12 @@ _START: Final = "import sys; sys.path[:] = sys.argv[2:]; from asyncproc.actors.c
 class _Cell:
     pid: int
     connection: Connection
+    sending: Lock = field(default_factory=Lock)
     idle_since: float = field(default_factory=monotonic)
+
+    def send(self, kind: str, content: object) -> None:
+        with self.sending:
+            self.connection.send((kind, content))
 
 
 class Cells:
@@ -55,6 +62,7 @@ class Cells:
         self._forker: _Forker | None = None
         self._idle: list[_Cell] = []
         self._busy = 0
+        self._by_task: dict[TaskId, tuple[_Forker, _Cell]] = {}
 
     def run(self, lease: Lease) -> Outcome | None:
         """Run a task to its end in a child process, or to the child's. None where there is none to be had: the task
@@ -66,10 +74,13 @@ class Cells:
             log.warning("a task that may take its process down runs in this one: %s", error)
             return None
         outcome: Outcome | None = None
+        self._by_task[lease[0]] = (forker, cell)
         try:
             outcome = self._converse(cell, lease)
         except (OSError, EOFError, pickle.UnpicklingError, AttributeError, ValueError) as error:
             log.info("the child process of a task is lost: %r", error)
+        finally:
+            del self._by_task[lease[0]]
         if outcome is not None and outcome[2] != KILLED:
             self._put_back(cell)
             return outcome
@@ -80,11 +91,22 @@ class Cells:
             self._busy -= 1
         return outcome or self._why_it_died(lease, code, monotonic() - began)
 
+    def stop(self, task_id: TaskId) -> None:
+        """Tell a task to end; nothing where it does not run here."""
+        if (found := self._by_task.get(task_id)) is not None:
+            with suppress(OSError):
+                found[1].send("stop", task_id)
+
+    def kill(self, task_id: TaskId) -> None:
+        """End the process of a task."""
+        if (found := self._by_task.get(task_id)) is not None:
+            found[0].kill(found[1].pid)
+
     def _converse(self, cell: _Cell, lease: Lease) -> Outcome | None:
         """None where the child does not end the task though its time is over."""
         limit_s = lease[7].timeout_s
         deadline = monotonic() + limit_s + OVERDUE_S if limit_s else None
-        cell.connection.send(("run", lease))
+        cell.send("run", lease)
         while True:
             wait_s = None if deadline is None else max(0.0, deadline - monotonic())
             if not cell.connection.poll(wait_s):
@@ -94,7 +116,7 @@ class Cells:
                 outcome: Outcome = content
                 return outcome
             rows = asyncio.run_coroutine_threadsafe(self._figures.read(), self._loop).result(FIGURES_S)
-            cell.connection.send(("figures", rows))
+            cell.send("figures", rows)
 
     def _why_it_died(self, lease: Lease, code: int | None, seconds: float) -> Outcome:
         limit_s = lease[7].timeout_s

@@ -179,7 +179,7 @@ class Conversation:
         actor = await self._queue.get()
         leaving = self._leaving
         failpoints.hit("worker.before_send")
-        epoch, leases, recalled = await self._answer(
+        epoch, leases, recalled, stops = await self._answer(
             actor.poll.remote(self._worker, session, outcomes, returned, leaving)
         )
         failpoints.hit("worker.after_receive")
@@ -197,6 +197,8 @@ class Conversation:
         self._grant(leases, slots)
         if recalled:
             self._return(recalled, slots)
+        if stops:
+            self._stop(stops, slots)
 
     async def _answer(self, reference: Any) -> Any:
         async with asyncio.timeout(self._deadline_s):
@@ -223,6 +225,13 @@ class Conversation:
             self._hand_back(lease)
         if self._returned:
             self._report.set()
+
+    def _stop(self, stops: list[tuple[TaskId, int, float]], slots: Slots) -> None:
+        """What no slot has begun is let go of, what runs is asked to end."""
+        self._return([(task_id, number) for task_id, number, _ in stops], slots)
+        for task_id, number, grace_s in stops:
+            if self._has(task_id, number):
+                slots.stop((task_id, number), grace_s)
 
     def _hand_back(self, lease: Lease) -> None:
         if self._has(lease[0], lease[1]):

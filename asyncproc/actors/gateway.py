@@ -2,7 +2,7 @@
 
 from typing import TypeVar
 
-from asyncproc.actors.answers import Health, Refusal
+from asyncproc.actors.answers import Cancelled, Health, Refusal
 from asyncproc.actors.calls import Calls
 from asyncproc.actors.changes import ChangeOutcome
 from asyncproc.actors.deployment import QueueHandle
@@ -71,6 +71,15 @@ class Gateway:
         call = self._steering.call(lambda actor, _: actor.explain.remote(task_id), self._timeout_s)
         answer: Look | Refusal | None = await call
         return _outcome(answer)
+
+    async def cancel(self, task_id: TaskId, reason: str, grace_s: float) -> Cancelled:
+        """End a task. Raises `QueueUnavailable` and `StorageUnavailable`."""
+        answer = await self._retries.call(
+            lambda actor, _: actor.cancel.remote(task_id, reason, grace_s), self._timeout_s
+        )
+        if isinstance(answer, Refusal):
+            raise answer.error()
+        return Cancelled(answer)
 
     async def health(self, timeout_s: float) -> Health:
         """Raises `QueueUnavailable`."""

@@ -4,10 +4,11 @@ import asyncio
 import logging
 import os
 from collections.abc import Container, Sequence
+from functools import partial
 from typing import Final, TypeVar
 
 from asyncproc import failpoints
-from asyncproc.actors.answers import Cause, Health, Refusal
+from asyncproc.actors.answers import Cancelled, Cause, Health, Refusal
 from asyncproc.actors.changes import ChangeOutcome, Changes
 from asyncproc.actors.deployment import Deployment
 from asyncproc.actors.inbox import Inbox
@@ -19,6 +20,7 @@ from asyncproc.clock import AnchoredClock, monotonic, wall_now
 from asyncproc.core.asked import Change
 from asyncproc.core.decision import (
     BulkReply,
+    CancelReply,
     ChangeReply,
     Decision,
     EnqueueReply,
@@ -28,6 +30,7 @@ from asyncproc.core.decision import (
     RetryReply,
 )
 from asyncproc.core.events import (
+    CancelAsked,
     Draining,
     Enqueued,
     Event,
@@ -69,6 +72,8 @@ AWAY_AFTER_S: Final = 0.5
 _FIRST_RETRY_S: Final = 0.05
 _LAST_RETRY_S: Final = 1.0
 _READ_CONNECTIONS: Final = 2
+STALE_TRIES: Final = 5
+"""How often a row is read again that changed between the look at it and the step."""
 
 
 class QueueActor:
@@ -184,6 +189,23 @@ class QueueActor:
             return Refusal.of(error)
         return None if task is None else look_at(self._core, self._core.tasks.get(task_id, task))
 
+    async def cancel(self, task_id: TaskId, reason: str, grace_s: float) -> Cancelled | Refusal:
+        """End a task; what became of it follows the commit."""
+        if away := self._why_away():
+            return Refusal(Cause.STORAGE, away)
+        try:
+            for _ in range(STALE_TRIES):
+                task = await self._inspector.live_task(task_id)
+                if task is None:
+                    return Cancelled.GONE
+                asked = partial(CancelAsked, task=task, reason=reason, grace_s=grace_s)
+                reply = _expect(await self._inbox.ask(asked), CancelReply)
+                if not reply.stale:
+                    return Cancelled.ASKED if reply.is_running else Cancelled.ENDED
+        except AsyncprocError as error:
+            return Refusal.of(error)
+        return Refusal(Cause.STORAGE, f"the task changed {STALE_TRIES} times while it was looked at")
+
     async def register(
         self, worker: str, pool: str, concurrency: int, held: list[tuple[TaskId, int]], seen_epoch: int = 0
     ) -> tuple[int, int, list[TaskId]]:
@@ -206,12 +228,12 @@ class QueueActor:
         outcomes: list[Outcome],
         returned: list[tuple[TaskId, int]],
         leaving: bool = False,
-    ) -> tuple[int, list[Lease] | None, list[tuple[TaskId, int]]]:
+    ) -> tuple[int, list[Lease] | None, list[tuple[TaskId, int]], list[tuple[TaskId, int, float]]]:
         """A worker reports and asks; answers the epoch, leases, or None where it must register first, and what is to be
-        returned if it has not begun."""
+        returned if it has not begun, and what is to come to an end."""
         reply = await self._inbox.ask(lambda ticket: Polled(ticket, worker, session, outcomes, returned, leaving))
         answer = _expect(reply, PollReply)
-        return self._storage.epoch, answer.leases, answer.recalled
+        return self._storage.epoch, answer.leases, answer.recalled, answer.stops
 
     async def figures(self) -> list[Row]:
         """For reports: rows of state, queue, type, number, mean run time, longest wait."""

@@ -9,15 +9,29 @@ import traceback
 from collections.abc import Callable, Container, Iterable
 from functools import partial
 from queue import SimpleQueue
-from threading import Lock, Semaphore, Thread, get_ident
+from threading import Lock, Semaphore, Thread, Timer, get_ident
+from typing import Protocol
 
 from asyncproc.actors.watchdog import Attempt, Watchdog, forget_interrupt, interrupt_thread
-from asyncproc.clock import monotonic
+from asyncproc.clock import id_text, monotonic
 from asyncproc.core.events import SUCCEEDED, Lease, Outcome
 from asyncproc.core.line import Line
 from asyncproc.core.task import NO_LIMITS, TaskId
-from asyncproc.errors import SoftTimeLimitExceeded, TimeLimitExceeded
+from asyncproc.errors import SoftTimeLimitExceeded, TaskCancelled, TimeLimitExceeded
 from asyncproc.executor import Executor, as_killed, failed
+
+
+class Confinement(Protocol):
+    """Runs tasks in processes of their own."""
+
+    def run(self, lease: Lease) -> Outcome | None:
+        """None where there is no process to be had: the task has not begun."""
+
+    def stop(self, task_id: TaskId) -> None:
+        """Tell a task to end."""
+
+    def kill(self, task_id: TaskId) -> None:
+        """End its process; `run` tells the outcome."""
 
 
 class Slots:
@@ -33,12 +47,17 @@ class Slots:
         concurrency: int,
         ended: Callable[[Outcome], None],
         overdue: Callable[[Outcome], None],
-        confine: Callable[[Lease], Outcome | None] | None = None,
+        cells: Confinement | None = None,
     ) -> None:
         """`overdue` is called instead of `ended` for an attempt whose hard time limit is over: it still has its slot,
-        and nothing but the end of the process takes it away. `confine` runs a task in a process of its own, or answers
-        None where it cannot; without it this process is one."""
-        self._confine = confine
+        and nothing but the end of the process takes it away. Without `cells` this process is itself one of a task's
+        own."""
+        self._cells = cells
+        self._running: dict[TaskId, Callable[[], object] | None] = {}
+        """What runs, with what tells it to end where there is such a thing."""
+        self._confined: set[TaskId] = set()
+        self._ended_for: set[tuple[TaskId, int]] = set()
+        """Attempts whose end was told although they go on."""
         self._executor = executor
         self._ended = ended
         self._overdue = overdue
@@ -64,6 +83,38 @@ class Slots:
         """The leases that no slot has begun, of these tasks or of all; none of them will be."""
         with self._lock:
             return self._waiting.take(ids)
+
+    def stop(self, attempt: tuple[TaskId, int], grace_s: float | None) -> None:
+        """Tell a task that runs to end, and give it up if it still runs after the grace; nothing where it has ended.
+        Without a grace somebody else sees to that."""
+        task_id = attempt[0]
+        if task_id not in self._running:
+            return
+        self._executor.stops.add(id_text(task_id))
+        tell = self._running.get(task_id)
+        if tell is not None:
+            tell()
+        if grace_s is None:
+            return
+        timer = Timer(grace_s, self._give_up_stopped, (attempt, monotonic()))
+        timer.daemon = True
+        timer.start()
+
+    def _give_up_stopped(self, attempt: tuple[TaskId, int], told_at: float) -> None:
+        if attempt[0] not in self._running or attempt in self._ended_for:
+            return
+        if self._cells is not None and attempt[0] in self._confined:
+            self._cells.kill(attempt[0])
+            return
+        self._ended_for.add(attempt)
+        self._overdue(as_killed(failed(attempt, TaskCancelled(), monotonic() - told_at, "")))
+
+    def _over(self, lease: Lease) -> bool:
+        """The attempt does not run any more. False where its end was told before."""
+        self._running.pop(lease[0], None)
+        if self._executor.stops:
+            self._executor.stops.discard(id_text(lease[0]))
+        return not self._ended_for or (lease[0], lease[1]) not in self._ended_for
 
     def is_idle(self) -> bool:
         """Nothing waits here for a slot; what runs may be about to end."""
@@ -93,20 +144,24 @@ class Slots:
             await asyncio.sleep(0)
 
     def _on_loop(self, lease: Lease) -> bool:
-        is_confined = lease[8] and self._confine is not None
+        is_confined = lease[8] and self._cells is not None
         return not is_confined and self._executor.is_async(lease[3])
 
     def _run(self, lease: Lease) -> None:
-        if lease[8] and self._confine is not None:
-            outcome = self._confine(lease)
+        self._running[lease[0]] = None
+        if lease[8] and self._cells is not None:
+            self._running[lease[0]] = partial(self._cells.stop, lease[0])
+            self._confined.add(lease[0])
+            outcome = self._cells.run(lease)
+            self._confined.discard(lease[0])
             if outcome is not None:
-                self._ended(outcome)
+                self._tell(lease, outcome)
                 return
             if self._executor.is_async(lease[3]):
                 asyncio.run_coroutine_threadsafe(self._run_cancellable(lease), self._loop).result()
                 return
         if lease[7] == NO_LIMITS:
-            self._ended(self._executor.run(lease))
+            self._tell(lease, self._executor.run(lease))
             return
         thread = get_ident()
         attempt = self._watchdog.begin(lease, thread, partial(interrupt_thread, thread))
@@ -120,29 +175,39 @@ class Slots:
             outcome = failed(lease, error, monotonic() - attempt.began)
             ours = self._watchdog.end(attempt)
         if ours:
+            self._tell(lease, outcome)
+        else:
+            self._over(lease)
+
+    def _tell(self, lease: Lease, outcome: Outcome) -> None:
+        if self._over(lease):
             self._ended(outcome)
 
     async def _run_cancellable(self, lease: Lease) -> None:
-        if lease[7] == NO_LIMITS:
-            self._ended(await self._executor.run_async(lease))
-            return
         task = asyncio.current_task(self._loop)
         if task is None:
             raise RuntimeError("an async task runs outside of any task of the loop")
+        over = False
 
         def cancel() -> None:
-            if not attempt.over:
+            if not over:
                 task.cancel()
 
-        attempt = self._watchdog.begin(lease, get_ident(), partial(self._loop.call_soon_threadsafe, cancel))
+        tell = partial(self._loop.call_soon_threadsafe, cancel)
+        self._running[lease[0]] = tell
+        attempt = None if lease[7] == NO_LIMITS else self._watchdog.begin(lease, get_ident(), tell)
         outcome = await self._executor.run_async(lease)
-        ours = self._watchdog.end(attempt)
+        over = True
+        ours = attempt is None or self._watchdog.end(attempt)
         if task.cancelling():
-            task.uncancel()
-            if outcome[2] != SUCCEEDED:
+            while task.cancelling():
+                task.uncancel()
+            if outcome[2] != SUCCEEDED and attempt is not None and attempt.interrupted:
                 outcome = failed(lease, SoftTimeLimitExceeded(), outcome[5])
         if ours:
-            self._ended(outcome)
+            self._tell(lease, outcome)
+        else:
+            self._over(lease)
 
     def _give_up(self, attempt: Attempt) -> None:
         frame = sys._current_frames().get(attempt.thread)

@@ -21,6 +21,7 @@ from asyncproc.errors import (
     AsyncprocError,
     DiskNearlyFull,
     KeyReused,
+    NotCancellable,
     Overloaded,
     QueueUnavailable,
     StorageUnavailable,
@@ -41,6 +42,7 @@ _STATUS: Final[dict[type[AsyncprocError], int]] = {
     DiskNearlyFull: 503,
     TasksRejected: 400,
     KeyReused: 422,
+    NotCancellable: 409,
     TooManyRequests: 429,
     TooManyOperations: 429,
 }

@@ -9,15 +9,27 @@ from pydantic import ValidationError
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
+from asyncproc.actors.answers import Cancelled
 from asyncproc.api import idempotency
 from asyncproc.api.body import TASKS_AT_ONCE, BodyRefused, declared_size, parse_enqueue, problems_of, read, refuse
 from asyncproc.api.door import Door, TheDoor
 from asyncproc.clock import id_text
+from asyncproc.core.cancel import GRACE_S
 from asyncproc.core.duration import parse_duration
 from asyncproc.core.states import State
 from asyncproc.core.task import NO_TERMS, NewTask, Options, TaskId
+from asyncproc.errors import NotCancellable
 from asyncproc.registry import UnknownTaskType
-from asyncproc.wire import EnqueueAnswer, ErrorBody, Problem, TaskBody, TaskView, view
+from asyncproc.wire import (
+    CancelAnswer,
+    CancelBody,
+    EnqueueAnswer,
+    ErrorBody,
+    Problem,
+    TaskBody,
+    TaskView,
+    view,
+)
 
 router = APIRouter(tags=["tasks"])
 
@@ -97,6 +109,29 @@ async def retry(task_id: str, door: TheDoor) -> Response:
     if not accepted:
         raise BodyRefused(400, f"only failed tasks can be retried: task {task_id} is {record.state}")
     return _json(view(record))
+
+
+@router.post(
+    "/task/{task_id}/cancel",
+    response_model=CancelAnswer,
+    responses={**ERRORS, **{status: {"model": ErrorBody} for status in (400, 404, 409)}},
+)
+async def cancel(task_id: str, door: TheDoor, body: CancelBody | None = None) -> Response:
+    """End a task. One that waits is cancelled when this is answered. One that runs is asked to end: it sees
+    `ctx.cancelled`, an `async def` is cancelled, and after `grace` its process is ended; a success that comes first
+    stands. 409 where it has ended."""
+    asked = body or CancelBody()
+    known = id_of(task_id)
+    grace_s = GRACE_S if asked.grace is None else parse_duration(asked.grace)
+    with door.admission.retries.hold():
+        came_to = await door.gateway.cancel(known, asked.reason or "cancelled on request", grace_s)
+        record = await door.inspector.task(known)
+    if record is None:
+        raise unknown(task_id)
+    if came_to is Cancelled.GONE and record.state is not State.CANCELLED:
+        raise NotCancellable(task_id, record.state)
+    answer = CancelAnswer(id=id_text(known), status=record.state, cancelled=came_to.value)
+    return _json(answer.model_dump_json(by_alias=True).encode())
 
 
 async def _parse(body: bytes, door: Door) -> list[NewTask]:

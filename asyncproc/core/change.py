@@ -7,6 +7,7 @@ what is written compares all that it was reckoned from, and what the table refus
 from typing import TYPE_CHECKING
 
 from asyncproc.core.asked import CHANGEABLE, CHANGES, Action, Change
+from asyncproc.core.cancel import GRACE_S, ask_to_stop, cancel_waiting
 from asyncproc.core.decision import BulkReply, ChangeReply
 from asyncproc.core.events import BulkAsked, ChangeAsked
 from asyncproc.core.rank import micros_until, to_micros
@@ -30,7 +31,7 @@ def change_asked(core: "Core", event: ChangeAsked) -> None:
 
 
 def bulk_asked(core: "Core", event: BulkAsked) -> None:
-    """What runs is skipped, and what is not as it was read is stale."""
+    """What is in a state that the action is not for is skipped, and what is not as it was read is stale."""
     reply = BulkReply(event.ticket)
     options: dict[Options, Options] = {}
     for read in event.tasks:
@@ -76,23 +77,18 @@ def _carry_out(core: "Core", task: Task, event: BulkAsked, options: dict[Options
             revive(core, task)
             return True
         return False
+    if action is Action.CANCEL and task.state is State.RUNNING and task.id in core.tasks:
+        ask_to_stop(core, task, event.reason, GRACE_S)
+        return True
     if task.state not in CHANGEABLE:
         return False
     if action in CHANGES:
         _change(core, task, event.change, options)
     elif action is Action.CANCEL:
-        _cancel(core, task, event.reason)
+        cancel_waiting(core, task, event.reason)
     else:
         raise AssertionError(f"{action} is not for tasks that wait")
     return True
-
-
-def _cancel(core: "Core", task: Task, reason: str) -> None:
-    core.backlog.withdraw(task)
-    task.state = after(task.state, Trigger.CANCEL)
-    core.altered.add(task.id)
-    core.counters.cancelled += 1
-    core.decision.writes.cancelled.append((task.id, task.lease, reason))
 
 
 def _change(core: "Core", task: Task, change: Change, options: dict[Options, Options]) -> None:

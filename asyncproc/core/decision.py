@@ -30,6 +30,10 @@ class Writes:
     """id, lease, ready_at, losses, error, error record."""
     requeued: list[tuple[TaskId, int, int]] = field(default_factory=list)
     """id, lease, losses. The attempt is given back."""
+    snoozed: list[tuple[TaskId, int, float]] = field(default_factory=list)
+    """id, lease, ready_at. The attempt is given back."""
+    stopping: list[tuple[TaskId, int, str]] = field(default_factory=list)
+    """id, lease, reason: it runs, and is asked to end."""
     cancelled: list[tuple[TaskId, int, str]] = field(default_factory=list)
     """id, lease, reason: ends the task in whatever state that is not final."""
     revived: list[tuple[TaskId, float, float]] = field(default_factory=list)
@@ -55,6 +59,8 @@ class Writes:
             or self.failed
             or self.retried
             or self.requeued
+            or self.snoozed
+            or self.stopping
             or self.cancelled
             or self.changed
             or self.came_due
@@ -90,6 +96,8 @@ class PollReply:
     ticket: int
     leases: list[Lease] | None
     recalled: list[tuple[TaskId, int]] = field(default_factory=list)
+    stops: list[tuple[TaskId, int, float]] = field(default_factory=list)
+    """Leases that are to come to an end, each with the seconds it has for that."""
 
 
 @dataclass(slots=True)
@@ -106,6 +114,18 @@ class RetryReply:
     ticket: int
     task_id: TaskId
     refused: State | None
+
+
+@dataclass(slots=True)
+class CancelReply:
+    """`refused` is the final state that the task has already. `stale`: it was not as it was read; read it again."""
+
+    ticket: int
+    task_id: TaskId
+    refused: State | None = None
+    is_running: bool = False
+    """It was asked to end, and is not cancelled yet."""
+    stale: bool = False
 
 
 @dataclass(slots=True)
@@ -128,7 +148,9 @@ class BulkReply:
     """They were not as they were read."""
 
 
-Reply: TypeAlias = EnqueueReply | RegisterReply | PollReply | RetryReply | ChangeReply | BulkReply | RulesReply
+Reply: TypeAlias = (
+    EnqueueReply | RegisterReply | PollReply | RetryReply | CancelReply | ChangeReply | BulkReply | RulesReply
+)
 
 
 @dataclass(slots=True)

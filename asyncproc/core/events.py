@@ -16,12 +16,19 @@ FAILED: Final = 0
 SUCCEEDED: Final = 1
 KILLED: Final = 2
 """It failed, and its process had to end with it: by its own doing, or because nothing else stopped it."""
+RETRY_LATER: Final = 3
+"""It failed, and says itself when it is to be tried again."""
+SNOOZED: Final = 4
+"""It did not fail: it says when it is to run, as if it had not begun."""
+FAILED_FOR_GOOD: Final = 5
+"""It failed, and says that it would fail again."""
 
 Outcome: TypeAlias = tuple[TaskId, int, int, bytes, str, float, float, list[NewTask]]
-"""How an attempt ended: id, lease number, one of the three above, body, error, seconds it ran, spread, child tasks.
+"""How an attempt ended: id, lease number, one of the above, body, error, seconds it ran, spread, child tasks.
 
 The body is the result, or the error as an object with type, message and traceback; both are JSON and never parsed by
-the QueueActor. `error` is the short form. `spread` in [-1, 1] is drawn by the worker for the jitter of a retry.
+the QueueActor. `error` is the short form. `spread` in [-1, 1] is drawn by the worker for the jitter of a retry;
+of a task that says when, it is the seconds until then.
 """
 
 
@@ -101,6 +108,16 @@ class RetryAsked:
 
 
 @dataclass(slots=True)
+class CancelAsked:
+    """Somebody wants this task, as read from the table, to end. One that runs has `grace_s` seconds for it."""
+
+    ticket: int
+    task: Task
+    reason: str
+    grace_s: float
+
+
+@dataclass(slots=True)
 class ChangeAsked:
     """Somebody wants this task, as read from the table, to wait otherwise."""
 
@@ -161,5 +178,5 @@ class Draining:
     """No further leases: the system is about to stop."""
 
 
-Steering: TypeAlias = RetryAsked | ChangeAsked | BulkAsked | RulesChanged | QueueReranked | Draining
+Steering: TypeAlias = RetryAsked | CancelAsked | ChangeAsked | BulkAsked | RulesChanged | QueueReranked | Draining
 Event: TypeAlias = Loaded | Enqueued | Registered | Polled | WorkerLost | Page | Refused | Steering

@@ -34,6 +34,7 @@ class Trigger(StrEnum):
     FAIL = "fail and be retried"
     EXHAUST = "fail for good"
     LOSE = "lose its worker"
+    SNOOZE = "put itself off"
     CANCEL = "be cancelled"
     RETRY = "be retried by hand"
 
@@ -56,6 +57,7 @@ TRANSITIONS: Final = MappingProxyType(
         (_S.RUNNING, _T.FAIL): _S.RETRYING,
         (_S.RUNNING, _T.EXHAUST): _S.FAILED,
         (_S.RUNNING, _T.LOSE): _S.QUEUED,
+        (_S.RUNNING, _T.SNOOZE): _S.SCHEDULED,
         (_S.FAILED, _T.RETRY): _S.QUEUED,
         **{(state, _T.CANCEL): _S.CANCELLED for state in State if state not in FINAL},
     }

@@ -11,15 +11,20 @@ from typing import Final, assert_never
 
 from asyncproc.core.alarms import Alarms
 from asyncproc.core.backlog import Backlog
+from asyncproc.core.cancel import cancel_asked, end_cancelled, remind, tell_workers
 from asyncproc.core.change import bulk_asked, change_asked, revive
 from asyncproc.core.counters import Counters
 from asyncproc.core.dangers import Dangers, runs_alone
 from asyncproc.core.decision import Decision, EnqueueReply, PollReply, RegisterReply, RetryReply, RulesReply
 from asyncproc.core.dispatch import Dispatcher
 from asyncproc.core.events import (
+    FAILED_FOR_GOOD,
     KILLED,
+    RETRY_LATER,
+    SNOOZED,
     SUCCEEDED,
     BulkAsked,
+    CancelAsked,
     ChangeAsked,
     Draining,
     Enqueued,
@@ -69,6 +74,8 @@ class Core:
         self.fresh: set[TaskId] = set()
         self.altered: set[TaskId] = set()
         """Tasks that were changed, cancelled or revived on demand in this step."""
+        self.stops: dict[str, list[tuple[TaskId, int, float]]] = {}
+        """Running tasks that are to be asked to end, by worker."""
         self._reported: list[tuple[Worker, Poll]] = []
         self._large: list[Task] = []
         self._dispatcher = Dispatcher(self.run_times, settings, self.backlog, self._claim)
@@ -98,6 +105,7 @@ class Core:
         if not self.draining:
             self._dispatch()
         self._answer_reports()
+        tell_workers(self)
         # What came due and was claimed in this same step is written once, as running.
         waiting = (task for task in came_due if task.state is State.QUEUED)
         self.decision.writes.came_due.extend((task.id, task.rank) for task in waiting)
@@ -137,6 +145,8 @@ class Core:
         match event:
             case RetryAsked():
                 self._retry_asked(event)
+            case CancelAsked():
+                cancel_asked(self, event)
             case ChangeAsked():
                 change_asked(self, event)
             case BulkAsked():
@@ -214,6 +224,7 @@ class Core:
         adopted = {task_id for task_id, lease in event.held if self._holds(worker, task_id, lease)}
         dropped = [task_id for task_id, _ in event.held if task_id not in adopted]
         worker.missing = [task_id for task_id in worker.held if task_id not in adopted]
+        remind(self, worker)
         pool = self.backlog.pool(worker.pool)
         pool.progressed(worker, self.now)
         pool.place(worker)
@@ -295,7 +306,7 @@ class Core:
         for task_id in worker.held:
             task = self.tasks[task_id]
             self.backlog.stopped(task)
-            if charged and task.losses and alone:
+            if charged and task.losses and alone and task.stop_reason is None:
                 # Nobody else can have done it.
                 kind, cause = self._cause_of_death(task, cause)
                 self.dangers.note(task.options.type, self.now)
@@ -313,6 +324,9 @@ class Core:
 
     def _requeue(self, task: Task) -> None:
         """Back to its old place: the lost attempt is not counted, and the wait it had counts on."""
+        if task.stop_reason is not None:
+            end_cancelled(self, task, task.stop_reason)
+            return
         task.state = after(task.state, Trigger.LOSE)
         task.attempt -= 1
         task.worker = ""
@@ -356,10 +370,7 @@ class Core:
         self.backlog.stopped(task)
         self.run_times.observe(task.options.type, seconds)
         if ending != SUCCEEDED:
-            task.losses = 0
-            if ending == KILLED:
-                self.dangers.note(task.options.type, self.now)
-            self._failed(task, error, body, spread)
+            self._unsuccessful(task, ending, error, body, spread)
             return
         task.state = after(State.RUNNING, Trigger.SUCCEED)
         del self.tasks[task_id]
@@ -368,15 +379,42 @@ class Core:
         if children:
             self._enqueue(children)
 
-    def _failed(self, task: Task, error: str, body: bytes, spread: float) -> None:
-        writes = self.decision.writes
-        again_at = retry_at(task.options.retry, task.attempt, spread, self.now)
-        if again_at is None:
-            task.state = after(task.state, Trigger.EXHAUST)
-            self.tasks.pop(task.id, None)
-            self.counters.failed += 1
-            writes.failed.append((task.id, task.lease, error, body))
+    def _unsuccessful(self, task: Task, ending: int, error: str, body: bytes, spread: float) -> None:
+        task.losses = 0
+        if task.stop_reason is not None:
+            end_cancelled(self, task, task.stop_reason)
             return
+        if ending == KILLED:
+            self.dangers.note(task.options.type, self.now)
+        if ending == SNOOZED:
+            self._snoozed(task, spread)
+        elif ending == FAILED_FOR_GOOD:
+            self._exhausted(task, error, body)
+        else:
+            self._failed(task, error, body, spread, after_s=spread if ending == RETRY_LATER else None)
+
+    def _snoozed(self, task: Task, after_s: float) -> None:
+        task.state = after(task.state, Trigger.SNOOZE)
+        task.attempt -= 1
+        task.ready_at = to_micros(self.now + after_s)
+        self.decision.writes.snoozed.append((task.id, task.lease, task.ready_at))
+        self.backlog.defer(task)
+
+    def _exhausted(self, task: Task, error: str, body: bytes) -> None:
+        task.state = after(task.state, Trigger.EXHAUST)
+        self.tasks.pop(task.id, None)
+        self.counters.failed += 1
+        self.decision.writes.failed.append((task.id, task.lease, error, body))
+
+    def _failed(self, task: Task, error: str, body: bytes, spread: float, after_s: float | None = None) -> None:
+        """`after_s` is when the task itself wants to be tried again."""
+        writes = self.decision.writes
+        again_at = retry_at(task.options.retry, task.attempt, 0.0 if after_s is not None else spread, self.now)
+        if again_at is None:
+            self._exhausted(task, error, body)
+            return
+        if after_s is not None:
+            again_at = self.now + after_s
         task.state = after(task.state, Trigger.FAIL)
         task.ready_at = to_micros(again_at)
         self.counters.retried += 1

@@ -99,6 +99,8 @@ class Task:
     it."""
     started_at: float = 0.0
     terms: Terms = NO_TERMS
+    stop_reason: str | None = None
+    """Why it was asked to come to an end while it ran; None where it was not."""
     draws: "tuple[Draw, ...]" = ()
     """The gates through which it was started."""
 

@@ -3,11 +3,12 @@
 A replay sends the very same bytes.
 """
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from struct import Struct
-from typing import Final, LiteralString
+from typing import Any, Final, LiteralString
 
-from asyncproc.core.decision import Changed, Writes
+from asyncproc.core.decision import Writes
 from asyncproc.core.states import DUE_LATER, State
 from asyncproc.core.task import NO_TERMS, Task, TaskId
 from asyncproc.storage.arrays import PgArray, bigints, byteas, floats, ints, texts, uuids
@@ -26,6 +27,10 @@ _FIXED_BEFORE: Final = Struct(">hi16s")
 _FLOAT: Final = Struct(">id")
 _STAMP: Final = Struct(">iq")
 _NUMBERS: Final = Struct(">iqiiiiiiidididididid")
+
+
+_PLACE: Final = (texts, ints, texts, floats)
+"""State, priority, queue, instant."""
 
 
 @dataclass(slots=True)
@@ -79,51 +84,47 @@ def build(writes: Writes, now: float) -> Batch:
 
 
 def _ended(writes: Writes, now: float) -> list[Statement]:
-    ended: list[Statement] = []
-    if rows := writes.succeeded:
-        ids, leases, results = zip(*rows, strict=True)
-        ended.append(Statement(moves.SUCCEED, [uuids(ids), bigints(leases), texts(results), now], len(rows)))
-    if failed := writes.failed:
-        ids, leases, errors, records = zip(*failed, strict=True)
-        columns: list[PgArray | float] = [uuids(ids), bigints(leases), texts(errors), texts(records), now, now]
-        ended.append(Statement(moves.FAIL, columns, len(failed)))
-    if retried := writes.retried:
-        ids, leases, instants, losses, errors, records = zip(*retried, strict=True)
-        columns = [now, uuids(ids), bigints(leases), floats(instants), ints(losses), texts(errors), texts(records)]
-        ended.append(Statement(moves.RETRY, columns, len(retried)))
-    if requeued := writes.requeued:
-        ids, leases, losses = zip(*requeued, strict=True)
-        ended.append(Statement(moves.REQUEUE, [uuids(ids), bigints(leases), ints(losses)], len(requeued)))
-    if cancelled := writes.cancelled:
-        ids, leases, reasons = zip(*cancelled, strict=True)
-        ended.append(Statement(moves.CANCEL, [uuids(ids), bigints(leases), texts(reasons), now], len(cancelled)))
-    if revived := writes.revived:
-        ids, instants, ranks = zip(*revived, strict=True)
-        columns = [uuids(ids), floats(instants), floats(ranks), not_ended_before(ids)]
-        ended.append(Statement(moves.REVIVE, columns, len(revived)))
-    ended += _changed(writes.changed)
-    if came_due := writes.came_due:
-        ids, ranks = zip(*came_due, strict=True)
-        ended.append(Statement(moves.COME_DUE, [uuids(ids), floats(ranks)], len(came_due)))
-    if writes.levels:
-        names, levels, instants = zip(*writes.levels, strict=True)
-        columns = [texts(names), floats(levels), floats(instants)]
-        ended.append(Statement(pages.SET_LEVELS, columns, len(names)))
-    if used := writes.keys:
-        keys, hashes, answers, kept_s, _ = zip(*used, strict=True)
-        columns = [texts(keys), byteas(hashes), texts(answers), floats(now + seconds for seconds in kept_s), now]
-        ended.append(Statement(idempotency.USE_KEYS, columns, len(used)))
-    return ended
+    """In the order in which they are applied."""
+    of_lease = (uuids, bigints)
+    statements = [
+        _statement(moves.SUCCEED, writes.succeeded, (*of_lease, texts), after=(now,)),
+        _statement(moves.FAIL, writes.failed, (*of_lease, texts, texts), after=(now, now)),
+        _statement(moves.RETRY, writes.retried, (*of_lease, floats, ints, texts, texts), before=(now,)),
+        _statement(moves.REQUEUE, writes.requeued, (*of_lease, ints)),
+        _statement(moves.SNOOZE, writes.snoozed, (*of_lease, floats)),
+        _statement(moves.ASK_TO_STOP, writes.stopping, (*of_lease, texts), before=(now,)),
+        _statement(moves.CANCEL, writes.cancelled, (*of_lease, texts), after=(now,)),
+        _statement(
+            moves.REVIVE,
+            writes.revived,
+            (uuids, floats, floats),
+            after=(not_ended_before(row[0] for row in writes.revived),),
+        ),
+        _statement(moves.CHANGE, writes.changed, (*of_lease, *_PLACE, *_PLACE, floats)),
+        _statement(moves.COME_DUE, writes.came_due, (uuids, floats)),
+        _statement(pages.SET_LEVELS, writes.levels, (texts, floats, floats)),
+        _statement(
+            idempotency.USE_KEYS,
+            [(key, body_hash, answer, now + kept_s) for key, body_hash, answer, kept_s, _ in writes.keys],
+            (texts, byteas, texts, floats),
+            after=(now,),
+        ),
+    ]
+    return [statement for statement in statements if statement is not None]
 
 
-def _changed(rows: list[Changed]) -> list[Statement]:
+def _statement(
+    text: LiteralString,
+    rows: Sequence[tuple[Any, ...]],
+    kinds: Sequence[Callable[[Iterable[Any]], PgArray]],
+    before: tuple[float, ...] = (),
+    after: tuple[float, ...] = (),
+) -> Statement | None:
+    """None where there is nothing to write."""
     if not rows:
-        return []
-    ids, leases, *before_and_after, ranks = zip(*rows, strict=True)
-    columns: list[PgArray | float] = [uuids(ids), bigints(leases)]
-    for states, priorities, queues, instants in (before_and_after[:4], before_and_after[4:]):
-        columns += [texts(states), ints(priorities), texts(queues), floats(instants)]
-    return [Statement(moves.CHANGE, [*columns, floats(ranks)], len(rows))]
+        return None
+    columns = [kind(column) for kind, column in zip(kinds, zip(*rows, strict=True), strict=True)]
+    return Statement(text, [*before, *columns, *after], len(rows))
 
 
 def _claim(writes: Writes, now: float) -> Statement:

@@ -18,7 +18,7 @@ def to_tasks(rows: Sequence[tuple[Any, ...]]) -> list[Task]:
     tasks: list[Task] = []
     for row in rows:
         id_, payload, left_out = row[:3]
-        state, ready_at, created_at, rank, attempt, lease, losses, worker, *terms = row[_AFTER_OPTIONS:]
+        state, ready_at, created_at, rank, attempt, lease, losses, worker, *terms, stop = row[_AFTER_OPTIONS:]
         # Most rows share what they are made with; to compare it costs a quarter of making it anew.
         columns = row[3:_AFTER_OPTIONS]
         options = seen.get(columns)
@@ -39,6 +39,7 @@ def to_tasks(rows: Sequence[tuple[Any, ...]]) -> list[Task]:
                 worker,
                 left_out,
                 terms=Terms(*terms) if any(terms) else NO_TERMS,
+                stop_reason=stop,
             )
         )
     return tasks

@@ -54,8 +54,8 @@ class Script:
         answer = await self._answers[f"{'report' if outcomes else 'poll'} {session}"].get()
         if answer == "broken":
             raise Broken
-        # Most scripts call nothing back.
-        return (*answer, [])[:3]
+        # Most scripts neither call back nor stop anything.
+        return (*answer, [], [])[:4]
 
     async def say(self, to: str, answer: Any) -> None:
         await self._answers[to].put(answer)

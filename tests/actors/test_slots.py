@@ -10,7 +10,7 @@ import pytest
 
 from asyncproc.actors.slots import Slots
 from asyncproc.core.events import FAILED, SUCCEEDED, Lease, Outcome
-from asyncproc.core.task import NO_LIMITS, TimeLimits
+from asyncproc.core.task import NO_LIMITS, TaskId, TimeLimits
 from asyncproc.executor import Executor
 from asyncproc.registry import from_settings
 from tests.deployed import Ledger, settings_of
@@ -209,6 +209,18 @@ def test_the_error_shows_where_the_task_stood(bench: Bench) -> None:
     assert "in hold" in record["traceback"]
 
 
+class NoCells:
+    """There is no process to be had."""
+
+    def run(self, lease: Lease) -> None:
+        return None
+
+    def stop(self, task_id: TaskId) -> None:
+        raise AssertionError("nothing runs here")
+
+    kill = stop
+
+
 @pytest.mark.parametrize("task_type", ["Note", "NoteAsync"])
 def test_what_cannot_have_a_process_of_its_own_runs_in_this_one(
     start_dir: Path, tmp_path: Path, task_type: str
@@ -216,7 +228,7 @@ def test_what_cannot_have_a_process_of_its_own_runs_in_this_one(
     executor = Executor(from_settings(settings_of("", "n"), start_dir), "default-1.x", 1024, 1024, 4096, {})
     outcomes: SimpleQueue[Outcome] = SimpleQueue()
     bench = Bench(
-        Slots(executor, 1, outcomes.put, outcomes.put, lambda _: None), outcomes, Ledger(tmp_path / "ledger"), tmp_path
+        Slots(executor, 1, outcomes.put, outcomes.put, NoCells()), outcomes, Ledger(tmp_path / "ledger"), tmp_path
     )
     bench.slots.put([(*bench.lease(task_type, n)[:8], True) for n in range(3)])
     assert bench.ended(3) == [0, 1, 2]

@@ -242,17 +242,26 @@ def test_what_the_table_refuses_is_read_again(shallow: Operated) -> None:
 # ---- many at a time
 
 
-def test_all_that_waits_is_cancelled_and_what_runs_is_skipped(shallow: Operated) -> None:
+def test_all_that_waits_is_cancelled_and_what_runs_is_asked_to_end(shallow: Operated) -> None:
     tasks = [shallow.enqueue() for _ in range(10)] + [shallow.enqueue(delay_s=60.0 + n) for n in range(10)]
     lease = shallow.lease(tasks[0], "w")
 
     reply = shallow.bulk(Action.CANCEL, tasks)
 
-    assert (set(reply.done), reply.skipped, reply.stale) == (set(tasks[1:]), 1, [])
+    assert (set(reply.done), reply.skipped, reply.stale) == (set(tasks), 0, [])
     assert {shallow.state(task) for task in tasks[1:]} == {State.CANCELLED}
     assert shallow.core.counters.cancelled == 19
-    assert shallow.report(lease, succeeded()) == []
+    assert (shallow.state(tasks[0]), shallow.core.tasks[tasks[0]].stop_reason) == (State.RUNNING, "by hand")
+    shallow.report(lease, failed())
+    assert shallow.state(tasks[0]) is State.CANCELLED
     assert list(shallow.core.tasks) == []
+
+
+def test_a_bulk_change_skips_what_runs(shallow: Operated) -> None:
+    tasks = [shallow.enqueue() for _ in range(3)]
+    shallow.lease(tasks[0], "w")
+    reply = shallow.bulk(Action.CHANGE_PRIORITY, tasks, priority=1)
+    assert (reply.done, reply.skipped) == (tasks[1:], 1)
 
 
 def test_a_bulk_change_reorders_all_of_a_queue(shallow: Operated) -> None:

@@ -17,6 +17,7 @@ ALLOWED = {
     ("running", "fail and be retried"): "retrying",
     ("running", "fail for good"): "failed",
     ("running", "lose its worker"): "queued",
+    ("running", "put itself off"): "scheduled",
     ("running", "be cancelled"): "cancelled",
     ("retrying", "come due"): "queued",
     ("retrying", "be cancelled"): "cancelled",

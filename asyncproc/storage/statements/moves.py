@@ -62,6 +62,20 @@ RETRY: Final[LiteralString] = """
         AS o (id, lease, ready_at, losses, error, record)
     WHERE t.id = o.id AND t.lease = o.lease AND t.state = 'running'
 """
+# In: ids, leases, instants as columns. The attempt is given back, and none of it is an error.
+SNOOZE: Final[LiteralString] = """
+    UPDATE asyncproc.task_live t
+    SET state = 'scheduled', rank = NULL, ready_at = to_timestamp(o.ready_at), attempt = t.attempt - 1, losses = 0,
+        worker = NULL
+    FROM unnest(%s::uuid[], %s::bigint[], %s::float8[]) AS o (id, lease, ready_at)
+    WHERE t.id = o.id AND t.lease = o.lease AND t.state = 'running'
+"""
+# In: now; ids, leases, reasons as columns.
+ASK_TO_STOP: Final[LiteralString] = """
+    UPDATE asyncproc.task_live t SET cancel_requested_at = to_timestamp(%s), cancel_reason = o.reason
+    FROM unnest(%s::uuid[], %s::bigint[], %s::text[]) AS o (id, lease, reason)
+    WHERE t.id = o.id AND t.lease = o.lease AND t.state = 'running'
+"""
 # In: ids, leases, losses as columns. The attempt is given back; rank and lease stay.
 REQUEUE: Final[LiteralString] = """
     UPDATE asyncproc.task_live t SET state = 'queued', attempt = t.attempt - 1, losses = o.losses, worker = NULL

@@ -62,7 +62,7 @@ LIVE_PAGE: Final[LiteralString] = f"""
 """
 DONE_PAGE: Final[LiteralString] = f"""
     SELECT {TASK_COLUMNS} FROM (
-        SELECT *, 0::float8 AS rank, {_HELD} FROM asyncproc.task_done
+        SELECT *, 0::float8 AS rank, NULL AS cancel_reason, {_HELD} FROM asyncproc.task_done
         WHERE state = ANY(%(domain)s::text[]) AND {_MEANT} AND {filters.DONE} ORDER BY id LIMIT %(most)s
     ) t ORDER BY id
 """

@@ -9,7 +9,7 @@ TASK_COLUMNS: Final[LiteralString] = """
     backoff_jitter, timeout_s, soft_timeout_s, concurrency_key, fairness_key, created_by, state,
     extract(epoch FROM ready_at)::float8, extract(epoch FROM created_at)::float8, coalesce(rank, 0), attempt, lease,
     losses, coalesce(worker, ''), coalesce(extract(epoch FROM start_by), 0)::float8,
-    coalesce(extract(epoch FROM deadline), 0)::float8, coalesce(unique_key, '')
+    coalesce(extract(epoch FROM deadline), 0)::float8, coalesce(unique_key, ''), cancel_reason
 """
 # In: bytes. A payload of more is not read: its size stands in the row itself.
 _HELD: Final[LiteralString] = "CASE WHEN pg_column_size(payload) <= %s THEN pg_column_size(payload) ELSE 0 END AS held"
@@ -96,6 +96,8 @@ RERANK: Final[LiteralString] = """
 # In: bytes of the largest payload to read, id, the instant that it did not end before.
 # Out: the finished task as the core takes it.
 FINISHED_TASK: Final[LiteralString] = f"""
-    SELECT {TASK_COLUMNS} FROM (SELECT *, 0::float8 AS rank, {_HELD} FROM asyncproc.task_done) t
+    SELECT {TASK_COLUMNS} FROM (
+        SELECT *, 0::float8 AS rank, NULL AS cancel_reason, {_HELD} FROM asyncproc.task_done
+    ) t
     WHERE id = %s AND finished_at >= to_timestamp(%s)
 """
