@@ -206,6 +206,11 @@ class Referee:
         _equal("failed", now.failed - before.failed, len(writes.failed))
         _equal("retried", now.retried - before.retried, len(writes.retried))
         ended = len(writes.succeeded) + len(writes.failed) + len(writes.retried) - charged
+        named = {(outcome[0], outcome[1]) for event in heard for outcome in event.outcomes}
+        live = self._scene.table.live
+        ended += sum(
+            row[:2] in named and live[row[0]].state is State.RUNNING for row in writes.cancelled if row[0] in live
+        )
         stale = now.stale_outcomes - before.stale_outcomes
         if fresh == now.stale_polls - before.stale_polls:
             _equal("outcomes", ended + stale, reported)
