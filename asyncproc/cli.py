@@ -12,7 +12,11 @@ from asyncproc.commands.changes import change, explain
 from asyncproc.commands.client import ApiUnreachable
 from asyncproc.commands.dead import dead
 from asyncproc.commands.operations import bulk, operations
+from asyncproc.commands.pauses import pause, resume
+from asyncproc.commands.queues import queues
+from asyncproc.commands.rates import rates
 from asyncproc.commands.tasks import tasks
+from asyncproc.commands.types import types
 from asyncproc.config import Settings
 from asyncproc.config_file import load, shown
 from asyncproc.errors import AsyncprocError, ConfigError
@@ -88,7 +92,7 @@ def config(path: Path | None) -> None:
 
 # ---- what calls the API
 
-for _command in (tasks, bulk, operations, dead):
+for _command in (tasks, queues, types, rates, pause, resume, bulk, operations, dead):
     cli.add_command(_command)
 for _command in (change, explain):
     tasks.add_command(_command)

@@ -2,16 +2,13 @@
 
 from typing import Annotated, Final
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
-from pydantic.alias_generators import to_camel
+from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
-from asyncproc.core.duration import parse_duration
-from asyncproc.core.rank import STRICT_AGING_S
-from asyncproc.core.retry import MAX_ATTEMPTS, MAX_BACKOFF_S, RetryPolicy, exponential
+from asyncproc.core.retry import MAX_ATTEMPTS
 from asyncproc.core.settings import CoreSettings
 from asyncproc.core.states import State
-from asyncproc.core.steering import QueueRules
-from asyncproc.core.task import QUEUE_NAME, TimeLimits
+from asyncproc.rules import QueueRuleSettings, RateLimitSettings, TypeName, TypeRuleSettings
+from asyncproc.sections import AgingSeconds, BackOffSettings, Name, Seconds, Section, seconds
 
 DEFAULT: Final = "default"
 """The name of the queue and of the pool that serve whatever names no other."""
@@ -23,39 +20,21 @@ KEPT_FOR_EVER_S: Final = 100 * 365 * DAY_S
 LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
-def _seconds(value: object) -> object:
-    return parse_duration(value) if isinstance(value, str) else value
-
-
-def _aging(value: object) -> object:
-    # YAML reads a bare `off` as false.
-    return STRICT_AGING_S if value is False or value == "off" else _seconds(value)
-
-
 def _kept(value: object) -> object:
     if value is False or value == "off":
         return KEPT_FOR_EVER_S
     if isinstance(value, str) and value.endswith("d") and value[:-1].isdecimal():
         return int(value[:-1]) * DAY_S
     try:
-        return _seconds(value)
+        return seconds(value)
     except ValueError:
         raise ValueError("must be a duration such as 7d or 36h, or off") from None
 
 
-Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0, le=MAX_BACKOFF_S, allow_inf_nan=False)]
-AgingSeconds = Annotated[float, BeforeValidator(_aging), Field(gt=0, le=STRICT_AGING_S, allow_inf_nan=False)]
 KeptSeconds = Annotated[float, BeforeValidator(_kept), Field(ge=3600, le=KEPT_FOR_EVER_S, allow_inf_nan=False)]
-Name = Annotated[str, Field(pattern=QUEUE_NAME)]
 KiB: Final = 1024
 MiB: Final = 1024 * KiB
 GiB: Final = 1024 * MiB
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", alias_generator=to_camel, validate_default=True, use_attribute_docstrings=True
-    )
 
 
 class ApiSettings(Section):
@@ -101,16 +80,6 @@ class ApiSettings(Section):
         return self.host in LOOPBACK
 
 
-class BackOffSettings(Section):
-    """How long a failed attempt waits; a task's own `backOffDuration` makes it constant instead."""
-
-    base: Seconds = 1.0
-    factor: float = Field(default=2.0, ge=1, le=100)
-    cap: Seconds = 3600.0
-    jitter: float = Field(default=0.1, ge=0, le=1)
-    """Waits are spread by up to this part of themselves."""
-
-
 class QueueSettings(Section):
     max_buffer_size: int = Field(default=10_000, ge=1, le=10_000_000)
     """Waiting tasks of one queue held in memory; the rest waits in Postgres."""
@@ -147,12 +116,6 @@ class QueueSettings(Section):
     """A worker of the default pool is replaced once it takes so many bytes of memory."""
     drain: Seconds = 30.0
     """How long a stop waits for running tasks before they are handed back."""
-
-
-class QueueRuleSettings(Section):
-    weight: int = Field(default=1, ge=1, le=1_000)
-    """Its share of the workers, in relation to the weights of the other queues of its pool."""
-    aging: AgingSeconds | None = None
 
 
 class PoolSettings(Section):
@@ -247,6 +210,8 @@ class Settings(Section):
     api: ApiSettings = ApiSettings()
     queue: QueueSettings = QueueSettings()
     queues: dict[Name, QueueRuleSettings] = Field(default_factory=dict)
+    types: dict[TypeName, TypeRuleSettings] = Field(default_factory=dict)
+    rate_limits: dict[Name, RateLimitSettings] = Field(default_factory=dict)
     pools: dict[Name, PoolSettings] = Field(default_factory=dict)
     storage: StorageSettings = StorageSettings()
     retention: RetentionSettings = RetentionSettings()
@@ -266,16 +231,20 @@ class Settings(Section):
                     raise ValueError(
                         f"queue {queue!r} is served by pools {served[queue]!r} and {pool!r}: name it in one"
                     )
+        for name, rules in self.queues.items():
+            if rules.pool is not None and rules.pool not in (DEFAULT, *self.pools):
+                raise ValueError(f"queues.{name}.pool: there is no pool {rules.pool!r}")
+            if rules.pool is not None and served.setdefault(name, rules.pool) != rules.pool:
+                raise ValueError(f"queue {name!r} is served by pools {served[name]!r} and {rules.pool!r}: name one")
         return self
 
-    @property
-    def retry(self) -> RetryPolicy:
-        back_off = self.queue.back_off
-        return exponential(self.queue.max_task_retry + 1, back_off.base, back_off.factor, back_off.cap, back_off.jitter)
-
-    @property
-    def limits(self) -> TimeLimits:
-        return TimeLimits(self.queue.timeout or 0.0)
+    @model_validator(mode="after")
+    def _each_rate_limit_is_there(self) -> "Settings":
+        for name, rules in self.types.items():
+            unknown = [rate for rate in rules.rate_limits or () if rate not in self.rate_limits]
+            if unknown:
+                raise ValueError(f"types.{name}.rateLimits: there is no rate limit {unknown[0]!r} under rateLimits")
+        return self
 
     def all_pools(self) -> dict[str, PoolSettings]:
         """The configured pools and the default one."""
@@ -295,19 +264,10 @@ class Settings(Section):
         """Queue to pool, for the queues that a pool names."""
         return {queue: name for name, pool in self.pools.items() for queue in pool.queues}
 
-    def all_queues(self) -> set[str]:
-        """The queues that are named anywhere in here."""
-        return {DEFAULT, *self.queues, *self.pool_of()}
-
     def core(self) -> CoreSettings:
+        """Without the rules of queues, which can change while it runs (`precedence.rules_of`)."""
         queue = self.queue
-        rules = {
-            name: QueueRules(rule.weight, queue.aging if rule.aging is None else rule.aging)
-            for name, rule in self.queues.items()
-        }
         return CoreSettings(
-            queues=rules,
-            default_rules=QueueRules(aging_s=queue.aging),
             pool_of=self.pool_of(),
             default_pool=DEFAULT,
             window=queue.max_buffer_size,

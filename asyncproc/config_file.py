@@ -12,15 +12,14 @@ from pydantic_core import ErrorDetails
 
 from asyncproc.config import (
     KEPT_FOR_EVER_S,
-    BackOffSettings,
     PoolSettings,
-    QueueRuleSettings,
-    Section,
     Settings,
 )
 from asyncproc.core.duration import format_duration
 from asyncproc.core.rank import STRICT_AGING_S
 from asyncproc.errors import ConfigError
+from asyncproc.rules import QueueRuleSettings, RateLimitSettings, TypeRuleSettings
+from asyncproc.sections import BackOffSettings, Section
 
 FILE_NAME: Final = "asyncproc.yaml"
 PREFIX: Final = "ASYNCPROC_"
@@ -107,8 +106,14 @@ def _problem(item: ErrorDetails) -> str:
 def _suggestion(loc: tuple[int | str, ...]) -> str:
     kind: type[Section] = Settings
     if len(loc) > 1:
-        nested: dict[str, type[Section]] = {"queues": QueueRuleSettings, "pools": PoolSettings, **_sections()}
-        kind = BackOffSettings if loc[1] == "backOff" and len(loc) > 2 else nested.get(str(loc[0]), Settings)
+        nested: dict[str, type[Section]] = {
+            "queues": QueueRuleSettings,
+            "types": TypeRuleSettings,
+            "rateLimits": RateLimitSettings,
+            "pools": PoolSettings,
+            **_sections(),
+        }
+        kind = BackOffSettings if "backOff" in loc[1:-1] else nested.get(str(loc[0]), Settings)
     keys = [info.alias or name for name, info in kind.model_fields.items()]
     near = difflib.get_close_matches(str(loc[-1]), keys, n=1, cutoff=0.6)
     return f": did you mean {near[0]}?" if near else f": known are {', '.join(keys)}"

@@ -127,6 +127,29 @@ class KeyReused(AsyncprocError):
 
 
 @dataclass(eq=False)
+class QueueDraining(AsyncprocError):
+    """A queue takes no new tasks until it is resumed; nothing that came with these was enqueued."""
+
+    queues: tuple[str, ...]
+    task_ids: tuple[bytes, ...]
+
+    def __str__(self) -> str:
+        named = ", ".join(self.queues[:10])
+        return f"queue {named} is drained and takes no new tasks: resume it, or enqueue to another one"
+
+
+@dataclass(eq=False)
+class SettingsRefused(AsyncprocError):
+    """What an operator asked to change cannot be; `kind` is `invalid`, `exists`, `used`, `full` or `busy`."""
+
+    kind: str
+    problem: str
+
+    def __str__(self) -> str:
+        return self.problem
+
+
+@dataclass(eq=False)
 class QueueUnavailable(AsyncprocError):
     """The QueueActor did not answer in time: the request was refused or its outcome is unknown."""
 

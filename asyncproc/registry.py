@@ -2,20 +2,26 @@
 
 import importlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
 from pydantic_core import to_json
 
 from asyncproc.config import DEFAULT, Settings
-from asyncproc.core.retry import MAX_ATTEMPTS, MAX_BACKOFF_S, RetryPolicy, constant
+from asyncproc.core.origin import Origin
+from asyncproc.core.retry import MAX_ATTEMPTS, MAX_BACKOFF_S, RetryPolicy, constant, exponential
 from asyncproc.core.task import MAX_TIMEOUT_S, MAX_TYPE_NAME, NO_LIMITS, Options, TimeLimits
 from asyncproc.errors import AsyncprocError
+from asyncproc.precedence import NOTHING, BackOff, TaskValues, task_defaults
 from asyncproc.processable import Processable, check_options
+from asyncproc.rules import Stored
+
+MAX_KNOWN: Final = 10_000
+"""Pairs of a type and a queue of which it is known what their tasks are enqueued with."""
 
 
 @dataclass(eq=False)
@@ -40,29 +46,24 @@ class UnknownTaskType(AsyncprocError):
 
 
 @dataclass(frozen=True, slots=True)
-class Defaults:
-    """What the configuration says where a type says nothing."""
-
-    queue: str
-    retry: RetryPolicy
-    pool_of: Callable[[str], str]
-    """The pool that serves a queue."""
-    limits: TimeLimits = NO_LIMITS
-
-
-@dataclass(frozen=True, slots=True)
 class TaskType:
     cls: type[Processable]
     queue: str
-    priority: int
-    retry: RetryPolicy
-    limits: TimeLimits = NO_LIMITS
+    own: TaskValues = NOTHING
+    """What its code says of its tasks."""
 
 
 class Registry:
-    def __init__(self, types: Mapping[str, TaskType], defaults: Defaults) -> None:
+    def __init__(self, types: Mapping[str, TaskType], settings: Settings) -> None:
         self._types = dict(types)
-        self._defaults = defaults
+        self._settings = settings
+        self._stored = Stored()
+        self._known: dict[tuple[str, str], Options] = {}
+
+    def obey(self, stored: Stored) -> None:
+        """Enqueue by these settings from now on."""
+        self._stored = stored
+        self._known.clear()
 
     def names(self) -> list[str]:
         return sorted(self._types)
@@ -94,33 +95,49 @@ class Registry:
         timeout_s: float | None = None,
         soft_timeout_s: float | None = None,
         created_by: str = "",
+        concurrency_key: str = "",
+        fairness_key: str = "",
     ) -> Options:
-        """A task's own value before its type's, the type's before the configured default. Raises `UnknownTaskType`."""
-        found = self.get(name)
-        retry = found.retry if backoff_s is None else constant(found.retry.max_attempts, backoff_s)
+        """A task's own values before all others. Raises `UnknownTaskType`."""
+        if queue is None:
+            queue = self.get(name).queue
+        plain = self._plain(name, queue)
+        asked = (priority, None, backoff_s, timeout_s, soft_timeout_s)
+        retry = plain.retry if backoff_s is None else constant(plain.retry.max_attempts, backoff_s)
         return Options(
             name,
-            found.queue if queue is None else queue,
-            found.priority if priority is None else priority,
+            queue,
+            plain.priority if priority is None else priority,
             retry,
             created_by,
-            _limits(found.limits, timeout_s, soft_timeout_s),
+            _limits(plain.limits, timeout_s, soft_timeout_s),
+            concurrency_key,
+            fairness_key,
+            "".join(
+                letter if own is None else Origin.TASK.letter for letter, own in zip(plain.origins, asked, strict=True)
+            ),
         )
+
+    def _plain(self, name: str, queue: str) -> Options:
+        """What a task of this type is enqueued with in this queue where it says nothing. Raises `UnknownTaskType`."""
+        known = self._known.get((name, queue))
+        if known is None:
+            if len(self._known) >= MAX_KNOWN:
+                self._known.clear()  # queues are named by whoever enqueues
+            found = task_defaults(self._settings, self._stored, name, queue, self.get(name).own)
+            known = self._known[name, queue] = Options(
+                name, queue, found.priority.value, found.retry, "", found.limits, origins=found.origins
+            )
+        return known
 
 
 def from_settings(settings: Settings, start_dir: Path | None = None) -> Registry:
-    """The built-in types and those of the configured modules. Raises `RegistryError`."""
-    pool_of = settings.pool_of()
-    defaults = Defaults(DEFAULT, settings.retry, lambda queue: pool_of.get(queue, DEFAULT), settings.limits)
-    return load(settings.tasks, defaults, start_dir)
-
-
-def load(modules: Sequence[str], defaults: Defaults, start_dir: Path | None = None) -> Registry:
-    """Import the built-in types and the named modules. Raises `RegistryError` naming module and cause."""
+    """Import the built-in types and those of the configured modules. Raises `RegistryError` naming module and cause."""
     if start_dir is not None and str(start_dir) not in sys.path:
         sys.path.insert(0, str(start_dir))
+    pool_of = settings.pool_of()
     types: dict[str, TaskType] = {}
-    for module_name in ("asyncproc.tasks", *modules):
+    for module_name in ("asyncproc.tasks", *settings.tasks):
         for cls in _processables(_import(module_name)):
             name = cls.task_options.name
             known = types.get(name)
@@ -129,8 +146,8 @@ def load(modules: Sequence[str], defaults: Defaults, start_dir: Path | None = No
                     f"two task types are called {name}: in {known.cls.__module__} and in {cls.__module__};"
                     " give one of them another name=..."
                 )
-            types[name] = _resolve(cls, defaults)
-    return Registry(types, defaults)
+            types[name] = _resolve(cls, pool_of)
+    return Registry(types, settings)
 
 
 def _import(name: str) -> ModuleType:
@@ -150,39 +167,46 @@ def _processables(module: ModuleType) -> list[type[Processable]]:
     return found
 
 
-def _resolve(cls: type[Processable], defaults: Defaults) -> TaskType:
+def _resolve(cls: type[Processable], pool_of: Mapping[str, str]) -> TaskType:
     options = cls.task_options
     if not options.name.isprintable() or len(options.name) > MAX_TYPE_NAME:
         raise RegistryError(
             f"a task type is called {options.name!r:.300}: a name is {MAX_TYPE_NAME} characters at most"
         )
-    queue = options.queue or options.pool or defaults.queue
+    queue = options.queue or options.pool or DEFAULT
     try:
         check_options(queue, options.priority)
     except ValueError as error:
         raise RegistryError(f"task type {options.name}: {error}") from error
-    if options.pool is not None and defaults.pool_of(queue) != options.pool:
+    served_by = pool_of.get(queue, DEFAULT)
+    if options.pool is not None and served_by != options.pool:
         raise RegistryError(
             f"task type {options.name} wants pool {options.pool!r}, but its queue {queue!r} is served by pool"
-            f" {defaults.pool_of(queue)!r}: name the queue under pools.{options.pool}.queues"
+            f" {served_by!r}: name the queue under pools.{options.pool}.queues"
         )
     retry = options.retry
-    if retry is None:
-        retry = defaults.retry
-    elif isinstance(retry, int):
-        retry = defaults.retry._replace(max_attempts=retry + 1)
-    elif not isinstance(retry, RetryPolicy):
+    if isinstance(retry, int):
+        retry = exponential(retry + 1)
+    elif retry is not None and not isinstance(retry, RetryPolicy):
         raise RegistryError(f"task type {options.name}: retry must be a number of retries or a RetryPolicy")
-    if not _can_be_kept(retry):
+    if retry is not None and not _can_be_kept(retry):
         raise RegistryError(
             f"task type {options.name}: {retry} cannot be used: attempts are 1 to {MAX_ATTEMPTS}, waits 0 to"
             f" {MAX_BACKOFF_S:.0f} seconds, the factor is 1 or more, jitter 0 to 1"
         )
+    timeout_s, soft_timeout_s = _seconds(options.timeout), _seconds(options.soft_timeout)
     try:
-        limits = _limits(defaults.limits, _seconds(options.timeout), _seconds(options.soft_timeout))
+        _limits(NO_LIMITS, timeout_s, soft_timeout_s)
     except (TypeError, ValueError) as error:
         raise RegistryError(f"task type {options.name}: {error}") from error
-    return TaskType(cls, queue, options.priority or 0, retry, limits)
+    own = TaskValues(
+        options.priority,
+        None if retry is None else retry.max_attempts - 1,
+        BackOff(*options.retry[1:]) if isinstance(options.retry, RetryPolicy) else None,
+        timeout_s,
+        soft_timeout_s,
+    )
+    return TaskType(cls, queue, own)
 
 
 def _seconds(value: timedelta | float | None) -> float | None:

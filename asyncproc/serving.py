@@ -15,7 +15,9 @@ from asyncproc.actors.gateway import Gateway
 from asyncproc.api.admission import Admission
 from asyncproc.api.app import RETRY_AFTER_S, build
 from asyncproc.api.door import Door
+from asyncproc.api.figures import Counting
 from asyncproc.api.garbage import search_when_quiet
+from asyncproc.api.stored import StoredCopy
 from asyncproc.clock import TaskIds
 from asyncproc.config import Settings
 from asyncproc.config_file import load
@@ -43,10 +45,12 @@ def application(settings: Settings, start_dir: Path) -> serve.Application:
         inspector = Inspector(deployment.conninfo, settings.storage.read_connections)
         await inspector.open()
         gateway = Gateway(queue, settings.api.enqueue_timeout)
+        stored = StoredCopy(inspector, registry.obey)
+        stored.follow()
         admission = Admission(settings.api)
         caretaker = search_when_quiet(admission)
-        queues = frozenset({*settings.all_queues(), *(registry.get(name).queue for name in registry.names())})
-        return Door(gateway, inspector, registry, settings.api, TaskIds(), admission, queues, (caretaker,))
+        counting = Counting(inspector)
+        return Door(gateway, inspector, registry, settings, TaskIds(), admission, stored, counting, (caretaker,))
 
     def build_app() -> FastAPI:
         return build(open_door)

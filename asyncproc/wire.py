@@ -11,11 +11,12 @@ from pydantic_core import to_json
 from asyncproc.clock import id_text
 from asyncproc.core.cancel import MAX_GRACE_S
 from asyncproc.core.duration import format_duration, parse_duration
+from asyncproc.core.origin import Origin
 from asyncproc.core.rank import MAX_PRIORITY, MIN_PRIORITY
 from asyncproc.core.record import TaskRecord
 from asyncproc.core.retry import MAX_BACKOFF_S
 from asyncproc.core.states import State
-from asyncproc.core.task import MAX_DELAY_S, MAX_TIMEOUT_S, MAX_TYPE_NAME, QUEUE_NAME
+from asyncproc.core.task import MAX_DELAY_S, MAX_KEY, MAX_TIMEOUT_S, MAX_TYPE_NAME, QUEUE_NAME
 
 
 class Body(BaseModel):
@@ -31,6 +32,7 @@ def _between(text: str, most_s: float) -> str:
 BackOff = Annotated[str, AfterValidator(lambda text: _between(text, MAX_BACKOFF_S))]
 TimeLimit = Annotated[str, AfterValidator(lambda text: _between(text, MAX_TIMEOUT_S))]
 Grace = Annotated[str, AfterValidator(lambda text: _between(text, MAX_GRACE_S))]
+Key = Annotated[str, Field(max_length=MAX_KEY)]
 Delay = Annotated[str, AfterValidator(lambda text: _between(text, MAX_DELAY_S))]
 
 SEND_EMAIL: Final[JsonDict] = {
@@ -64,6 +66,10 @@ class TaskBody(Body):
     """How long one attempt may take: then it fails, and its process is ended. `0s` is without limit."""
     soft_timeout: TimeLimit | None = Field(default=None, max_length=64)
     """When a running attempt is told to come to an end. `0s` is never."""
+    concurrency_key: Key | None = None
+    """Of the tasks of a queue that share one, only `maxRunningPerKey` run at once."""
+    fairness_key: Key | None = None
+    """The keys of a queue take turns by their weights, whoever has more waiting."""
 
 
 class EnqueueBody(Body):
@@ -154,6 +160,9 @@ class TaskView(TaskSummary):
                     "backOffDuration": "5s",
                     "timeout": None,
                     "softTimeout": None,
+                    "concurrencyKey": None,
+                    "fairnessKey": None,
+                    "origins": {"priority": "task", "maxAttempts": "config", "backOffDuration": "task"},
                     "createdAt": "2026-11-25T09:00:00Z",
                     "createdBy": "",
                     "readyAt": "2026-11-25T09:00:15Z",
@@ -187,6 +196,11 @@ class TaskView(TaskSummary):
     payload: Any
     result: Any
     errors: list[TaskError]
+    concurrency_key: str | None = None
+    fairness_key: str | None = None
+    origins: dict[str, str] = Field(default_factory=dict)
+    """Who said each of the values that a task may leave to others when it was enqueued: `task`, `stored` (settings of
+    its type or queue), `config` or `code`."""
 
 
 class TaskList(Body):
@@ -245,6 +259,10 @@ class HealthBody(Body):
     error: str | None = None
 
 
+_WITH_ORIGIN: Final = ("priority", "maxAttempts", "backOffDuration", "timeout", "softTimeout")
+_ORIGINS: Final = {origin.letter: origin for origin in Origin}
+
+
 def view(record: TaskRecord) -> bytes:
     """`TaskView` as JSON. Payload, result and errors pass as the text they are: nobody parses them on the way."""
     head = to_json(
@@ -259,13 +277,16 @@ def view(record: TaskRecord) -> bytes:
             "backOffDuration": format_duration(record.backoff_s),
             "timeout": _limit(record.timeout_s),
             "softTimeout": _limit(record.soft_timeout_s),
-            "createdAt": _instant(record.created_at),
+            "createdAt": instant(record.created_at),
             "createdBy": record.created_by,
-            "readyAt": _instant(record.ready_at),
-            "startedAt": _instant(record.started_at),
-            "finishedAt": _instant(record.finished_at),
+            "readyAt": instant(record.ready_at),
+            "startedAt": instant(record.started_at),
+            "finishedAt": instant(record.finished_at),
             "worker": record.worker,
             "error": record.error,
+            "concurrencyKey": record.concurrency_key or None,
+            "fairnessKey": record.fairness_key or None,
+            "origins": dict(zip(_WITH_ORIGIN, map(_ORIGINS.__getitem__, record.origins), strict=False)),
         }
     )
     tail = (head[:-1], b',"payload":', record.payload, b',"result":', record.result or b"null", b',"errors":')
@@ -276,5 +297,5 @@ def _limit(seconds: float) -> str | None:
     return format_duration(seconds) if seconds else None
 
 
-def _instant(seconds: float | None) -> str | None:
+def instant(seconds: float | None) -> str | None:
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Final
 
 from asyncproc.core.decision import EnqueueReply, Reply, RetryReply
+from asyncproc.core.events import Purged
 from asyncproc.core.retry import RetryPolicy
 from asyncproc.core.states import State
 from asyncproc.core.task import NO_TERMS, NewTask, Options, TaskId
@@ -192,6 +193,27 @@ class Clients:
             self._retry()
         if nemesis.tries(Fault.ROW_TAKEN):
             self._take_row()
+        if nemesis.tries(Fault.PURGED):
+            self._purge()
+
+    def _purge(self) -> None:
+        """What waits is read first; much may become of it until the QueueActor hears of it."""
+        scene, queue = self._scene, self._scene.chance.choice(QUEUES)
+        rows = [
+            (row.id, row.lease)
+            for row in scene.table.live.values()
+            if row.queue == queue and row.state is not State.RUNNING
+        ]
+        actor = self._find()
+        if rows and actor is not None:
+            scene.nemesis.note(Fault.PURGED)
+            scene.ledger.purged.update(task_id for task_id, _ in rows)
+            wait_s = scene.chance.choice((0.0, 0.05, 1.0))
+            scene.agenda.after(wait_s, self._tell_of_purge, actor, queue, rows)
+
+    def _tell_of_purge(self, actor: QueueActor, queue: str, rows: list[tuple[TaskId, int]]) -> None:
+        if not actor.over and actor.epoch:
+            actor.post(Purged(next(self._scene.tickets), queue, rows, "purged"))
 
     def _retry(self) -> None:
         scene = self._scene

@@ -45,6 +45,7 @@ class Fault(StrEnum):
     RETRIED_TWICE = "two clients retry the same task"
     CHANGED = "somebody changes a waiting task"
     CHANGED_MANY = "somebody changes, cancels or redrives many"
+    PURGED = "somebody purges a queue"
 
 
 ODDS: Final = {
@@ -80,6 +81,7 @@ ODDS: Final = {
     Fault.RETRIED_TWICE: 0.1,
     Fault.CHANGED: 0.5,
     Fault.CHANGED_MANY: 0.1,
+    Fault.PURGED: 0.01,
 }
 """For each occasion. What has no odds follows from other faults."""
 

@@ -42,6 +42,8 @@ class Ledger:
     """Of each idempotency key the tasks of each time it was sent."""
     taken: set[TaskId] = field(default_factory=set)
     """Rows that somebody deleted."""
+    purged: set[TaskId] = field(default_factory=set)
+    """Tasks that somebody wanted to be cancelled while they waited."""
     revivals_acked: set[TaskId] = field(default_factory=set)
     granted: dict[tuple[TaskId, int], tuple[str, float]] = field(default_factory=dict)
     """Worker and instant of every lease that is on record."""
@@ -133,6 +135,11 @@ class Ledger:
 
     def judge_writes(self, writes: Writes, charged: Iterable[TaskId]) -> None:
         """Before they are applied: each end is one that its own lease came to."""
+        for task_id, lease, _ in writes.cancelled:
+            row = self.table.live.get(task_id)
+            runs = row is not None and row.lease == lease and row.state is State.RUNNING
+            require(not runs, Rule.OWN_OUTCOME, f"{name(task_id)} is cancelled while it runs")
+            require(task_id in self.purged, Rule.EXPECTED, f"nobody wanted {name(task_id)} to be cancelled")
         charged = set(charged)
         charged |= self.taken
         for task_id, lease, body in writes.succeeded:

@@ -6,9 +6,13 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from unittest.mock import patch
 
-from asyncproc.core import backlog, workers
+from asyncproc.core import backlog, step, workers
 from asyncproc.core.backlog import Backlog
+from asyncproc.core.decision import PurgeReply
+from asyncproc.core.events import Purged
 from asyncproc.core.gates import Gate, Gates, RunningLimit, TokenBucket
+from asyncproc.core.states import State
+from asyncproc.core.step import Core
 from asyncproc.core.streams import Stream
 from asyncproc.core.task import Task
 from asyncproc.core.window import Window
@@ -115,7 +119,25 @@ def _take_nothing(self: RunningLimit, units: float, now: float) -> None:
     pass
 
 
+def _purge_by_what_was_read(core: Core, event: Purged) -> None:
+    for task_id, lease in event.rows:
+        task = core.tasks.get(task_id)
+        if task is not None and task.state is State.RUNNING:
+            continue
+        if task is not None:
+            core.backlog.withdraw(task)
+        core.decision.writes.cancelled.append((task_id, lease, event.reason))
+    core.decision.replies.append(PurgeReply(event.ticket, len(event.rows)))
+
+
+def _purge_the_disk_alone(core: Core, event: Purged) -> None:
+    core.decision.writes.cancelled.extend((task_id, lease, event.reason) for task_id, lease in event.rows)
+    core.decision.replies.append(PurgeReply(event.ticket, len(event.rows)))
+
+
 PATCHED: Final = (
+    Mutant("purges-as-read", "a purge goes by leases of long ago", patches=((step, "purge", _purge_by_what_was_read),)),
+    Mutant("purges-the-disk", "memory keeps what a purge cancels", patches=((step, "purge", _purge_the_disk_alone),)),
     Mutant("counts-nobody", "limits never fill", patches=((RunningLimit, "take", _take_nothing),)),
     Mutant("keeps-what-it-took", "what ends frees no limit", patches=((RunningLimit, "give_back", _keep),)),
     Mutant("lets-nobody-on", "a gate that opens is not told", patches=((Gate, "let_on", _let_nobody_on),)),

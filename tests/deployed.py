@@ -17,14 +17,16 @@ from uuid import UUID
 import ray
 from ray.exceptions import RayError
 
-from asyncproc.actors.answers import Health
+from asyncproc.actors.answers import Cancelled, Health
 from asyncproc.actors.changes import ChangeOutcome
 from asyncproc.actors.deployment import QUEUE_NAME, WORKER_PREFIX, Deployment, QueueHandle, deploy_queue
 from asyncproc.actors.gateway import Gateway
 from asyncproc.actors.once import Keyed
+from asyncproc.changes import Change
 from asyncproc.clock import TaskIds
 from asyncproc.config import Settings
-from asyncproc.core.asked import NO_CHANGE, Action, Change
+from asyncproc.core.asked import NO_CHANGE, Action
+from asyncproc.core.asked import Change as TaskChange
 from asyncproc.core.record import Order, Progress, TaskFilter, TaskRecord
 from asyncproc.core.states import FINAL, State
 from asyncproc.core.task import NO_TERMS, NewTask, TaskId
@@ -139,19 +141,29 @@ class System:
         request = keyed(key, tasks)
         return asyncio.run_coroutine_threadsafe(self._gateway.enqueue_once(request), self._loop)
 
+    def cancel(self, task_id: TaskId, reason: str, grace_s: float = 60.0) -> Cancelled:
+        return self._run(lambda: self._gateway.cancel(task_id, reason, grace_s))
+
     def retry(self, task_id: TaskId) -> bool:
         return self._run(lambda: self._gateway.retry(task_id))
 
-    def change(self, task_id: TaskId, **change: Any) -> ChangeOutcome:
-        return self._run(lambda: self._gateway.change(task_id, Change(**change)))
+    def change_task(self, task_id: TaskId, **change: Any) -> ChangeOutcome:
+        return self._run(lambda: self._gateway.change_task(task_id, TaskChange(**change)))
 
     def order(
-        self, action: Action, narrowed: TaskFilter, change: Change = NO_CHANGE, rate: float | None = None
+        self, action: Action, narrowed: TaskFilter, change: TaskChange = NO_CHANGE, rate: float | None = None
     ) -> bytes:
         """The id of an operation that is written down."""
         order = Order(self._ids.make(), action, narrowed, change, rate)
         self._run(lambda: self._gateway.order(order))
         return order.id
+
+    def steer(self, change: Change) -> None:
+        """Returns once it is in force."""
+        self._run(lambda: self._gateway.change(change))
+
+    def purge(self, queue: str) -> tuple[int, bool]:
+        return self._run(lambda: self._gateway.purge(queue))
 
     # ---- what is seen
 

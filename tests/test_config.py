@@ -9,6 +9,8 @@ from asyncproc.config_file import load, shown
 from asyncproc.core.rank import STRICT_AGING_S
 from asyncproc.core.states import FINAL, State
 from asyncproc.errors import ConfigError
+from asyncproc.precedence import rules_of, task_defaults
+from asyncproc.rules import Stored
 
 SEED = """
 api:
@@ -44,7 +46,7 @@ def test_the_seeds_file_is_understood(tmp_path: Path) -> None:
 
     assert (settings.api.host, settings.api.port) == ("0.0.0.0", 8080)
     assert (settings.queue.max_buffer_size, settings.queue.worker_pool_size) == (10, 5)
-    assert settings.retry.max_attempts == 4
+    assert task_defaults(settings, Stored(), "CPUProcess", "default").retry.max_attempts == 4
     assert settings.storage.conninfo() == (
         "host='db' port='5432' user='postgres' dbname='postgres' password='asyncProcessor'"
     )
@@ -171,9 +173,10 @@ def test_no_error_shows_a_secret(tmp_path: Path, text: str) -> None:
 def test_aging_is_a_duration_or_off(tmp_path: Path, value: str, seconds: float) -> None:
     settings = of(f"queue: {{aging: {value}}}\nqueues: {{other: {{weight: 3}}}}", tmp_path)
 
-    assert settings.core().default_rules.aging_s == seconds
-    assert settings.core().queues["other"].aging_s == seconds
-    assert settings.core().queues["other"].weight == 3
+    rules = rules_of(settings, Stored())
+    assert rules.default.aging_s == seconds
+    assert rules.queues["other"].aging_s == seconds
+    assert rules.queues["other"].weight == 3
 
 
 @pytest.mark.parametrize(
@@ -269,3 +272,42 @@ def test_settings_cannot_be_changed() -> None:
 
     with pytest.raises(ValueError, match="frozen"):
         settings.queue.aging = 1.0
+
+
+# ---- queues, task types and rate limits
+
+
+def test_queues_types_and_rates_take_the_keys_of_rest(tmp_path: Path) -> None:
+    settings = of(
+        "queues: {mail: {maxRunning: 4, timeout: 90s, aging: off, overflow: reject, backOff: {base: 2s}}}\n"
+        "types: {SendEmail: {rateLimits: {smtp: 1}, maxRunning: off}}\n"
+        "rateLimits: {smtp: 60/min, bulk: {rate: 5/s, burst: 20}}\n",
+        tmp_path,
+    )
+
+    rules = rules_of(settings, Stored())
+    assert (rules.queues["mail"].max_running, rules.queues["mail"].aging_s) == (4, STRICT_AGING_S)
+    assert rules.types["SendEmail"].max_running is None
+    assert (rules.rates["smtp"].burst, rules.rates["bulk"].burst) == (1.0, 20.0)
+    assert of(shown(settings), tmp_path) == settings
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("queues: {mail: {weigth: 1}}", "queues.mail.weigth is not a known key: did you mean weight?"),
+        ("queues: {mail: {pool: x}}", "queues.mail.pool: there is no pool 'x'"),
+        ("queues: {mail: {backOff: {bse: 1s}}}", "queues.mail.backOff.bse is not a known key: did you mean base?"),
+        ("types: {Send: {rateLimits: {x: 1}}}", "types.Send.rateLimits: there is no rate limit 'x' under rateLimits"),
+        (
+            "rateLimits: {x: often}",
+            "rateLimits.x.rate is 'often': must be a rate such as 100/s, 60/min, 5/h or 1000/day",
+        ),
+        (
+            "pools: {a: {queues: [q]}, b: {queues: [r]}}\nqueues: {q: {pool: b}}",
+            "queue 'q' is served by pools 'a' and 'b': name one",
+        ),
+    ],
+)
+def test_rules_that_cannot_be_are_named(tmp_path: Path, text: str, problem: str) -> None:
+    assert problems(text, tmp_path) == (problem,)

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from asyncproc.config import Settings
 from asyncproc.core.retry import RetryPolicy, constant, exponential
 from asyncproc.registry import Registry, RegistryError, UnknownTaskType, from_settings
+from asyncproc.rules import QueueRuleSettings, Stored
 
 _numbers = count()
 
@@ -113,7 +114,7 @@ def test_a_type_says_how_often_it_is_retried_or_leaves_it_to_the_configuration(
 ) -> None:
     modules.write(f"from asyncproc.core.retry import RetryPolicy\n@task({option})\ndef retried() -> None: ...\n")
 
-    assert modules.load().get("retried").retry == policy
+    assert modules.load().options_for("retried").retry == policy
 
 
 def test_a_retry_that_is_neither_number_nor_policy_is_refused(modules: Modules) -> None:
@@ -155,3 +156,15 @@ def test_a_tasks_own_options_come_before_those_of_its_type(modules: Modules) -> 
         "send", "letters", 5, exponential(2), "",
     )  # fmt: skip
     assert (own.queue, own.priority, own.retry, own.created_by) == ("other", -3, constant(2, 5.0), "me")
+    assert (plain.origins, own.origins) == ("ccccc", "tctcc")
+
+
+def test_what_is_stored_holds_as_soon_as_it_is_known(modules: Modules) -> None:
+    modules.write("@task(queue='letters', priority=5, timeout=3)\ndef send() -> None: ...\n")
+    registry = modules.load()
+    assert registry.options_for("send").limits.timeout_s == 3
+
+    registry.obey(Stored(queues={"letters": QueueRuleSettings.model_validate({"timeout": "8s", "maxTaskRetry": 0})}))
+    found = registry.options_for("send")
+    assert (found.priority, found.limits.timeout_s, found.retry.max_attempts, found.origins) == (5, 8, 1, "cscsc")
+    assert registry.options_for("send", queue="other", timeout_s=0.0).origins == "ccctc"

@@ -26,6 +26,9 @@ RECORD = TaskRecord(
     soft_timeout_s=0.0,
     worker="default-1.x",
     error=None,
+    concurrency_key="",
+    fairness_key="ada",
+    origins="tfscc",
     errors=b"[]",
     payload=b'{"a": 1e5000}',
     finished_at=None,
@@ -69,3 +72,17 @@ def test_priorities_are_whole_numbers_from_minus_to_plus_100(priority: int) -> N
 def test_a_request_holds_at_least_one_task() -> None:
     with pytest.raises(ValidationError):
         EnqueueBody.model_validate({"tasks": []})
+
+
+def test_a_view_names_who_said_what_a_task_may_leave_to_others() -> None:
+    found = json.loads(view(RECORD))
+
+    assert (found["concurrencyKey"], found["fairnessKey"]) == (None, "ada")
+    assert found["origins"] == {
+        "priority": "task",
+        "maxAttempts": "config",
+        "backOffDuration": "stored",
+        "timeout": "code",
+        "softTimeout": "code",
+    }
+    assert json.loads(view(replace(RECORD, origins="")))["origins"] == {}, "of a release that did not write them"

@@ -10,6 +10,8 @@ from asyncproc.errors import (
     DiskNearlyFull,
     KeyReused,
     Overloaded,
+    QueueDraining,
+    SettingsRefused,
     StorageUnavailable,
     TasksRejected,
     TooManyOperations,
@@ -23,6 +25,8 @@ class Cause(Enum):
     DISK = "disk"
     KEY = "key"
     OPERATIONS = "operations"
+    DRAINING = "draining"
+    SETTINGS = "settings"
 
 
 class Refusal(NamedTuple):
@@ -34,6 +38,8 @@ class Refusal(NamedTuple):
     rejected: tuple[tuple[TaskId, str], ...] = ()
     room: tuple[int, int] = (0, 0)
     """Bytes that are free on a disk that is nearly full, and that should be."""
+    names: tuple[str, ...] = ()
+    """Queues that are drained, or the kind of refused settings."""
 
     @classmethod
     def of(cls, error: AsyncprocError) -> "Refusal":
@@ -43,6 +49,11 @@ class Refusal(NamedTuple):
             return cls(Cause.OPERATIONS, str(error), error.running)
         if isinstance(error, DiskNearlyFull):
             return cls(Cause.DISK, str(error), room=(error.free_bytes, error.min_bytes))
+        if isinstance(error, QueueDraining):
+            rejected = tuple((task_id, "") for task_id in error.task_ids)
+            return cls(Cause.DRAINING, str(error), rejected=rejected, names=error.queues)
+        if isinstance(error, SettingsRefused):
+            return cls(Cause.SETTINGS, str(error), names=(error.kind,))
         if isinstance(error, TasksRejected):
             return cls(Cause.TASK, str(error), rejected=tuple(error.causes.items()))
         return cls(Cause.STORAGE, error.cause if isinstance(error, StorageUnavailable) else str(error))
@@ -62,6 +73,10 @@ class Refusal(NamedTuple):
             return TooManyOperations(self.waiting)
         if self.cause is Cause.DISK:
             return DiskNearlyFull(*self.room)
+        if self.cause is Cause.DRAINING:
+            return QueueDraining(self.names, tuple(task_id for task_id, _ in self.rejected))
+        if self.cause is Cause.SETTINGS:
+            return SettingsRefused(self.names[0], self.text)
         if self.cause is Cause.KEY:
             return KeyReused(self.text)
         return TasksRejected(dict(self.rejected))

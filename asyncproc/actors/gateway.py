@@ -2,13 +2,15 @@
 
 from typing import TypeVar
 
-from asyncproc.actors.answers import Cancelled, Health, Refusal
+from asyncproc.actors.answers import Cancelled, Cause, Health, Refusal
 from asyncproc.actors.calls import Calls
 from asyncproc.actors.changes import ChangeOutcome
 from asyncproc.actors.deployment import QueueHandle
 from asyncproc.actors.lane import Lane
+from asyncproc.actors.long_works import PURGE_WAIT_S
 from asyncproc.actors.once import Keyed
-from asyncproc.core.asked import Change
+from asyncproc.changes import Change
+from asyncproc.core.asked import Change as TaskChange
 from asyncproc.core.explain import Look
 from asyncproc.core.record import Order
 from asyncproc.core.task import NewTask, TaskId
@@ -26,6 +28,7 @@ class Gateway:
         self._timeout_s = timeout_s
         self._enqueues, self._retries, self._healths = Calls(queue), Calls(queue), Calls(queue)
         self._steering = Calls(queue)
+        self._changes = Calls(queue)
         self._plain: Lane[list[NewTask], None] = Lane(self._enqueue, timeout_s)
         self._keyed: Lane[Keyed, bytes] = Lane(self._enqueue_once, timeout_s)
 
@@ -51,9 +54,9 @@ class Gateway:
             raise answer.error()
         return bool(answer)
 
-    async def change(self, task_id: TaskId, change: Change) -> ChangeOutcome:
+    async def change_task(self, task_id: TaskId, change: TaskChange) -> ChangeOutcome:
         """Change a task that waits. Raises `QueueUnavailable` and `StorageUnavailable`."""
-        call = self._steering.call(lambda actor, _: actor.change.remote(task_id, change), self._timeout_s)
+        call = self._steering.call(lambda actor, _: actor.change_task.remote(task_id, change), self._timeout_s)
         answer: ChangeOutcome | Refusal = await call
         return _outcome(answer)
 
@@ -81,6 +84,22 @@ class Gateway:
             raise answer.error()
         return Cancelled(answer)
 
+    async def change(self, change: Change) -> None:
+        """Returns once it is in force. Raises `SettingsRefused`, `QueueUnavailable` and `StorageUnavailable`."""
+        answer = await self._changes.call(lambda actor, _: actor.change.remote(change), self._timeout_s)
+        if answer is not None:
+            raise answer.error()
+
+    async def purge(self, queue: str) -> tuple[int, bool]:
+        """Cancel all that waits in a queue: how many are cancelled already, and whether that is all. Raises
+        `QueueUnavailable` and `StorageUnavailable`."""
+        timeout_s = self._timeout_s + PURGE_WAIT_S
+        answer = await self._changes.call(lambda actor, _: actor.purge.remote(queue), timeout_s)
+        if isinstance(answer, Refusal):
+            raise answer.error()
+        cancelled, is_done = answer
+        return int(cancelled), bool(is_done)
+
     async def health(self, timeout_s: float) -> Health:
         """Raises `QueueUnavailable`."""
         return Health(*await self._healths.call(lambda actor, _: actor.health.remote(), timeout_s, once=True))
@@ -90,6 +109,10 @@ class Gateway:
         refusal = await self._enqueues.call(lambda actor, again: actor.enqueue.remote(tasks, again), self._timeout_s)
         if refusal is None:
             return [None] * len(requests)
+        if refusal.cause is Cause.DRAINING:
+            # Nothing of the call was enqueued: the others did not ask for that queue.
+            others = iter(await self._enqueue(spared) if (spared := _not(refusal, requests)) else ())
+            return [refusal.error() if refusal.concerns(request) else next(others) for request in requests]
         return [refusal.error() if refusal.concerns(request) else None for request in requests]
 
     async def _enqueue_once(self, requests: list[Keyed]) -> list[bytes | Exception]:
@@ -107,3 +130,7 @@ def _outcome(answer: A | Refusal) -> A:
     if isinstance(answer, Refusal):
         raise answer.error()
     return answer
+
+
+def _not(refusal: Refusal, requests: list[list[NewTask]]) -> list[list[NewTask]]:
+    return [request for request in requests if not refusal.concerns(request)]

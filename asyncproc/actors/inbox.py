@@ -7,7 +7,7 @@ from itertools import count
 from typing import Final, NamedTuple
 
 from asyncproc.core.decision import Reply
-from asyncproc.core.events import BulkAsked, ChangeAsked, Enqueued, Event, Polled, RetryAsked, outcome_bytes
+from asyncproc.core.events import BulkAsked, ChangeAsked, Enqueued, Event, Polled, Purged, RetryAsked, outcome_bytes
 from asyncproc.errors import Overloaded
 
 MAX_ROWS_A_CYCLE: Final = 20_000
@@ -42,6 +42,11 @@ class Inbox:
     def post(self, event: Event) -> None:
         """Tell the core something that nobody waits for."""
         self._push(event, _load(event))
+
+    def post_first(self, event: Event) -> None:
+        """The same, for what the very next step must know."""
+        self._events.appendleft((event, _load(event)))
+        self._arrived.set()
 
     async def ask(self, make: Callable[[int], Event]) -> Reply:
         """Post the event made for a new ticket, and wait for the commit that answers it.
@@ -143,4 +148,6 @@ def _load(event: Event) -> _Load:
         return _Load(rows, sum(map(outcome_bytes, event.outcomes)))
     if isinstance(event, BulkAsked):
         return _Load(len(event.tasks), 0)
+    if isinstance(event, Purged):
+        return _Load(len(event.rows), 0)
     return _Load(0, 0)

@@ -32,6 +32,8 @@ Outcome: TypeAlias = bytes | Refusal | None
 
 Answers: TypeAlias = Callable[[Sequence[tuple[str, bytes]]], Awaitable[dict[str, bytes | None]]]
 """Asked with keys and hashes of bodies: those in the table with their answers, None where it was another body."""
+Admit: TypeAlias = Callable[[list[NewTask]], None]
+"""Raises `AsyncprocError` where these may not be enqueued now."""
 Commit: TypeAlias = Callable[[list[NewTask], list[KeyUsed]], Awaitable[object]]
 """Returns once both are committed; raises `AsyncprocError`."""
 
@@ -47,8 +49,9 @@ class _Flight:
 
 
 class Once:
-    def __init__(self, answers: Answers, commit: Commit, kept_s: float) -> None:
+    def __init__(self, answers: Answers, admit: Admit, commit: Commit, kept_s: float) -> None:
         self._answers = answers
+        self._admit = admit
         self._commit = commit
         self._kept_s = kept_s
         self._flights: dict[str, _Flight] = {}
@@ -89,14 +92,25 @@ class Once:
             known = await self._answers([(request.key, request.body_hash) for request in requests])
         except AsyncprocError as error:
             return [Refusal.of(error)] * len(requests)
-        refusal = await self._enqueue([request for request in requests if request.key not in known])
+        shut_out = {request.key: refusal for request in requests if (refusal := self._refusal(request)) is not None}
+        fresh = [request for request in requests if request.key not in known and request.key not in shut_out]
+        refusal = await self._enqueue(fresh)
         outcomes: list[Outcome] = []
         for request in requests:
-            if request.key in known:
+            if request.key not in known and request.key in shut_out:
+                outcomes.append(shut_out[request.key])
+            elif request.key in known:
                 outcomes.append(known[request.key] or _reused(request))
             else:
                 outcomes.append(refusal if refusal is not None and refusal.concerns(request.tasks) else None)
         return outcomes
+
+    def _refusal(self, request: Keyed) -> Refusal | None:
+        try:
+            self._admit(request.tasks)
+        except AsyncprocError as error:
+            return Refusal.of(error)
+        return None
 
     async def _enqueue(self, requests: list[Keyed]) -> Refusal | None:
         if not requests:

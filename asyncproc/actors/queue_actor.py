@@ -12,12 +12,15 @@ from asyncproc.actors.answers import Cancelled, Cause, Health, Refusal
 from asyncproc.actors.changes import ChangeOutcome, Changes
 from asyncproc.actors.deployment import Deployment
 from asyncproc.actors.inbox import Inbox
+from asyncproc.actors.long_works import LongWorks
 from asyncproc.actors.once import Keyed, Once
 from asyncproc.actors.once import Outcome as KeyedOutcome
 from asyncproc.actors.pools import Pools
 from asyncproc.actors.repeats import Repeats
+from asyncproc.actors.steering import Steering
+from asyncproc.changes import Change
 from asyncproc.clock import AnchoredClock, monotonic, wall_now
-from asyncproc.core.asked import Change
+from asyncproc.core.asked import Change as TaskChange
 from asyncproc.core.decision import (
     BulkReply,
     CancelReply,
@@ -40,9 +43,11 @@ from asyncproc.core.events import (
     Refused,
     Registered,
     RetryAsked,
+    RulesChanged,
     WorkerLost,
 )
 from asyncproc.core.explain import Look, look_at
+from asyncproc.core.rank import to_micros
 from asyncproc.core.record import Order
 from asyncproc.core.states import State
 from asyncproc.core.step import Core
@@ -91,7 +96,9 @@ class QueueActor:
         self._retention = Retention(deployment.conninfo, kept_s)
         self._disk = Disk(deployment.conninfo, settings.storage.min_free_bytes)
         self._inspector = Inspector(deployment.conninfo, _READ_CONNECTIONS)
-        self._once = Once(self._answers, self._commit_keyed, settings.retention.idempotency_keys)
+        self._works = LongWorks(self._storage, self._inspector, self._inbox)
+        self._steering = Steering(settings, self._storage, self._inbox, self._works, lambda: self._clock.now())
+        self._once = Once(self._answers, self._steering.admit, self._commit_keyed, settings.retention.idempotency_keys)
         self._pools = Pools(deployment, self._inbox.post)
         self._clock = AnchoredClock(wall_now())
         self._changes = Changes(
@@ -131,6 +138,7 @@ class QueueActor:
                 tasks = [task for task in tasks if task[0] not in known]
             if tasks:
                 self._disk.admit()
+                self._steering.admit(tasks)
                 await self._inbox.ask(lambda ticket: Enqueued(ticket, tasks))
         except AsyncprocError as error:
             return Refusal.of(error)
@@ -155,7 +163,7 @@ class QueueActor:
             return Refusal.of(error)
         return _expect(reply, RetryReply).refused is None
 
-    async def change(self, task_id: TaskId, change: Change) -> ChangeOutcome | Refusal:
+    async def change_task(self, task_id: TaskId, change: TaskChange) -> ChangeOutcome | Refusal:
         """Change a task that waits. The answer follows its commit."""
         if away := self._why_away():
             return Refusal(Cause.STORAGE, away)
@@ -205,6 +213,25 @@ class QueueActor:
         except AsyncprocError as error:
             return Refusal.of(error)
         return Refusal(Cause.STORAGE, f"the task changed {STALE_TRIES} times while it was looked at")
+
+    async def change(self, change: Change) -> Refusal | None:
+        """None once what an operator wants is stored and in force."""
+        if away := self._why_away():
+            return Refusal(Cause.STORAGE, away)
+        try:
+            await self._steering.change(change)
+        except AsyncprocError as error:
+            return Refusal.of(error)
+        return None
+
+    async def purge(self, queue: str) -> tuple[int, bool] | Refusal:
+        """Cancel all that waits in a queue: how many are cancelled by now, and whether that is all."""
+        if away := self._why_away():
+            return Refusal(Cause.STORAGE, away)
+        try:
+            return await self._works.purge(queue, to_micros(self._clock.now()))
+        except AsyncprocError as error:
+            return Refusal.of(error)
 
     async def register(
         self, worker: str, pool: str, concurrency: int, held: list[tuple[TaskId, int]], seen_epoch: int = 0
@@ -267,6 +294,8 @@ class QueueActor:
                 self._retention.run(self._storage.epoch),
                 self._disk.watch(),
                 self._changes.run(self._storage.epoch),
+                self._steering.run(),
+                self._works.run(),
             )
         ]
         wake_at: float | None = None
@@ -336,8 +365,6 @@ class QueueActor:
 
     async def _take_over(self) -> list[Event]:
         """Begin the reign: schema, epoch, what runs; whoever ran it and is no more has lost it."""
-        settings = self._deployment.settings
-        aging_s = {name: rules.aging_s for name, rules in settings.core().queues.items()}
         wait_s = _FIRST_RETRY_S
         while True:
             try:
@@ -345,7 +372,10 @@ class QueueActor:
                 failpoints.hit("queue.before_epoch")
                 self._clock = AnchoredClock(await self._storage.take_over())
                 failpoints.hit("queue.after_epoch")
-                loaded = await self._storage.load(aging_s, settings.queue.aging)
+                await self._steering.load()
+                rules = self._steering.rules
+                aging_s = {name: queue.aging_s for name, queue in rules.queues.items()}
+                loaded = await self._storage.load(aging_s, rules.default.aging_s)
                 failpoints.hit("queue.after_load")
                 break
             except (StorageUnavailable, SchemaTooNew) as error:
@@ -357,7 +387,8 @@ class QueueActor:
         self._away = ""
         log.info("epoch %d begins: %d tasks run, %d workers live", self._storage.epoch, len(loaded.running), len(alive))
         gone = sorted({task.worker for task in loaded.running} - alive)
-        return [loaded, *(WorkerLost(name, "it was gone when the reign began", charged=False) for name in gone)]
+        lost = [WorkerLost(name, "it was gone when the reign began", charged=False) for name in gone]
+        return [RulesChanged(0, rules), loaded, *lost]
 
     def _now_away(self, error: StorageUnavailable | SchemaTooNew) -> None:
         cause = error.cause if isinstance(error, StorageUnavailable) else str(error)

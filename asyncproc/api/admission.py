@@ -12,6 +12,7 @@ from asyncproc.config import ApiSettings
 from asyncproc.errors import TooManyRequests
 
 MAX_HEALTH: Final = 64
+MAX_CHANGES: Final = 32
 NO_BYTES: Final = 0
 
 
@@ -77,7 +78,7 @@ class Admission:
         self.enqueues = Room("to enqueue", limits.max_enqueues, "api.maxEnqueues", limits.max_enqueue_bytes)
         self.reads = Room("to read", limits.max_reads, "api.maxReads")
         self.retries = Room("to retry", limits.max_retries, "api.maxRetries")
-        self.changes = Room("to change tasks", limits.max_retries, "api.maxRetries")
+        self.changes = Room("to change tasks or settings", MAX_CHANGES, "no more are taken")
         self.health = Room("for health", MAX_HEALTH, "no more are taken")
         self._rooms = (self.enqueues, self.reads, self.retries, self.changes, self.health)
         self.parsing = asyncio.Lock()

@@ -14,7 +14,19 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
-from asyncproc.api import changes, dead_letters, explain, health, lists, operations, tasks
+from asyncproc.api import (
+    changes,
+    dead_letters,
+    explain,
+    health,
+    lists,
+    operations,
+    queue_bodies,
+    queues,
+    rates,
+    tasks,
+    types,
+)
 from asyncproc.api.body import BodyRefused, refuse
 from asyncproc.api.door import Door
 from asyncproc.errors import (
@@ -23,7 +35,9 @@ from asyncproc.errors import (
     KeyReused,
     NotCancellable,
     Overloaded,
+    QueueDraining,
     QueueUnavailable,
+    SettingsRefused,
     StorageUnavailable,
     TasksRejected,
     TooManyOperations,
@@ -43,12 +57,15 @@ _STATUS: Final[dict[type[AsyncprocError], int]] = {
     TasksRejected: 400,
     KeyReused: 422,
     NotCancellable: 409,
+    QueueDraining: 409,
     TooManyRequests: 429,
     TooManyOperations: 429,
 }
 _PARSED: Final[tuple[type[BaseModel], ...]] = (
     EnqueueBody, changes.ChangeBody, operations.BulkBody, dead_letters.RedriveBody, dead_letters.DiscardBody,
+    *queue_bodies.PARSED,
 )  # fmt: skip
+_SETTINGS_STATUS: Final = {"invalid": 400, "busy": 429}
 RETRY_AFTER_S: Final = 1
 DISK_RETRY_AFTER_S: Final = 30
 """Somebody has to make room first."""
@@ -63,7 +80,7 @@ def build(open_door: OpenDoor) -> FastAPI:
         lifespan=_lifespan(open_door),
     )
     app.include_router(health.router)
-    for subject in (tasks, lists, changes, explain, operations, dead_letters):
+    for subject in (tasks, lists, changes, explain, operations, dead_letters, queues, types, rates):
         app.include_router(subject.router)
     app.add_exception_handler(BodyRefused, _refused)
     app.add_exception_handler(AsyncprocError, _failed)
@@ -98,7 +115,7 @@ def _lifespan(open_door: OpenDoor) -> Callable[[FastAPI], AbstractAsyncContextMa
         door = await open_door()
         app.state.door = door
         yield
-        await door.inspector.close()
+        await door.close()
 
     return lifespan
 
@@ -119,6 +136,8 @@ async def _refused(_: Request, error: Exception) -> Response:
 
 async def _failed(_: Request, error: Exception) -> Response:
     status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 500)
+    if isinstance(error, SettingsRefused):
+        status = _SETTINGS_STATUS.get(error.kind, 409)
     if status == 500:
         log.error("request failed: %s", error, exc_info=error)
     answer = error_answer(status, str(error))

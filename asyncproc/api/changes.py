@@ -66,7 +66,7 @@ async def change_task(task_id: str, request: Request, door: TheDoor) -> Response
     asked = await body_of(request, ChangeBody, door.admission.changes)
     change = asked.change()
     with door.admission.changes.hold():
-        outcome = await door.gateway.change(known, change)
+        outcome = await door.gateway.change_task(known, change)
         record = await door.inspector.task(known)
     if record is None:
         raise unknown(task_id)

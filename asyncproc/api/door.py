@@ -8,8 +8,10 @@ from fastapi import Depends, Request
 
 from asyncproc.actors.gateway import Gateway
 from asyncproc.api.admission import Admission
+from asyncproc.api.figures import Counting
+from asyncproc.api.stored import StoredCopy
 from asyncproc.clock import TaskIds
-from asyncproc.config import ApiSettings
+from asyncproc.config import ApiSettings, Settings
 from asyncproc.registry import Registry
 from asyncproc.storage.inspector import Inspector
 
@@ -19,13 +21,21 @@ class Door:
     gateway: Gateway
     inspector: Inspector
     registry: Registry
-    limits: ApiSettings
+    settings: Settings
     ids: TaskIds
     admission: Admission
-    queues: frozenset[str]
-    """Those that the configuration or a task type names."""
+    stored: StoredCopy
+    counting: Counting
     caretakers: "tuple[asyncio.Task[None], ...]" = ()
     """Kept because the loop alone would forget a running task."""
+
+    @property
+    def limits(self) -> ApiSettings:
+        return self.settings.api
+
+    async def close(self) -> None:
+        self.stored.stop()
+        await self.inspector.close()
 
 
 async def _door(request: Request) -> Door:

@@ -7,6 +7,7 @@ from pydantic import ConfigDict, Field
 
 from asyncproc.api.door import Door
 from asyncproc.api.parsing import MAX_VALUES, Asked, Instant, Listed, Text, wrong
+from asyncproc.api.queues import named
 from asyncproc.core.rank import MAX_PRIORITY, MIN_PRIORITY
 from asyncproc.core.record import TaskFilter
 from asyncproc.core.states import State
@@ -63,9 +64,10 @@ def _some(values: list[Any] | None) -> tuple[Any, ...] | None:
 
 async def refuse_unknown(door: Door, asked: FilterBody, under: str = "") -> None:
     """Where nothing was found: raises `BodyRefused` naming a queue or type of which nobody has heard."""
+    named_queues = named(door, await door.stored.refresh()) if asked.queue else set()
     for queue in asked.queue or ():
-        if queue not in door.queues and await survey.is_known(door.inspector, TaskFilter(queue=queue)) is False:
-            known = sorted({*door.queues, *await survey.queues(door.inspector)})
+        if queue not in named_queues and await survey.is_known(door.inspector, TaskFilter(queue=queue)) is False:
+            known = sorted({*named_queues, *await survey.queues(door.inspector)})
             raise wrong(f"{under}queue", f"there is no queue {queue!r}: known are {_listed(known)}")
     for name in asked.type or ():
         types = door.registry.names()

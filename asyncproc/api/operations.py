@@ -124,7 +124,7 @@ _OPERATION: Final[JsonDict] = {
 
 class OperationView(Body):
     """How far an operation has come. `skipped` are tasks that matched and were in a state that the action is not for,
-    such as running ones that were to be changed. After a crash of the QueueActor some tasks of its last batch may not be
+    such as running ones that were to be changed. After a crash of the QueueActor tasks of its last batch may not be
     counted."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_OPERATION]})

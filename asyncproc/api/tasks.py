@@ -55,6 +55,7 @@ async def enqueue(request: Request, door: TheDoor) -> Response:
     the answer of the first.
     """
     key = idempotency.key_of(request)
+    await door.stored.known()
     size = declared_size(request, door.limits.max_body_bytes)
     with door.admission.enqueues.hold(size) as held:
         body = await read(request, door.limits.max_body_bytes, held)
@@ -172,7 +173,8 @@ async def _accept(bodies: list[TaskBody], door: Door) -> list[NewTask]:
 def _options(body: TaskBody, door: Door, shared: dict[tuple[object, ...], Options]) -> Options:
     """Tasks that ask for the same share one object, in memory and on the wire."""
     limits = (body.timeout, body.soft_timeout)
-    key = (body.task_type, body.queue, body.priority, body.back_off_duration, body.created_by, *limits)
+    keys = (body.concurrency_key or "", body.fairness_key or "")
+    key = (body.task_type, body.queue, body.priority, body.back_off_duration, body.created_by, *limits, *keys)
     options = shared.get(key)
     if options is None:
         back_off_s, timeout_s, soft_timeout_s = (
@@ -186,6 +188,8 @@ def _options(body: TaskBody, door: Door, shared: dict[tuple[object, ...], Option
             timeout_s=timeout_s,
             soft_timeout_s=soft_timeout_s,
             created_by=body.created_by or "",
+            concurrency_key=keys[0],
+            fairness_key=keys[1],
         )
     return options
 

@@ -216,8 +216,10 @@ class Backlog:
         self.gates.tidy(needed)
         self._known_limits = 2 * len(self.gates) + _IDLE_LIMITS
 
-    def reread(self, queue: str) -> None:
-        """Leave a queue to the disk, where its ranks were computed anew."""
+    def reread(self, queue: str, lanes: Iterable[LaneKey]) -> None:
+        """Leave a queue to the disk, where its ranks were computed anew. These lanes have rows."""
+        for key in lanes:
+            self.open(queue, key)
         for lane in self.stream(queue).lanes.values():
             self._leave(lane.rewind(START))
             self._touched[lane] = None

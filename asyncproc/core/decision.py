@@ -108,6 +108,14 @@ class RulesReply:
 
 
 @dataclass(slots=True)
+class PurgeReply:
+    """`cancelled` tasks of the event are cancelled; the others were not waiting any more."""
+
+    ticket: int
+    cancelled: int
+
+
+@dataclass(slots=True)
 class RetryReply:
     """`refused` is the state that forbids the retry, None where it was granted."""
 
@@ -149,7 +157,15 @@ class BulkReply:
 
 
 Reply: TypeAlias = (
-    EnqueueReply | RegisterReply | PollReply | RetryReply | CancelReply | ChangeReply | BulkReply | RulesReply
+    EnqueueReply
+    | RegisterReply
+    | PollReply
+    | RetryReply
+    | CancelReply
+    | ChangeReply
+    | BulkReply
+    | RulesReply
+    | PurgeReply
 )
 
 

@@ -171,6 +171,19 @@ class QueueReranked:
     """The ranks of a queue were computed anew in the table."""
 
     queue: str
+    lanes: list[LaneKey] = field(default_factory=list)
+    """Those that have rows: while the ranks were mixed, memory may have taken one for empty."""
+
+
+@dataclass(slots=True)
+class Purged:
+    """These tasks waited in the queue when the table was read; they are to be cancelled."""
+
+    ticket: int
+    queue: str
+    rows: list[tuple[TaskId, int]]
+    """Id and lease."""
+    reason: str
 
 
 @dataclass(slots=True)
@@ -178,5 +191,7 @@ class Draining:
     """No further leases: the system is about to stop."""
 
 
-Steering: TypeAlias = RetryAsked | CancelAsked | ChangeAsked | BulkAsked | RulesChanged | QueueReranked | Draining
+Steering: TypeAlias = (
+    RetryAsked | CancelAsked | ChangeAsked | BulkAsked | RulesChanged | QueueReranked | Purged | Draining
+)
 Event: TypeAlias = Loaded | Enqueued | Registered | Polled | WorkerLost | Page | Refused | Steering

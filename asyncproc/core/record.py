@@ -30,6 +30,10 @@ class TaskRecord:
     soft_timeout_s: float
     worker: str | None
     error: str | None
+    concurrency_key: str
+    fairness_key: str
+    origins: str
+    """Who said the values that a task may leave to others, as `Options.origins` has it."""
     errors: bytes
     payload: bytes
     finished_at: float | None

@@ -34,6 +34,7 @@ from asyncproc.core.events import (
     Outcome,
     Page,
     Polled,
+    Purged,
     QueueReranked,
     Refused,
     Registered,
@@ -42,6 +43,7 @@ from asyncproc.core.events import (
     Steering,
     WorkerLost,
 )
+from asyncproc.core.purge import purge
 from asyncproc.core.rank import micros_until, to_micros
 from asyncproc.core.recall import look_again_at, recall
 from asyncproc.core.retry import retry_at
@@ -155,7 +157,9 @@ class Core:
                 self.backlog.obey(event.rules)
                 self.decision.replies.append(RulesReply(event.ticket))
             case QueueReranked():
-                self.backlog.reread(event.queue)
+                self.backlog.reread(event.queue, event.lanes)
+            case Purged():
+                purge(self, event)
             case Draining():
                 self.draining = True
             case _:

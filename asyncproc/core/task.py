@@ -1,6 +1,6 @@
 """The records that a task is made of, small enough for a window of hundreds of thousands."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from asyncproc.core.retry import RetryPolicy
@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 QUEUE_NAME: Final = r"^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,99}$"
 MAX_TYPE_NAME: Final = 200
+MAX_KEY: Final = 200
+"""Characters of a concurrency key or a fairness key."""
 MAX_DELAY_S: Final = 366 * 86_400.0
 """The longest wait that can be asked for: instants stay within what Postgres, Python and JSON can all write."""
 
@@ -45,6 +47,9 @@ class Options(NamedTuple):
     """Of the tasks of a queue that share one, only so many run at once; empty: without."""
     fairness_key: str = ""
     """The keys of a queue take turns by their weights, whoever has more waiting."""
+    origins: str = ""
+    """Who said the values that a task may leave to others, a letter of `origin.Origin` each: priority, retries,
+    back-off, timeout, soft timeout."""
 
 
 LaneKey: TypeAlias = tuple[str, str, str]
@@ -101,7 +106,7 @@ class Task:
     terms: Terms = NO_TERMS
     stop_reason: str | None = None
     """Why it was asked to come to an end while it ran; None where it was not."""
-    draws: "tuple[Draw, ...]" = ()
+    draws: "tuple[Draw, ...]" = field(default=(), repr=False)
     """The gates through which it was started."""
 
     @property

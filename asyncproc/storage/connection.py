@@ -2,6 +2,7 @@
 
 import os
 import socket
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final, TypeAlias
 
@@ -13,6 +14,8 @@ from psycopg_pool import AsyncConnectionPool
 from asyncproc.storage import arrays
 
 Connection: TypeAlias = AsyncConnection[tuple[object, ...]]
+Fence: TypeAlias = Callable[[Connection], Awaitable[None]]
+"""Proves within a transaction that the reign goes on; raises an error of Postgres' where it is over."""
 
 CONNECT_TIMEOUT_S: Final = 3
 _KEEPALIVES: Final = {

@@ -1,10 +1,10 @@
 """The one transaction of a cycle, the pages that follow it, and the takeover that begins a reign."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 from uuid import UUID
 
 import psycopg
@@ -20,11 +20,14 @@ from asyncproc.errors import EpochLost, StorageUnavailable
 from asyncproc.storage.arrays import bigints, floats, ints, texts, uuids
 from asyncproc.storage.batch import Batch, Statement
 from asyncproc.storage.bisect import salvage
-from asyncproc.storage.connection import Connection, first_line, is_about_a_row, is_away, open_writer, shut
+from asyncproc.storage.connection import Connection, Fence, first_line, is_about_a_row, is_away, open_writer, shut
 from asyncproc.storage.ranks import rank_anew
 from asyncproc.storage.retention import make_ahead
 from asyncproc.storage.rows import to_tasks
 from asyncproc.storage.statements import moves, pages, reign
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _EPOCH_OVER: Final = "AP001"
 _NO_PARTITION: Final = "23514"
@@ -120,6 +123,13 @@ class Storage:
                 rows = await _rows(await self._open(), pages.PAYLOADS, [uuids(payloads)])
                 committed.payloads = {row[0].bytes: row[1].encode() for row in rows}
             return committed
+
+    async def between(
+        self, work: Callable[Concatenate[Connection, Fence, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Do something between two commits. Each of its transactions that writes must begin with the fence."""
+        async with self._turn() as connection, self._answered():
+            return await work(connection, self._fence, *args, **kwargs)
 
     async def close(self) -> None:
         if self._connection is not None:

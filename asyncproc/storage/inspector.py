@@ -1,22 +1,30 @@
 """Reads for people: one task, lists, figures. They never touch what the cycle writes with."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 import psycopg
 
+from asyncproc.core.decision import Key
 from asyncproc.core.record import TaskFilter, TaskRecord
 from asyncproc.core.settings import LARGE_BYTES
 from asyncproc.core.states import State
 from asyncproc.core.task import Task, TaskId
 from asyncproc.errors import StorageUnavailable
+from asyncproc.rules import Stored
 from asyncproc.storage.arrays import byteas, texts, uuids
 from asyncproc.storage.connection import first_line, reader_pool
 from asyncproc.storage.rows import not_ended_before, to_tasks
-from asyncproc.storage.statements import idempotency, moves, pages, reads
+from asyncproc.storage.statements import idempotency, moves, pages, reads, steering
+from asyncproc.storage.steering import Purge, to_stored
 
 _LAST_ID: Final = b"\xff" * 16
+ReadyKey: TypeAlias = tuple[str, str, str, float, TaskId]
+"""A place among the ready tasks of a queue: type, fairness key, concurrency key, rank, id."""
+COUNT_WITHIN_S: Final = 60.0
+FIRST_READY: Final[ReadyKey] = ("", "", "", float("-inf"), b"\x00" * 16)
+FIRST_NOT_READY: Final[Key] = (0.0, b"\x00" * 16)
 
 
 class Inspector:
@@ -73,6 +81,48 @@ class Inspector:
         """Rows of state, queue, type, number, mean run time in seconds, longest wait in seconds."""
         return [(row[0], row[1], row[2], row[3], row[4], row[5]) for row in await self._read(reads.FIGURES, {})]
 
+    async def counts(self) -> dict[str, dict[State, int]]:
+        """Tasks of each queue by state, of the finished ones only the failed. Takes seconds for millions."""
+        found: dict[str, dict[State, int]] = {}
+        for queue, state, number in await self._count(reads.COUNTS, {}):
+            found.setdefault(queue, {})[State(state)] = number
+        return found
+
+    async def some_counts(self, queue: str, most: int) -> dict[State, int] | None:
+        """Tasks of the queue that are not finished, by state; None where they are more than can be counted at once."""
+        rows = await self._read(reads.SOME_COUNTS, [queue, most, queue, most])
+        found = {State(state): int(number) for state, number in rows}
+        return found if sum(found.values()) < most else None
+
+    async def waiting(self, queue: str) -> int:
+        """How many tasks wait there."""
+        return int((await self._count(reads.WAITING, [queue]))[0][0])
+
+    async def purge(self, queue: str) -> Purge | None:
+        """The one that is under way there."""
+        rows = await self._read(steering.PURGES, {})
+        return next((Purge(*row) for row in rows if row[0] == queue), None)
+
+    async def stored(self) -> Stored:
+        """What operators set at run time."""
+        return to_stored(await self._read(steering.STORED, {}))
+
+    async def steering_version(self) -> int:
+        """Of what operators set: another number says that something changed."""
+        return int((await self._read(steering.VERSION, {}))[0][0])
+
+    async def ready(self, queue: str, after: ReadyKey, limit: int) -> list[tuple[ReadyKey, int, float]]:
+        """Ready tasks of a queue behind `after`: place, lease, instant of making."""
+        type_name, fairness_key, concurrency_key, rank, task_id = after
+        key = [type_name, fairness_key, concurrency_key, rank, UUID(bytes=task_id)]
+        rows = await self._read(steering.READY, [queue, *key, limit])
+        return [((*row[:4], row[4].bytes), row[5], row[6]) for row in rows]
+
+    async def not_ready(self, queue: str, after: Key, limit: int) -> list[tuple[Key, int, float]]:
+        """The same of tasks that wait for something else than a worker."""
+        rows = await self._read(steering.NOT_READY, [queue, after[0], UUID(bytes=after[1]), limit])
+        return [((row[0], row[1].bytes), row[2], row[3]) for row in rows]
+
     async def within(
         self, seconds: float, text: Any, parameters: Sequence[object] | Mapping[str, object]
     ) -> list[tuple[Any, ...]] | None:
@@ -87,6 +137,12 @@ class Inspector:
             return None
         except psycopg.Error as error:
             raise StorageUnavailable(first_line(error)) from error
+
+    async def _count(self, text: Any, parameters: Sequence[object] | Mapping[str, object]) -> list[tuple[Any, ...]]:
+        rows = await self.within(COUNT_WITHIN_S, text, parameters)
+        if rows is None:
+            raise StorageUnavailable(f"to count tasks took longer than {COUNT_WITHIN_S:g} s")
+        return rows
 
     async def _read(self, text: Any, parameters: Sequence[object] | Mapping[str, object]) -> list[tuple[Any, ...]]:
         try:
@@ -118,9 +174,10 @@ def _several(asked: Any) -> list[Any] | None:
 
 def _record(row: Sequence[Any]) -> TaskRecord:
     (id_, type_, queue, state, priority, attempt, most, created_at, ready_at, started_at, created_by, backoff_s,
-     timeout_s, soft_timeout_s, worker, error, errors, payload, finished_at, result) = row  # fmt: skip
+     timeout_s, soft_timeout_s, worker, error, concurrency_key, fairness_key, origins, errors, payload, finished_at,
+     result) = row  # fmt: skip
     return TaskRecord(
         id_.bytes, type_, queue, State(state), priority, attempt, most, created_at, ready_at, started_at, created_by,
-        backoff_s, timeout_s, soft_timeout_s, worker, error, errors.encode(), payload.encode(), finished_at,
-        None if result is None else result.encode(),
+        backoff_s, timeout_s, soft_timeout_s, worker, error, concurrency_key, fairness_key, origins, errors.encode(),
+        payload.encode(), finished_at, None if result is None else result.encode(),
     )  # fmt: skip

@@ -14,7 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 
-from asyncproc import Processable, SoftTimeLimitExceeded, TaskContext, task
+from asyncproc import Fail, Processable, Retry, Snooze, SoftTimeLimitExceeded, TaskContext, task
 
 
 def leave_trace(ledger: str, n: int, ctx: TaskContext) -> None:
@@ -245,3 +245,29 @@ def misplace(how: str, ctx: TaskContext) -> None:
         case "large" | "heavy":
             for _ in range(17):
                 ctx.enqueue(child)
+
+
+@task(name="Heed", retry=3)
+def heed(ledger: str, n: int, how: str, ctx: TaskContext) -> str:
+    """Goes on until it is asked to end; then it does so, or not."""
+    leave_trace(ledger, n, ctx)
+    while not ctx.cancelled or how == "is deaf":
+        time.sleep(0.005)
+    if how == "succeeds":
+        return "in time"
+    raise ValueError("it was cancelled")
+
+
+@task(name="Say", retry=1)
+def say(ledger: str, n: int, how: str, ctx: TaskContext) -> str:
+    """Says itself how it goes on, the first time."""
+    leave_trace(ledger, n, ctx)
+    if len(Path(ledger).read_text().splitlines()) > 1:
+        return "done"
+    match how:
+        case "retry":
+            raise Retry("not yet", after=0.05)
+        case "snooze":
+            raise Snooze(after=timedelta(milliseconds=50))
+        case _:
+            raise Fail("it will never work")

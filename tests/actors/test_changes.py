@@ -16,7 +16,7 @@ def test_a_raised_priority_counts_at_the_next_pop(deploy: Deploy, ledger: Ledger
     eventually(ledger.order)
     tasks = system.enqueue("Note", *({"ledger": ledger.path, "n": n} for n in range(1, 6)))
 
-    outcome = system.change(tasks[-1], priority=1)
+    outcome = system.change_task(tasks[-1], priority=1)
     gate.touch()
 
     assert (outcome.is_there, outcome.refused) == (True, None)

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from asyncproc.actors.answers import Health
+from asyncproc.actors.answers import Health, Refusal
 from asyncproc.actors.calls import MAX_UNANSWERED
 from asyncproc.actors.gateway import Gateway
 from asyncproc.actors.lane import CALLS_AT_ONCE
 from asyncproc.core.retry import constant
 from asyncproc.core.task import NO_TERMS, NewTask, Options
-from asyncproc.errors import QueueUnavailable
+from asyncproc.errors import QueueDraining, QueueUnavailable
 from tests.eventually import eventually_async
 
 OPTIONS = Options("Note", "default", 0, constant(1, 1.0), "")
@@ -171,3 +171,26 @@ async def test_a_caller_that_goes_away_does_not_take_back_what_was_sent() -> Non
 
     await door.enqueue(a_task())
     assert actor.ended == [1, 1]
+
+
+@dataclass
+class Drained(Actor):
+    """Takes nothing into one queue, and nothing that comes with it."""
+
+    async def remote(self, tasks: list[NewTask], again: bool) -> Refusal | None:  # type: ignore[override]
+        self.calls.append(len(tasks))
+        shut_out = tuple(task[0] for task in tasks if task[2].queue == "mail")
+        return Refusal.of(QueueDraining(("mail",), shut_out)) if shut_out else None
+
+
+async def test_who_wants_a_drained_queue_is_refused_and_who_came_along_is_not() -> None:
+    actor = Drained()
+    door = gateway(actor)
+    options = OPTIONS._replace(queue="mail")
+    mail: list[NewTask] = [(b"1" * 16, b"{}", options, 0.0, NO_TERMS)]
+
+    requests = (a_task(), mail, [*a_task(), *mail], a_task())
+    answers = await asyncio.gather(*(door.enqueue(request) for request in requests), return_exceptions=True)
+
+    assert [type(answer) for answer in answers] == [type(None), QueueDraining, QueueDraining, type(None)]
+    assert actor.calls == [5, 2], "the call is refused as a whole, and what is left of it sent again"

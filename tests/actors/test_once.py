@@ -52,7 +52,7 @@ def table() -> Table:
 
 @pytest.fixture
 def once(table: Table) -> Once:
-    return Once(table.answers, table.commit, 60.0)
+    return Once(table.answers, lambda _: None, table.commit, 60.0)
 
 
 async def calling(table: Table, once: Once, *requests: Keyed) -> "asyncio.Task[list[Outcome]]":

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 import pytest
+from pydantic import BaseModel
 
+from asyncproc.api.queue_bodies import PARSED, PurgeAnswer, QueueList, RateList, TypeList
 from asyncproc.core.states import State
 from asyncproc.wire import EnqueueBody, TaskView
 from tests.api.conftest import Api
@@ -25,6 +27,20 @@ ENDPOINTS: Final = {
     "/dead-letters/groups": {"get"},
     "/dead-letters/redrive": {"post"},
     "/dead-letters/discard": {"post"},
+    "/queues": {"get", "post"},
+    "/queues/{name}": {"get", "patch", "put", "delete"},
+    "/queues/{name}/pause": {"post"},
+    "/queues/{name}/resume": {"post"},
+    "/queues/{name}/drain": {"post"},
+    "/queues/{name}/purge": {"post"},
+    "/pause": {"post"},
+    "/resume": {"post"},
+    "/types": {"get"},
+    "/types/{name}": {"get", "patch", "put", "delete"},
+    "/types/{name}/pause": {"post"},
+    "/types/{name}/resume": {"post"},
+    "/rate-limits": {"get"},
+    "/rate-limits/{name}": {"get", "put", "delete"},
 }
 
 
@@ -62,10 +78,9 @@ def test_every_body_has_an_example(document: dict[str, Any]) -> None:
 
 
 def test_the_examples_are_valid() -> None:
-    for example in _examples(EnqueueBody):
-        EnqueueBody.model_validate(example)
-    for example in _examples(TaskView):
-        TaskView.model_validate(example)
+    for kind in (EnqueueBody, TaskView, *PARSED, QueueList, TypeList, RateList, PurgeAnswer):
+        for example in _examples(kind):
+            kind.model_validate(example)
 
 
 def test_the_states_are_those_of_the_core(document: dict[str, Any]) -> None:
@@ -114,5 +129,5 @@ def _walk(node: Any) -> Iterator[tuple[str, Any]]:
             yield from _walk(value)
 
 
-def _examples(model: type[EnqueueBody] | type[TaskView]) -> list[Any]:
+def _examples(model: type[BaseModel]) -> list[Any]:
     return list(model.model_json_schema()["examples"])

@@ -23,7 +23,7 @@ from asyncproc.storage.batch import Statement, build
 from asyncproc.storage.connection import READER_OPTIONS, WRITER_OPTIONS, Connection, hardened, open_writer
 from asyncproc.storage.cycle import Storage
 from asyncproc.storage.rows import not_ended_before
-from asyncproc.storage.statements import moves, pages, reads
+from asyncproc.storage.statements import moves, pages, reads, steering
 from tests.storage.table import ERROR, NOW, PAGE_BYTES, a_task, query, write
 
 _DONE: Final = {f"task_done_{state}_*_pkey" for state in ("succeeded", "failed", "cancelled")}
@@ -41,6 +41,8 @@ BY_INDEX: Final[dict[str, tuple[LiteralString, set[str]]]] = {
     "ready pages": (pages.READY_PAGES, {"task_live_ready"}),
     "due page": (pages.DUE_PAGE, {"task_live_due"}),
     "lanes": (pages.LANES, {"task_live_ready"}),
+    "lanes of a queue": (pages.LANES_OF, {"task_live_ready"}),
+    "rank anew": (steering.RERANK, {"task_live_pkey"}),
     "revive": (moves.REVIVE, {"task_done_failed_*_pkey"}),
     "existing": (moves.EXISTING, {"task_live_pkey", *_DONE}),
     "insert again": (moves.INSERT_AGAIN, _DONE),
@@ -150,6 +152,19 @@ async def test_who_looks_at_a_few_of_many_reads_a_few(million: str) -> None:
                 "before": UUID(int=2**128 - 1),
             }
             assert _buffers(connection, reads.RECORDS, asked) <= 4 * 3 * (DAYS + 4) + 100 * 16
+
+
+async def test_who_goes_over_a_queue_reads_it_part_by_part(million: str) -> None:
+    queue, none = "q1", UUID(int=0)
+    with psycopg.connect(hardened(million, "plans", READER_OPTIONS), autocommit=True) as connection:
+        for text, parameters in (
+            (steering.READY, [queue, *inspector.FIRST_READY[:4], none, BATCH]),
+            (steering.READY, [queue, "send", "", "", NOW - 500, none, BATCH]),
+            (steering.NOT_READY, [queue, 0.0, none, BATCH]),
+            (reads.SOME_COUNTS, [queue, BATCH, queue, BATCH]),
+            (reads.SOME_COUNTS, ["no such", BATCH, "no such", BATCH]),
+        ):
+            assert _buffers(connection, text, parameters) <= BATCH * 16, text
 
 
 def _sample(database: str) -> Ids:

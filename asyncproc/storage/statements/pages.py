@@ -6,7 +6,8 @@ from typing import Final, LiteralString
 TASK_COLUMNS: Final[LiteralString] = """
     uuid_send(id), CASE WHEN held > 0 THEN convert_to(payload::text, 'UTF8') ELSE '' END,
     pg_column_size(payload) - held, type, queue, priority, max_attempts, backoff_s, backoff_factor, backoff_cap_s,
-    backoff_jitter, timeout_s, soft_timeout_s, concurrency_key, fairness_key, created_by, state,
+    backoff_jitter, timeout_s, soft_timeout_s, concurrency_key, fairness_key, origins, created_by,
+    state,
     extract(epoch FROM ready_at)::float8, extract(epoch FROM created_at)::float8, coalesce(rank, 0), attempt, lease,
     losses, coalesce(worker, ''), coalesce(extract(epoch FROM start_by), 0)::float8,
     coalesce(extract(epoch FROM deadline), 0)::float8, coalesce(unique_key, ''), cancel_reason
@@ -69,6 +70,22 @@ LANES: Final[LiteralString] = """
             WHERE t.rank IS NOT NULL AND (t.queue, t.type, t.fairness_key, t.concurrency_key)
                 > (l.queue, l.type, l.fairness_key, l.concurrency_key)
             ORDER BY 1, 2, 3, 4 LIMIT 1
+        ) n
+    ) SELECT * FROM lanes
+"""
+# In: queue twice. Out: the same of one queue, without its name.
+LANES_OF: Final[LiteralString] = """
+    WITH RECURSIVE lanes AS (
+        (
+            SELECT type, fairness_key, concurrency_key FROM asyncproc.task_live
+            WHERE queue = %s AND rank IS NOT NULL ORDER BY 1, 2, 3 LIMIT 1
+        )
+        UNION ALL
+        SELECT n.* FROM lanes l CROSS JOIN LATERAL (
+            SELECT t.type, t.fairness_key, t.concurrency_key FROM asyncproc.task_live t
+            WHERE t.queue = %s AND t.rank IS NOT NULL AND (t.type, t.fairness_key, t.concurrency_key)
+                > (l.type, l.fairness_key, l.concurrency_key)
+            ORDER BY 1, 2, 3 LIMIT 1
         ) n
     ) SELECT * FROM lanes
 """

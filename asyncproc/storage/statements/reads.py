@@ -8,7 +8,7 @@ from asyncproc.storage.statements.pages import TASK_COLUMNS
 RECORD_COLUMNS: Final[LiteralString] = """
     id, type, queue, state, priority, attempt, max_attempts, extract(epoch FROM created_at)::float8,
     extract(epoch FROM ready_at)::float8, extract(epoch FROM started_at)::float8, created_by, backoff_s, timeout_s,
-    soft_timeout_s, worker, error, array_to_json(errors)::text, payload::text
+    soft_timeout_s, worker, error, concurrency_key, fairness_key, origins, array_to_json(errors)::text, payload::text
 """
 _LIVE_RECORD: Final[LiteralString] = f"SELECT {RECORD_COLUMNS}, NULL::float8, NULL FROM asyncproc.task_live"
 _DONE_RECORD: Final[LiteralString] = f"""
@@ -85,4 +85,23 @@ FIGURES: Final[LiteralString] = """
     UNION ALL
     SELECT state, queue, type, count(*), avg(extract(epoch FROM finished_at - started_at))::float8, NULL
     FROM asyncproc.task_done GROUP BY 1, 2, 3
+"""
+# Out:  queue, state, number of tasks; of finished ones only the failed.
+# Plan: reads every row that is not finished, and every failed one.
+COUNTS: Final[LiteralString] = """
+    SELECT queue, state, count(*) FROM asyncproc.task_live GROUP BY 1, 2
+    UNION ALL SELECT queue, state, count(*) FROM asyncproc.task_done WHERE state = 'failed' GROUP BY 1, 2
+"""
+# In:   queue and number, twice.
+# Out:  state, number of tasks that are not finished: exact where it is below that number.
+# Plan: no more rows of the queue than that number, by task_live_ready and task_live_not_ready.
+SOME_COUNTS: Final[LiteralString] = """
+    SELECT state, count(*) FROM (
+        (SELECT state FROM asyncproc.task_live WHERE queue = %s AND rank IS NOT NULL LIMIT %s)
+        UNION ALL (SELECT state FROM asyncproc.task_live WHERE queue = %s AND rank IS NULL LIMIT %s)
+    ) t GROUP BY 1
+"""
+# In: queue. Out: the number of its tasks that wait.
+WAITING: Final[LiteralString] = """
+    SELECT count(*) FROM asyncproc.task_live WHERE queue = %s AND state <> 'running'
 """

@@ -1,0 +1,177 @@
+"""What operators change while the system runs: stored first, then put in force, then answered."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from typing import Final, NamedTuple
+
+from asyncproc.actors.inbox import Inbox
+from asyncproc.actors.long_works import LongWorks
+from asyncproc.changes import Change, Delete, Put, Resume
+from asyncproc.config import Settings
+from asyncproc.core.events import RulesChanged
+from asyncproc.core.steering import Rules
+from asyncproc.core.task import NewTask
+from asyncproc.errors import QueueDraining, SettingsRefused, StorageUnavailable
+from asyncproc.precedence import draws, rate_settings, rules_of
+from asyncproc.rules import QueueRuleSettings, Stored, TypeRuleSettings
+from asyncproc.storage import steering
+from asyncproc.storage.cycle import Storage
+
+log = logging.getLogger(__name__)
+
+MAX_STORED: Final = 5_000
+"""Queues, types and rate limits that have stored settings: each change reads all of them, in a tenth of a second."""
+MAX_PAUSES: Final = 1_000
+MAX_CHANGES: Final = 64
+"""Changes that wait for their turn."""
+_FIRST_RETRY_S: Final = 0.1
+_LAST_RETRY_S: Final = 2.0
+
+
+class _Asked(NamedTuple):
+    change: Change
+    done: "asyncio.Future[None]"
+
+
+class Steering:
+    """The settings in force. Changes are carried out one after the other, by one task."""
+
+    def __init__(
+        self, settings: Settings, storage: Storage, inbox: Inbox, works: LongWorks, now: Callable[[], float]
+    ) -> None:
+        self._settings = settings
+        self._storage = storage
+        self._inbox = inbox
+        self._works = works
+        self._now = now
+        self._stored = Stored()
+        self._asked: asyncio.Queue[_Asked] = asyncio.Queue(MAX_CHANGES)
+        self.rules = Rules()
+
+    async def load(self) -> None:
+        """Learn what is stored when a reign begins. Raises `StorageUnavailable`."""
+        self._stored = await self._storage.between(steering.stored)
+        self.rules = rules_of(self._settings, self._stored)
+        for purge in await self._storage.between(steering.purges):
+            self._works.resume(purge)
+
+    async def change(self, change: Change) -> None:
+        """Returns once it is in force. Raises `SettingsRefused`, and `StorageUnavailable` where nobody knows."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        try:
+            self._asked.put_nowait(_Asked(change, done))
+        except asyncio.QueueFull:
+            raise SettingsRefused("busy", f"{MAX_CHANGES} changes wait for their turn: try again later") from None
+        await done
+
+    def admit(self, tasks: Iterable[NewTask]) -> None:
+        """Raises `QueueDraining` where some of these are for queues that take no new tasks."""
+        draining = self._stored.draining
+        if not draining:
+            return
+        shut_out = {task[0]: task[2].queue for task in tasks if task[2].queue in draining}
+        if shut_out:
+            raise QueueDraining(tuple(sorted(set(shut_out.values()))), tuple(shut_out))
+
+    async def run(self) -> None:
+        """Carry out what is asked for until cancelled."""
+        while True:
+            change, done = await self._asked.get()
+            try:
+                await self._carry_out(change)
+            except SettingsRefused as error:
+                _answer(done, error)
+            except StorageUnavailable as error:
+                _answer(done, error)
+                await self._catch_up()
+            else:
+                _answer(done, None)
+
+    async def _carry_out(self, change: Change) -> None:
+        self._check(change)
+        changed, stored = await self._storage.between(steering.change, change, self._now())
+        await self._adopt(stored)
+        if not changed and isinstance(change, Put) and not _is_stored(change, stored):
+            raise SettingsRefused(
+                "exists", f"{_NOUNS[change.kind]} {change.name} has stored settings already: PATCH changes them"
+            )
+
+    async def _catch_up(self) -> None:
+        """The change may have been committed: what is in force must be what is stored."""
+        wait_s = _FIRST_RETRY_S
+        while True:
+            await asyncio.sleep(wait_s)
+            wait_s = min(2 * wait_s, _LAST_RETRY_S)
+            try:
+                await self._adopt(await self._storage.between(steering.stored))
+            except StorageUnavailable:
+                continue
+            return
+
+    async def _adopt(self, stored: Stored) -> None:
+        if stored.version == self._stored.version:
+            return
+        before, self._stored = self.rules, stored
+        self.rules = rules = rules_of(self._settings, stored)
+        await self._inbox.ask(lambda ticket: RulesChanged(ticket, rules))
+        for queue in {*before.queues, *rules.queues}:
+            if before.queue(queue).aging_s != rules.queue(queue).aging_s:
+                self._works.rerank(queue, rules.queue(queue).aging_s)
+
+    def _check(self, change: Change) -> None:
+        """Raises `SettingsRefused`."""
+        stored = self._stored
+        if isinstance(change, Put):
+            number = len(stored.queues) + len(stored.types) + len(stored.rates)
+            if number >= MAX_STORED and change.name not in {**stored.queues, **stored.types, **stored.rates}:
+                raise SettingsRefused("full", f"{number} settings are stored, which is the most: delete some first")
+            self._check_names(change)
+        elif isinstance(change, Delete) and change.kind == "rate":
+            self._check_unused(change.name)
+        elif len(stored.pauses) + len(stored.draining) >= MAX_PAUSES and not isinstance(change, Delete | Resume):
+            raise SettingsRefused("full", f"{MAX_PAUSES} queues and types are paused or drained: resume some first")
+
+    def _check_names(self, put: Put) -> None:
+        if put.kind == "queue":
+            pool = QueueRuleSettings.model_validate_json(put.document).pool
+            pools = self._settings.all_pools()
+            if pool is not None and pool not in pools:
+                raise SettingsRefused(
+                    "invalid", f"pool: there is no pool {pool!r}: known are {', '.join(sorted(pools))}"
+                )
+        elif put.kind == "type":
+            rates = rate_settings(self._settings, self._stored)
+            for name in TypeRuleSettings.model_validate_json(put.document).rate_limits or ():
+                if name not in rates:
+                    known = ", ".join(sorted(rates)) or "none"
+                    raise SettingsRefused(
+                        "invalid", f"rateLimits.{name}: there is no such rate limit: known are {known}"
+                    )
+
+    def _check_unused(self, rate: str) -> None:
+        if rate in self._settings.rate_limits:
+            return
+        users = sorted(name for name, units in draws(self._settings, self._stored).items() if rate in units)
+        if users:
+            raise SettingsRefused(
+                "used", f"rate limit {rate} is drawn from by {', '.join(users[:10])}: change them first"
+            )
+
+
+def _is_stored(put: Put, stored: Stored) -> bool:
+    """A creation whose answer was lost is asked for again."""
+    return stored.queues.get(put.name) == QueueRuleSettings.model_validate_json(put.document)
+
+
+_NOUNS: Final = {"queue": "queue", "type": "task type", "rate": "rate limit"}
+
+
+def _answer(done: "asyncio.Future[None]", error: Exception | None) -> None:
+    """Whoever asked may be gone."""
+    if done.done():
+        return
+    if error is None:
+        done.set_result(None)
+    else:
+        done.set_exception(error)

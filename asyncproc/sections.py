@@ -1,0 +1,57 @@
+"""What the sections of the configuration are made of."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from pydantic.alias_generators import to_camel
+
+from asyncproc.core.duration import format_duration, parse_duration
+from asyncproc.core.rank import STRICT_AGING_S
+from asyncproc.core.retry import MAX_BACKOFF_S
+from asyncproc.core.task import QUEUE_NAME
+
+
+def seconds(value: object) -> object:
+    return parse_duration(value) if isinstance(value, str) else value
+
+
+def _aging(value: object) -> object:
+    # YAML reads a bare `off` as false.
+    return STRICT_AGING_S if value is False or value == "off" else seconds(value)
+
+
+def aging_text(aging_s: float) -> str:
+    return "off" if aging_s == STRICT_AGING_S else format_duration(aging_s)
+
+
+def duration_schema(example: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "description": "A duration in Go's syntax", "examples": [example]})
+
+
+Seconds = Annotated[
+    float,
+    BeforeValidator(seconds),
+    Field(gt=0, le=MAX_BACKOFF_S, allow_inf_nan=False),
+    PlainSerializer(format_duration, return_type=str, when_used="json"),
+    duration_schema("30s"),
+]
+AgingSeconds = Annotated[
+    float, BeforeValidator(_aging), Field(gt=0, le=STRICT_AGING_S, allow_inf_nan=False), duration_schema("1m")
+]
+Name = Annotated[str, Field(pattern=QUEUE_NAME)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", alias_generator=to_camel, validate_default=True, use_attribute_docstrings=True
+    )
+
+
+class BackOffSettings(Section):
+    """How long a failed attempt waits; a task's own `backOffDuration` makes it constant instead."""
+
+    base: Seconds = 1.0
+    factor: float = Field(default=2.0, ge=1, le=100)
+    cap: Seconds = 3600.0
+    jitter: float = Field(default=0.1, ge=0, le=1)
+    """Waits are spread by up to this part of themselves."""
