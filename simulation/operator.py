@@ -43,6 +43,8 @@ class Operator:
         many += [task_id for task_id, row in self._scene.table.done.items() if row.state is State.FAILED]
         action = chance.choice((Action.CHANGE_PRIORITY, Action.CHANGE_PRIORITY, Action.CANCEL, Action.RETRY))
         if many:
+            if action is Action.CANCEL:
+                self._scene.ledger.purged.update(many)
             self._scene.say("somebody asks for %s of %d tasks", action, len(many))
             self._ask(Fault.CHANGED_MANY, many, partial(_many, action, self._some_change()))
 

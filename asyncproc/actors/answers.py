@@ -1,8 +1,8 @@
 """What the QueueActor answers, in types that survive the way: a Ray call returns them, it does not raise them."""
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from enum import Enum
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from asyncproc.core.task import NewTask, TaskId
 from asyncproc.errors import (
@@ -16,6 +16,8 @@ from asyncproc.errors import (
     TasksRejected,
     TooManyOperations,
 )
+
+A = TypeVar("A")
 
 
 class Cause(Enum):
@@ -90,6 +92,13 @@ class Cancelled(Enum):
     """It runs, and is cancelled unless it succeeds."""
     GONE = "gone"
     """No task of that id waits or runs."""
+
+
+async def or_refusal(call: Awaitable[A]) -> A | Refusal:
+    try:
+        return await call
+    except AsyncprocError as error:
+        return Refusal.of(error)
 
 
 class Health(NamedTuple):

@@ -14,8 +14,10 @@ from asyncproc.clock import monotonic
 from asyncproc.core.asked import Action, Change
 from asyncproc.core.decision import BulkReply, ChangeReply
 from asyncproc.core.events import BulkAsked, ChangeAsked
+from asyncproc.core.explain import Look, look_at
 from asyncproc.core.record import Order
 from asyncproc.core.states import State
+from asyncproc.core.step import Core
 from asyncproc.core.task import Task, TaskId
 from asyncproc.errors import StorageUnavailable, TooManyOperations
 from asyncproc.storage.inspector import Inspector
@@ -117,6 +119,11 @@ class Changes:
 
     async def cancel(self, operation_id: bytes) -> bool:
         return await self._operations.cancel(operation_id)
+
+    async def explain(self, core: Core, task_id: TaskId) -> Look | None:
+        """A look at the core between two steps. May raise `StorageUnavailable`."""
+        task = core.tasks.get(task_id) or await self._inspector.live_task(task_id)
+        return None if task is None else look_at(core, core.tasks.get(task_id, task))
 
     async def run(self, epoch: int) -> None:
         """Carry out operations as long as the epoch reigns. Raises `EpochLost`; all else is tried again."""

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Final, TypeVar
 
 from asyncproc import failpoints
-from asyncproc.actors.answers import Cancelled, Cause, Health, Refusal
+from asyncproc.actors.answers import Cancelled, Cause, Health, Refusal, or_refusal
 from asyncproc.actors.changes import ChangeOutcome, Changes
 from asyncproc.actors.deployment import Deployment
 from asyncproc.actors.inbox import Inbox
@@ -46,7 +46,7 @@ from asyncproc.core.events import (
     RulesChanged,
     WorkerLost,
 )
-from asyncproc.core.explain import Look, look_at
+from asyncproc.core.explain import Look
 from asyncproc.core.rank import to_micros
 from asyncproc.core.record import Order
 from asyncproc.core.states import State
@@ -165,37 +165,21 @@ class QueueActor:
 
     async def change_task(self, task_id: TaskId, change: TaskChange) -> ChangeOutcome | Refusal:
         """Change a task that waits. The answer follows its commit."""
-        if away := self._why_away():
-            return Refusal(Cause.STORAGE, away)
-        try:
-            return await self._changes.change(task_id, change)
-        except AsyncprocError as error:
-            return Refusal.of(error)
+        return await or_refusal(self._changes.change(task_id, change))
 
     async def order(self, order: Order) -> Refusal | None:
         """Do something to all tasks that match a filter: None once that is written down."""
-        try:
-            await self._changes.order(order)
-        except AsyncprocError as error:
-            return Refusal.of(error)
-        return None
+        return await or_refusal(self._changes.order(order))
 
     async def cancel_operation(self, operation_id: bytes) -> bool | Refusal:
         """Whether it was running still."""
-        try:
-            return await self._changes.cancel(operation_id)
-        except AsyncprocError as error:
-            return Refusal.of(error)
+        return await or_refusal(self._changes.cancel(operation_id))
 
     async def explain(self, task_id: TaskId) -> Look | Refusal | None:
         """What memory knows of a task that has not ended; None where there is none."""
         if self._core is None:
             return Refusal(Cause.STORAGE, self._away)
-        try:
-            task = self._core.tasks.get(task_id) or await self._inspector.live_task(task_id)
-        except AsyncprocError as error:
-            return Refusal.of(error)
-        return None if task is None else look_at(self._core, self._core.tasks.get(task_id, task))
+        return await or_refusal(self._changes.explain(self._core, task_id))
 
     async def cancel(self, task_id: TaskId, reason: str, grace_s: float) -> Cancelled | Refusal:
         """End a task; what became of it follows the commit."""

@@ -18,6 +18,7 @@ ENDPOINTS: Final = {
     "/task/{task_id}": {"get", "patch"},
     "/task/{task_id}/explain": {"get"},
     "/task/{task_id}/retry": {"post"},
+    "/task/{task_id}/cancel": {"post"},
     "/tasks": {"get"},
     "/tasks/bulk": {"post"},
     "/operations": {"get"},
