@@ -53,6 +53,8 @@ class ApiSettings(Section):
     """Bytes of the bodies of those."""
     max_reads: int = Field(default=256, ge=1, le=10_000)
     """Requests for tasks and lists that one replica has in hand; past them it answers 429."""
+    max_watches: int = Field(default=1_000, ge=1, le=100_000)
+    """Requests that wait for a task or follow it, of one replica; past them it answers 429."""
     max_retries: int = Field(default=64, ge=1, le=10_000)
     """Requests to retry that one replica has in hand; past them it answers 429."""
     enqueue_timeout: Seconds = 10.0

@@ -18,8 +18,9 @@ from asyncproc.api.door import Door
 from asyncproc.api.figures import Counting
 from asyncproc.api.garbage import search_when_quiet
 from asyncproc.api.stored import StoredCopy
+from asyncproc.api.watch import Watch
 from asyncproc.clock import TaskIds
-from asyncproc.config import Settings
+from asyncproc.config import ApiSettings, Settings
 from asyncproc.config_file import load
 from asyncproc.registry import from_settings
 from asyncproc.storage.inspector import Inspector
@@ -50,16 +51,26 @@ def application(settings: Settings, start_dir: Path) -> serve.Application:
         admission = Admission(settings.api)
         caretaker = search_when_quiet(admission)
         counting = Counting(inspector)
-        return Door(gateway, inspector, registry, settings, TaskIds(), admission, stored, counting, (caretaker,))
+        return Door(
+            gateway,
+            inspector,
+            registry,
+            settings,
+            TaskIds(),
+            admission,
+            stored,
+            counting,
+            Watch(inspector),
+            (caretaker,),
+        )
 
     def build_app() -> FastAPI:
         return build(open_door)
 
-    limits = settings.api
     api = serve.deployment(
         name="Api",
         num_replicas=settings.api.replicas,
-        max_ongoing_requests=limits.max_enqueues + limits.max_reads + limits.max_retries + REFUSALS_AT_ONCE,
+        max_ongoing_requests=_in_hand(settings.api),
         max_queued_requests=MAX_QUEUED,
         backpressure_config=BackpressureConfig(status_code=503, retry_after_s=RETRY_AFTER_S),
         ray_actor_options={"num_cpus": 0},
@@ -68,6 +79,12 @@ def application(settings: Settings, start_dir: Path) -> serve.Application:
         logging_config=LoggingConfig(enable_access_log=False),
     )(serve.ingress(build_app)())
     return api.bind()
+
+
+def _in_hand(limits: ApiSettings) -> int:
+    """Requests that one replica works on at once, those included that it refuses."""
+    admitted = limits.max_enqueues + limits.max_reads + limits.max_watches + limits.max_retries
+    return admitted + REFUSALS_AT_ONCE
 
 
 def configured() -> serve.Application:

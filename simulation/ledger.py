@@ -138,8 +138,8 @@ class Ledger:
         for task_id, lease, _ in writes.cancelled:
             row = self.table.live.get(task_id)
             runs = row is not None and row.lease == lease and row.state is State.RUNNING
-            asked = (
-                row is not None and row.stop_reason is not None or any(stop[0] == task_id for stop in writes.stopping)
+            asked = (row is not None and row.stop_reason is not None) or any(
+                stop[0] == task_id for stop in writes.stopping
             )
             require(asked or not runs, Rule.OWN_OUTCOME, f"{name(task_id)} is cancelled while it runs")
             require(task_id in self.purged, Rule.EXPECTED, f"nobody wanted {name(task_id)} to be cancelled")

@@ -77,6 +77,7 @@ class Admission:
     def __init__(self, limits: ApiSettings) -> None:
         self.enqueues = Room("to enqueue", limits.max_enqueues, "api.maxEnqueues", limits.max_enqueue_bytes)
         self.reads = Room("to read", limits.max_reads, "api.maxReads")
+        self.watches = Room("to wait for a task", limits.max_watches, "api.maxWatches")
         self.retries = Room("to retry", limits.max_retries, "api.maxRetries")
         self.changes = Room("to change tasks or settings", MAX_CHANGES, "no more are taken")
         self.health = Room("for health", MAX_HEALTH, "no more are taken")

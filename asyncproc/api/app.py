@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 from asyncproc.api import (
     changes,
     dead_letters,
+    events,
     explain,
     health,
     lists,
@@ -80,7 +81,7 @@ def build(open_door: OpenDoor) -> FastAPI:
         lifespan=_lifespan(open_door),
     )
     app.include_router(health.router)
-    for subject in (tasks, lists, changes, explain, operations, dead_letters, queues, types, rates):
+    for subject in (tasks, lists, changes, explain, operations, dead_letters, queues, types, rates, events):
         app.include_router(subject.router)
     app.add_exception_handler(BodyRefused, _refused)
     app.add_exception_handler(AsyncprocError, _failed)

@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 
 from asyncproc.api.door import TheDoor
 from asyncproc.api.parsing import Asked, SoonInstant, body_of, body_reference, wrong
-from asyncproc.api.tasks import ERRORS, id_of, unknown
+from asyncproc.api.tasks import ERRORS, task_id_of, unknown
 from asyncproc.core.asked import Change
 from asyncproc.core.duration import parse_duration
 from asyncproc.core.rank import MAX_PRIORITY, MIN_PRIORITY
@@ -62,7 +62,7 @@ async def change_task(task_id: str, request: Request, door: TheDoor) -> Response
 
     409 where it runs or has ended.
     """
-    known = id_of(task_id)
+    known = task_id_of(task_id)
     asked = await body_of(request, ChangeBody, door.admission.changes)
     change = asked.change()
     with door.admission.changes.hold():

@@ -10,6 +10,7 @@ from asyncproc.actors.gateway import Gateway
 from asyncproc.api.admission import Admission
 from asyncproc.api.figures import Counting
 from asyncproc.api.stored import StoredCopy
+from asyncproc.api.watch import Watch
 from asyncproc.clock import TaskIds
 from asyncproc.config import ApiSettings, Settings
 from asyncproc.registry import Registry
@@ -26,6 +27,7 @@ class Door:
     admission: Admission
     stored: StoredCopy
     counting: Counting
+    watch: Watch
     caretakers: "tuple[asyncio.Task[None], ...]" = ()
     """Kept because the loop alone would forget a running task."""
 

@@ -10,7 +10,7 @@ from pydantic_core import to_json
 
 from asyncproc.api.door import Door, TheDoor
 from asyncproc.api.operations import instant
-from asyncproc.api.tasks import ERRORS, id_of, unknown
+from asyncproc.api.tasks import ERRORS, task_id_of, unknown
 from asyncproc.core.explain import Look, starts_at
 from asyncproc.core.states import State
 from asyncproc.storage import survey
@@ -85,7 +85,7 @@ class Explanation(Body):
 @router.get("/task/{task_id}/explain", response_model=Explanation, responses={**ERRORS, 404: {"model": ErrorBody}})
 async def explain(task_id: str, door: TheDoor) -> Response:
     """Why a task is not running: its position, what is ahead, what blocks it, and when it may start."""
-    known = id_of(task_id)
+    known = task_id_of(task_id)
     with door.admission.reads.hold():
         look = await door.gateway.explain(known)
         if look is not None:

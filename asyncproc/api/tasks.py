@@ -1,10 +1,10 @@
 """Tasks: enqueue, look at, list, retry."""
 
 from asyncio import sleep
-from typing import Any, Final
+from typing import Annotated, Any, Final
 from uuid import UUID
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import ValidationError
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
@@ -34,6 +34,8 @@ from asyncproc.wire import (
 router = APIRouter(tags=["tasks"])
 
 ERRORS: Final[dict[int | str, dict[str, Any]]] = {429: {"model": ErrorBody}, 503: {"model": ErrorBody}}
+MAX_WAIT_S: Final = 60.0
+"""Whoever wants to wait for longer asks again."""
 
 
 @router.post(
@@ -84,11 +86,25 @@ def _answer(tasks: list[NewTask]) -> bytes:
     return to_json({"tasks": summaries, "status": "enqueued"})
 
 
-@router.get("/task/{task_id}", response_model=TaskView, responses={**ERRORS, 404: {"model": ErrorBody}})
-async def get_task(task_id: str, door: TheDoor) -> Response:
+@router.get(
+    "/task/{task_id}",
+    response_model=TaskView,
+    responses={**ERRORS, 400: {"model": ErrorBody}, 404: {"model": ErrorBody}},
+)
+async def get_task(
+    task_id: str,
+    door: TheDoor,
+    wait: Annotated[
+        float, Query(ge=0, le=MAX_WAIT_S, description="seconds to wait for its end; then it is answered as it is")
+    ] = 0.0,
+) -> Response:
     """One task in full: where it stands, its payload, its result, and every failed attempt."""
+    known = task_id_of(task_id)
+    if wait:
+        with door.admission.watches.hold():
+            await door.watch.until_ended(known, wait)
     with door.admission.reads.hold():
-        record = await door.inspector.task(id_of(task_id))
+        record = await door.inspector.task(known)
     if record is None:
         raise unknown(task_id)
     return _json(view(record))
@@ -101,7 +117,7 @@ async def get_task(task_id: str, door: TheDoor) -> Response:
 )
 async def retry(task_id: str, door: TheDoor) -> Response:
     """Run a failed task again, with all its attempts before it. 400 where it is not failed."""
-    known = id_of(task_id)
+    known = task_id_of(task_id)
     with door.admission.retries.hold():
         accepted = await door.gateway.retry(known)
         record = await door.inspector.task(known)
@@ -122,7 +138,7 @@ async def cancel(task_id: str, door: TheDoor, body: CancelBody | None = None) ->
     `ctx.cancelled`, an `async def` is cancelled, and after `grace` its process is ended; a success that comes first
     stands. 409 where it has ended."""
     asked = body or CancelBody()
-    known = id_of(task_id)
+    known = task_id_of(task_id)
     grace_s = GRACE_S if asked.grace is None else parse_duration(asked.grace)
     with door.admission.retries.hold():
         came_to = await door.gateway.cancel(known, asked.reason or "cancelled on request", grace_s)
@@ -194,8 +210,8 @@ def _options(body: TaskBody, door: Door, shared: dict[tuple[object, ...], Option
     return options
 
 
-def id_of(text: str) -> TaskId:
-    """Raises 404: what is no id is no task's."""
+def task_id_of(text: str) -> TaskId:
+    """Raises 404: there is no task of such an id."""
     try:
         return UUID(text).bytes
     except ValueError:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from asyncproc.core.asked import NO_CHANGE, Action, Change
 from asyncproc.core.states import State
@@ -38,6 +38,14 @@ class TaskRecord:
     payload: bytes
     finished_at: float | None
     result: bytes | None
+
+
+class Glimpse(NamedTuple):
+    """What tells one moment of a task from another."""
+
+    state: State
+    attempt: int
+    lease: int
 
 
 @dataclass(frozen=True, slots=True)

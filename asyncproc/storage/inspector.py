@@ -7,7 +7,7 @@ from uuid import UUID
 import psycopg
 
 from asyncproc.core.decision import Key
-from asyncproc.core.record import TaskFilter, TaskRecord
+from asyncproc.core.record import Glimpse, TaskFilter, TaskRecord
 from asyncproc.core.settings import LARGE_BYTES
 from asyncproc.core.states import State
 from asyncproc.core.task import Task, TaskId
@@ -64,6 +64,11 @@ class Inspector:
         """A task that is not finished, as the core takes it."""
         rows = await self._read(reads.LIVE_TASK, [LARGE_BYTES, UUID(bytes=task_id)])
         return to_tasks(rows)[0] if rows else None
+
+    async def glimpses(self, ids: Sequence[TaskId]) -> dict[TaskId, Glimpse]:
+        """How those of the tasks stand that there are."""
+        rows = await self._read(reads.GLIMPSES, [uuids(ids), uuids(ids), not_ended_before(ids)])
+        return {row[0].bytes: Glimpse(State(row[1]), row[2], row[3]) for row in rows}
 
     async def existing(self, ids: Sequence[TaskId]) -> set[TaskId]:
         """Those of the ids that have a row, finished or not."""

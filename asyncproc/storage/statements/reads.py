@@ -105,3 +105,11 @@ SOME_COUNTS: Final[LiteralString] = """
 WAITING: Final[LiteralString] = """
     SELECT count(*) FROM asyncproc.task_live WHERE queue = %s AND state <> 'running'
 """
+
+# In: ids twice, the instant that none of them ended before.
+GLIMPSES: Final[LiteralString] = """
+    SELECT id, state, attempt, lease FROM asyncproc.task_live WHERE id = ANY(%s::uuid[])
+    UNION ALL
+    SELECT id, state, attempt, lease FROM asyncproc.task_done
+    WHERE id = ANY(%s::uuid[]) AND finished_at >= to_timestamp(%s)
+"""

@@ -1,0 +1,160 @@
+"""Following one task over HTTP: wait for its end, its changes as events, and end it."""
+
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from tests.api.conftest import Api, served
+from tests.deployed import Ledger, settings_of
+from tests.eventually import eventually
+
+
+@pytest.fixture(scope="module")
+def few_watches(
+    serve_url: str, databases: Callable[[], AbstractContextManager[str]], start_dir: Path
+) -> Iterator[httpx.Client]:
+    with (
+        databases() as database,
+        served(serve_url, settings_of(database, "watch", api={"maxWatches": 1}), start_dir) as api,
+    ):
+        yield api.http
+
+
+def held(api: Api, ledger: Ledger, gate: Path, **options: Any) -> str:
+    """A task that runs until the gate is there."""
+    payload = {"ledger": ledger.path, "n": 1, "gate": str(gate)}
+    (task,) = api.enqueue({"taskType": "Hold", "payload": payload, **options})
+    return str(task["id"])
+
+
+def event_of(lines: Iterator[str]) -> dict[str, Any]:
+    """The next event; comments are passed over."""
+    event: dict[str, Any] = {}
+    for line in lines:
+        if not line and event:
+            return event
+        name, colon, value = line.partition(": ")
+        if colon and name:
+            event[name] = json.loads(value) if name == "data" else value
+    return event
+
+
+@contextmanager
+def events(api: Api, task: str, **headers: str) -> Iterator[Iterator[str]]:
+    with api.http.stream("GET", f"/task/{task}/events", headers=headers) as response:
+        assert response.status_code == 200
+        assert response.headers["content-type"].startswith("text/event-stream")
+        yield response.iter_lines()
+
+
+def test_who_waits_is_answered_when_the_task_has_ended(api: Api, ledger: Ledger, tmp_path: Path) -> None:
+    task = held(api, ledger, tmp_path / "gate")
+    eventually(ledger.traces)
+    with ThreadPoolExecutor() as threads:
+        waiting = [threads.submit(api.http.get, f"/task/{task}", params={"wait": 50}) for _ in range(3)]
+        assert api.task(task)["status"] == "running"
+        (tmp_path / "gate").touch()
+        answers = [waited.result() for waited in waiting]
+    assert [answer.json()["status"] for answer in answers] == ["succeeded"] * 3
+
+
+def test_who_waits_too_short_is_told_how_it_stands(api: Api, ledger: Ledger, tmp_path: Path) -> None:
+    task = held(api, ledger, tmp_path / "gate")
+    eventually(ledger.traces)
+    assert api.http.get(f"/task/{task}", params={"wait": 0.05}).json()["status"] == "running"
+    (tmp_path / "gate").touch()
+    api.ended(task)
+
+
+def test_nobody_waits_for_what_is_not_there(api: Api) -> None:
+    assert api.http.get(f"/task/{uuid4()}", params={"wait": 50}).status_code == 404
+    assert api.http.get(f"/task/{uuid4()}/events").status_code == 404
+
+
+def test_a_wait_has_its_bounds(api: Api, ledger: Ledger, tmp_path: Path) -> None:
+    answer = api.http.get(f"/task/{uuid4()}", params={"wait": 3600})
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, "wait")
+    assert "60" in answer.json()["error"]
+
+
+def test_events_begin_with_the_task_as_it_is_and_end_with_it(api: Api, ledger: Ledger, tmp_path: Path) -> None:
+    task = held(api, ledger, tmp_path / "gate")
+    eventually(ledger.traces)
+    with events(api, task) as lines:
+        first = event_of(lines)
+        assert (first["event"], first["data"]["status"]) == ("task", "running")
+        (tmp_path / "gate").touch()
+        last = event_of(lines)
+        assert (last["data"]["id"], last["data"]["status"]) == (task, "succeeded")
+        assert event_of(lines) == {}
+
+
+def test_events_go_on_where_they_were_left(api: Api, ledger: Ledger, tmp_path: Path) -> None:
+    task = held(api, ledger, tmp_path / "gate")
+    eventually(ledger.traces)
+    with events(api, task) as lines:
+        seen = event_of(lines)["id"]
+    with ThreadPoolExecutor() as threads, events(api, task, **{"Last-Event-ID": seen}) as lines:
+        following = threads.submit(event_of, lines)
+        (tmp_path / "gate").touch()
+        assert following.result()["data"]["status"] == "succeeded"
+
+
+def test_a_task_that_waits_is_cancelled(api: Api, ledger: Ledger) -> None:
+    (task,) = api.enqueue({"taskType": "Note", "payload": {"ledger": ledger.path, "n": 1}, "delay": "1h"})
+    answer = api.http.post(f"/task/{task['id']}/cancel", json={"reason": "not needed"})
+    assert answer.status_code == 200
+    assert answer.json() == {"id": task["id"], "status": "cancelled", "cancelled": "ended"}
+    seen = api.task(task["id"])
+    assert (seen["status"], seen["error"]) == ("cancelled", "not needed")
+    assert api.http.post(f"/task/{task['id']}/cancel").json()["cancelled"] == "gone"
+
+
+def test_a_running_task_is_asked_to_end(api: Api, ledger: Ledger) -> None:
+    (task,) = api.enqueue({"taskType": "Heed", "payload": {"ledger": ledger.path, "n": 1, "how": "heeds"}})
+    eventually(ledger.traces)
+    answer = api.http.post(f"/task/{task['id']}/cancel")
+    assert (answer.status_code, answer.json()["cancelled"]) == (200, "asked")
+    assert api.ended(task["id"])["status"] == "cancelled"
+
+
+def test_a_task_that_has_ended_is_not_cancelled(api: Api, ledger: Ledger) -> None:
+    (task,) = api.enqueue({"taskType": "Note", "payload": {"ledger": ledger.path, "n": 1}})
+    api.ended(task["id"])
+    answer = api.http.post(f"/task/{task['id']}/cancel")
+    assert answer.status_code == 409
+    assert "is succeeded" in answer.json()["error"]
+
+
+def test_a_cancel_that_cannot_be_is_refused(api: Api) -> None:
+    assert api.http.post(f"/task/{uuid4()}/cancel").status_code == 404
+    answer = api.http.post(f"/task/{uuid4()}/cancel", json={"grace": "5d"})
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, "grace")
+
+
+def test_no_more_wait_than_are_allowed(few_watches: httpx.Client) -> None:
+    """Whoever is over the limit is told so at once, and the others wait on."""
+    task = few_watches.post(
+        "/tasks/enqueue",
+        json={"tasks": [{"taskType": "CPUProcess", "payload": {"processType": "x"}, "delay": "1h"}]},
+    ).json()["tasks"][0]["id"]
+    with ThreadPoolExecutor() as threads:
+        waiting = threads.submit(few_watches.get, f"/task/{task}", params={"wait": 30})
+        refused = eventually(
+            lambda: (
+                answer
+                if (answer := few_watches.get(f"/task/{task}", params={"wait": 0.01})).status_code == 429
+                else None
+            )
+        )
+        assert "api.maxWatches" in refused.json()["error"]
+        assert refused.headers["Retry-After"] == "1"
+        few_watches.post(f"/task/{task}/cancel")
+        assert waiting.result().json()["status"] == "cancelled"
