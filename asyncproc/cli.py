@@ -8,7 +8,10 @@ from pathlib import Path
 
 import click
 
+from asyncproc.commands.changes import change, explain
 from asyncproc.commands.client import ApiUnreachable
+from asyncproc.commands.dead import dead
+from asyncproc.commands.operations import bulk, operations
 from asyncproc.commands.pauses import pause, resume
 from asyncproc.commands.queues import queues
 from asyncproc.commands.rates import rates
@@ -89,8 +92,10 @@ def config(path: Path | None) -> None:
 
 # ---- what calls the API
 
-for _command in (tasks, queues, types, rates, pause, resume):
+for _command in (tasks, queues, types, rates, pause, resume, bulk, operations, dead):
     cli.add_command(_command)
+for _command in (change, explain):
+    tasks.add_command(_command)
 
 
 def _load(path: Path | None) -> Settings:

@@ -104,6 +104,16 @@ def _mib(size: int) -> str:
 
 
 @dataclass(eq=False)
+class TooManyOperations(AsyncprocError):
+    """No further operation on many tasks is begun before one of those that run has ended."""
+
+    running: int
+
+    def __str__(self) -> str:
+        return f"{self.running} operations run already: wait for one to end, or cancel one"
+
+
+@dataclass(eq=False)
 class KeyReused(AsyncprocError):
     """An idempotency key stands for one request, and this is another; nothing of it was enqueued."""
 

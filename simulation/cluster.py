@@ -7,6 +7,7 @@ from asyncproc.core.events import RulesChanged, WorkerLost
 from simulation.clients import Clients
 from simulation.faults import Fault
 from simulation.network import Network
+from simulation.operator import Operator
 from simulation.queue_actor import QueueActor
 from simulation.scene import Scene
 from simulation.steering import some_rules
@@ -19,6 +20,7 @@ TICK_S: Final = 0.25
 class Cluster:
     def __init__(self, scene: Scene, network: Network, make_actor: type[QueueActor], make_worker: type[Worker]) -> None:
         self.clients = Clients(scene, network, self._find_any)
+        self._operator = Operator(scene, network, self._find_any)
         network.find = self._find
         self._scene = scene
         self._network = network
@@ -151,6 +153,7 @@ class Cluster:
             if not any(worker.alive and worker.pool == pool for worker in self._workers.values()):
                 self._hire(pool)
         self.clients.act()
+        self._operator.act()
         self._scene.agenda.after(TICK_S, self._tick)
 
     def _strike(self, worker: Worker) -> None:

@@ -43,6 +43,8 @@ class Fault(StrEnum):
     REPEATED_KEY = "client sends a request again by its key"
     RETRIED_BY_HAND = "client retries a failed task"
     RETRIED_TWICE = "two clients retry the same task"
+    CHANGED = "somebody changes a waiting task"
+    CHANGED_MANY = "somebody changes, cancels or redrives many"
     PURGED = "somebody purges a queue"
 
 
@@ -77,6 +79,8 @@ ODDS: Final = {
     Fault.POISON: 0.03,
     Fault.RETRIED_BY_HAND: 0.3,
     Fault.RETRIED_TWICE: 0.1,
+    Fault.CHANGED: 0.5,
+    Fault.CHANGED_MANY: 0.1,
     Fault.PURGED: 0.01,
 }
 """For each occasion. What has no odds follows from other faults."""

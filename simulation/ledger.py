@@ -75,6 +75,11 @@ class Ledger:
                 wait_s = backoff_s(self.posted[task_id][2].retry, run.attempt, run.outcome[6])
                 self.due_at[task_id] = run.ended_at + wait_s
 
+        for task_id, _, state, *_, was_ready_at, new_state, _, _, ready_at, _ in writes.changed:
+            row = self.table.live.get(task_id)
+            if (state, was_ready_at) != (new_state, ready_at) and row is not None and row.ready_at == ready_at:
+                self.due_at[task_id] = ready_at
+
     def _granted(self, task_id: TaskId, lease: int, worker: str) -> None:
         row = self.table.live.get(task_id)
         if task_id in self.taken or row is None or (row.lease, row.worker, row.state) != (lease, worker, State.RUNNING):
@@ -133,7 +138,10 @@ class Ledger:
         for task_id, lease, _ in writes.cancelled:
             row = self.table.live.get(task_id)
             runs = row is not None and row.lease == lease and row.state is State.RUNNING
-            require(not runs, Rule.OWN_OUTCOME, f"{name(task_id)} is cancelled while it runs")
+            asked = (row is not None and row.stop_reason is not None) or any(
+                stop[0] == task_id for stop in writes.stopping
+            )
+            require(asked or not runs, Rule.OWN_OUTCOME, f"{name(task_id)} is cancelled while it runs")
             require(task_id in self.purged, Rule.EXPECTED, f"nobody wanted {name(task_id)} to be cancelled")
         charged = set(charged)
         charged |= self.taken

@@ -79,6 +79,14 @@ def _pop_second_best(self: Window) -> Task:
     return second
 
 
+def _trust(self: Backlog, task: Task) -> bool:
+    return True
+
+
+def _stay(self: Backlog, task: Task) -> None:
+    self.tasks.pop(task.id, None)
+
+
 def _keep(self: RunningLimit, units: float) -> None:
     pass
 
@@ -136,6 +144,8 @@ PATCHED: Final = (
     Mutant("fills-at-once", "token buckets are always full", patches=((TokenBucket, "filled", _always_full),)),
     Mutant("forgets-levels", "token buckets are full again after a restart", patches=((Gates, "refill", _forget),)),
     Mutant("starts-the-paused", "a paused queue goes on", patches=((Backlog, "_is_paused", _never_paused),)),
+    Mutant("trusts-old-copies", "a row read before it went on counts", patches=((Backlog, "is_on_disk", _trust),)),
+    Mutant("keeps-the-old-place", "a changed task stays where it was too", patches=((Backlog, "withdraw", _stay),)),
     Mutant("drops-aging", "priorities count for nothing", patches=((backlog, "rank", _rank_without_priority),)),
     Mutant("ignores-weights", "all queues weigh the same", patches=((Stream, "weight", property(lambda stream: 1.0)),)),
     Mutant("claims-before-due", "a task comes due 0.2 s early", patches=((Backlog, "come_due", _come_due_early),)),

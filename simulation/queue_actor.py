@@ -6,11 +6,21 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeAlias
 
-from asyncproc.core.decision import Decision, EnqueueReply, PollReply, Reply, RetryReply
-from asyncproc.core.events import Draining, Enqueued, Event, Refused, RetryAsked, RulesChanged, WorkerLost
+from asyncproc.core.decision import BulkReply, ChangeReply, Decision, EnqueueReply, PollReply, Reply, RetryReply
+from asyncproc.core.events import (
+    BulkAsked,
+    ChangeAsked,
+    Draining,
+    Enqueued,
+    Event,
+    Refused,
+    RetryAsked,
+    RulesChanged,
+    WorkerLost,
+)
 from asyncproc.core.states import State
 from asyncproc.core.step import Core
-from asyncproc.core.task import NewTask, TaskId
+from asyncproc.core.task import NewTask, Task, TaskId
 from asyncproc.errors import EpochLost
 from simulation.faults import Fault
 from simulation.referee import Referee
@@ -22,6 +32,8 @@ Answered: TypeAlias = Callable[[Reply | None, int], None]
 """Is given the answer, or None where there is none, and the epoch of whom it comes from."""
 
 AWAY_AFTER_S: Final = 0.5
+_OF_CLIENTS: Final = (EnqueueReply, RetryReply, ChangeReply, BulkReply)
+_OF_PEOPLE: Final = (Enqueued, RetryAsked, ChangeAsked, BulkAsked)
 _FIRST_RETRY_S: Final = 0.05
 _LAST_RETRY_S: Final = 1.0
 
@@ -50,6 +62,8 @@ class QueueActor:
         self._follow_up: list[Event] = []
         self._flights: dict[str, list[Answered]] = {}
         """Who waits for the request that is under way for a key."""
+        self._exchanges: list[tuple[list[TaskId], Callable[[int, list[Task]], Event], Answered]] = []
+        """Changes that were asked for; the first is under way."""
         self._new: dict[int, list[TaskId]] = {}
         """What each enqueue call of this cycle brought."""
         self._busy = True
@@ -127,6 +141,27 @@ class QueueActor:
     def retry(self, task_id: TaskId, answered: Answered) -> None:
         row = None if self._away else self.scene.table.copy_of_failed(task_id)
         self.ask(lambda ticket: None if row is None else RetryAsked(ticket, row), answered)
+
+    def change(self, ids: list[TaskId], make: Callable[[int, list[Task]], Event], answered: Answered) -> None:
+        """Read the rows and ask for a change, one such exchange after the other."""
+        self._exchanges.append((ids, make, answered))
+        if len(self._exchanges) == 1:
+            self._read()
+
+    def _read(self) -> None:
+        ids, make, answered = self._exchanges[0]
+        rows = [] if self._away else self.scene.table.copies(ids)
+        self.scene.agenda.after(self.scene.chance.latency() / 2, self._exchange, make, rows, answered)
+
+    def _exchange(self, make: Callable[[int, list[Task]], Event], rows: list[Task], answered: Answered) -> None:
+        if not self.over:
+            self.ask(lambda ticket: make(ticket, rows) if rows else None, partial(self._exchanged, answered))
+
+    def _exchanged(self, answered: Answered, reply: Reply | None, epoch: int) -> None:
+        self._exchanges.pop(0)
+        answered(reply, epoch)
+        if self._exchanges and not self.over:
+            self._read()
 
     def post(self, event: Event) -> None:
         self._inbox.append(event)
@@ -261,9 +296,9 @@ class QueueActor:
 
     def _refuse_requests(self, decision: Decision) -> None:
         """Clients are told that nothing is known of what is in the open transaction; the rest is turned away."""
-        tickets = [reply.ticket for reply in decision.replies if isinstance(reply, EnqueueReply | RetryReply)]
-        turned_away = [event for event in self._inbox if isinstance(event, Enqueued | RetryAsked)]
-        self._inbox = [event for event in self._inbox if not isinstance(event, Enqueued | RetryAsked)]
+        tickets = [reply.ticket for reply in decision.replies if isinstance(reply, _OF_CLIENTS)]
+        turned_away = [event for event in self._inbox if isinstance(event, _OF_PEOPLE)]
+        self._inbox = [event for event in self._inbox if not isinstance(event, _OF_PEOPLE)]
         for ticket in [*tickets, *(event.ticket for event in turned_away)]:
             self._answer(ticket, None)
 
@@ -307,6 +342,8 @@ class QueueActor:
             reply.leases = [lease for lease in reply.leases if lease[0] not in unwritten]
         elif isinstance(reply, RetryReply) and reply.task_id in unwritten:
             reply.refused = State.QUEUED
+        elif isinstance(reply, ChangeReply) and reply.task_id in unwritten:
+            reply.stale = True
 
     def _answer(self, ticket: int, reply: Reply | None) -> None:
         answered = self._waiting.pop(ticket, None)

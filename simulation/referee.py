@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from asyncproc.core.decision import Decision, PollReply, RegisterReply
-from asyncproc.core.events import Draining, Event, Polled, Registered, WorkerLost
+from asyncproc.core.events import BulkAsked, ChangeAsked, Draining, Event, Polled, Registered, WorkerLost
 from asyncproc.core.states import State
 from asyncproc.core.step import Core
 from asyncproc.core.task import TaskId
@@ -59,6 +59,8 @@ class Referee:
         self._granted(decision)
         self._listened(events, replies, now)
         self._counted(events, decision, replies)
+        if any(isinstance(event, ChangeAsked | BulkAsked) for event in events):
+            self._shares.give_up()
         self._draining = self._draining or any(isinstance(event, Draining) for event in events)
         require(not (self._draining and started_in(decision)), Rule.DRAINED, "a task starts all the same")
         for ticket, asking in self._polls.items():
@@ -204,6 +206,11 @@ class Referee:
         _equal("failed", now.failed - before.failed, len(writes.failed))
         _equal("retried", now.retried - before.retried, len(writes.retried))
         ended = len(writes.succeeded) + len(writes.failed) + len(writes.retried) - charged
+        named = {(outcome[0], outcome[1]) for event in heard for outcome in event.outcomes}
+        live = self._scene.table.live
+        ended += sum(
+            row[:2] in named and live[row[0]].state is State.RUNNING for row in writes.cancelled if row[0] in live
+        )
         stale = now.stale_outcomes - before.stale_outcomes
         if fresh == now.stale_polls - before.stale_polls:
             _equal("outcomes", ended + stale, reported)

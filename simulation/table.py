@@ -180,6 +180,13 @@ class Table:
         row = self.done.get(task_id)
         return self._read(row) if row is not None and row.state is State.FAILED else None
 
+    def copies(self, ids: Iterable[TaskId]) -> list[Task]:
+        """Of these the rows that wait or have failed."""
+        rows = (self.live.get(task_id) or self.done.get(task_id) for task_id in ids)
+        return [
+            self._read(row) for row in rows if row is not None and row.state not in {State.SUCCEEDED, State.CANCELLED}
+        ]
+
     def payloads(self, ids: Iterable[TaskId]) -> dict[TaskId, bytes]:
         return {task_id: self.live[task_id].payload for task_id in ids if task_id in self.live}
 

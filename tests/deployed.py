@@ -18,16 +18,20 @@ import ray
 from ray.exceptions import RayError
 
 from asyncproc.actors.answers import Cancelled, Health
+from asyncproc.actors.changes import ChangeOutcome
 from asyncproc.actors.deployment import QUEUE_NAME, WORKER_PREFIX, Deployment, QueueHandle, deploy_queue
 from asyncproc.actors.gateway import Gateway
 from asyncproc.actors.once import Keyed
 from asyncproc.changes import Change
 from asyncproc.clock import TaskIds
 from asyncproc.config import Settings
-from asyncproc.core.record import TaskFilter, TaskRecord
+from asyncproc.core.asked import NO_CHANGE, Action
+from asyncproc.core.asked import Change as TaskChange
+from asyncproc.core.record import Order, Progress, TaskFilter, TaskRecord
 from asyncproc.core.states import FINAL, State
 from asyncproc.core.task import NO_TERMS, NewTask, TaskId
 from asyncproc.registry import from_settings
+from asyncproc.storage import operations
 from asyncproc.storage.inspector import Inspector
 from tests.eventually import eventually
 
@@ -143,6 +147,17 @@ class System:
     def retry(self, task_id: TaskId) -> bool:
         return self._run(lambda: self._gateway.retry(task_id))
 
+    def change_task(self, task_id: TaskId, **change: Any) -> ChangeOutcome:
+        return self._run(lambda: self._gateway.change_task(task_id, TaskChange(**change)))
+
+    def order(
+        self, action: Action, narrowed: TaskFilter, change: TaskChange = NO_CHANGE, rate: float | None = None
+    ) -> bytes:
+        """The id of an operation that is written down."""
+        order = Order(self._ids.make(), action, narrowed, change, rate)
+        self._run(lambda: self._gateway.order(order))
+        return order.id
+
     def steer(self, change: Change) -> None:
         """Returns once it is in force."""
         self._run(lambda: self._gateway.change(change))
@@ -151,6 +166,11 @@ class System:
         return self._run(lambda: self._gateway.purge(queue))
 
     # ---- what is seen
+
+    def progress(self, operation_id: bytes) -> Progress:
+        found = self._run(lambda: operations.one(self._inspector, operation_id))
+        assert found is not None
+        return found
 
     def errors(self, task_id: TaskId) -> list[dict[str, Any]]:
         return list(json.loads(self.task(task_id).errors))

@@ -1,8 +1,8 @@
 """What the QueueActor answers, in types that survive the way: a Ray call returns them, it does not raise them."""
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from enum import Enum
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from asyncproc.core.task import NewTask, TaskId
 from asyncproc.errors import (
@@ -14,7 +14,10 @@ from asyncproc.errors import (
     SettingsRefused,
     StorageUnavailable,
     TasksRejected,
+    TooManyOperations,
 )
+
+A = TypeVar("A")
 
 
 class Cause(Enum):
@@ -23,6 +26,7 @@ class Cause(Enum):
     TASK = "task"
     DISK = "disk"
     KEY = "key"
+    OPERATIONS = "operations"
     DRAINING = "draining"
     SETTINGS = "settings"
 
@@ -43,6 +47,8 @@ class Refusal(NamedTuple):
     def of(cls, error: AsyncprocError) -> "Refusal":
         if isinstance(error, Overloaded):
             return cls(Cause.OVERLOAD, str(error), error.waiting)
+        if isinstance(error, TooManyOperations):
+            return cls(Cause.OPERATIONS, str(error), error.running)
         if isinstance(error, DiskNearlyFull):
             return cls(Cause.DISK, str(error), room=(error.free_bytes, error.min_bytes))
         if isinstance(error, QueueDraining):
@@ -65,6 +71,8 @@ class Refusal(NamedTuple):
             return StorageUnavailable(self.text)
         if self.cause is Cause.OVERLOAD:
             return Overloaded(self.waiting)
+        if self.cause is Cause.OPERATIONS:
+            return TooManyOperations(self.waiting)
         if self.cause is Cause.DISK:
             return DiskNearlyFull(*self.room)
         if self.cause is Cause.DRAINING:
@@ -84,6 +92,13 @@ class Cancelled(Enum):
     """It runs, and is cancelled unless it succeeds."""
     GONE = "gone"
     """No task of that id waits or runs."""
+
+
+async def or_refusal(call: Awaitable[A]) -> A | Refusal:
+    try:
+        return await call
+    except AsyncprocError as error:
+        return Refusal.of(error)
 
 
 class Health(NamedTuple):

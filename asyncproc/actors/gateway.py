@@ -1,13 +1,21 @@
 """The API's way to the QueueActor: few calls for many requests, and an answer within a deadline."""
 
+from typing import TypeVar
+
 from asyncproc.actors.answers import Cancelled, Cause, Health, Refusal
 from asyncproc.actors.calls import Calls
+from asyncproc.actors.changes import ChangeOutcome
 from asyncproc.actors.deployment import QueueHandle
 from asyncproc.actors.lane import Lane
 from asyncproc.actors.long_works import PURGE_WAIT_S
 from asyncproc.actors.once import Keyed
 from asyncproc.changes import Change
+from asyncproc.core.asked import Change as TaskChange
+from asyncproc.core.explain import Look
+from asyncproc.core.record import Order
 from asyncproc.core.task import NewTask, TaskId
+
+A = TypeVar("A")
 
 
 class Gateway:
@@ -19,6 +27,7 @@ class Gateway:
     def __init__(self, queue: QueueHandle, timeout_s: float) -> None:
         self._timeout_s = timeout_s
         self._enqueues, self._retries, self._healths = Calls(queue), Calls(queue), Calls(queue)
+        self._steering = Calls(queue)
         self._changes = Calls(queue)
         self._plain: Lane[list[NewTask], None] = Lane(self._enqueue, timeout_s)
         self._keyed: Lane[Keyed, bytes] = Lane(self._enqueue_once, timeout_s)
@@ -44,6 +53,27 @@ class Gateway:
         if isinstance(answer, Refusal):
             raise answer.error()
         return bool(answer)
+
+    async def change_task(self, task_id: TaskId, change: TaskChange) -> ChangeOutcome:
+        """Change a task that waits. Raises `QueueUnavailable` and `StorageUnavailable`."""
+        call = self._steering.call(lambda actor, _: actor.change_task.remote(task_id, change), self._timeout_s)
+        answer: ChangeOutcome | Refusal = await call
+        return _outcome(answer)
+
+    async def order(self, order: Order) -> None:
+        """Returns once it is written down. Raises the same, and `TooManyOperations`."""
+        _outcome(await self._steering.call(lambda actor, _: actor.order.remote(order), self._timeout_s))
+
+    async def cancel_operation(self, operation_id: bytes) -> bool:
+        """Whether it was running. Raises the same."""
+        call = self._steering.call(lambda actor, _: actor.cancel_operation.remote(operation_id), self._timeout_s)
+        return bool(_outcome(await call))
+
+    async def explain(self, task_id: TaskId) -> Look | None:
+        """What memory knows of a task that has not ended. Raises the same."""
+        call = self._steering.call(lambda actor, _: actor.explain.remote(task_id), self._timeout_s)
+        answer: Look | Refusal | None = await call
+        return _outcome(answer)
 
     async def change(self, change: Change) -> None:
         """Returns once it is in force. Raises `SettingsRefused`, `QueueUnavailable` and `StorageUnavailable`."""
@@ -94,6 +124,12 @@ class Gateway:
             else:
                 answers.append(outcome.error() if isinstance(outcome, Refusal) else outcome)
         return answers
+
+
+def _outcome(answer: A | Refusal) -> A:
+    if isinstance(answer, Refusal):
+        raise answer.error()
+    return answer
 
 
 def _not(refusal: Refusal, requests: list[list[NewTask]]) -> list[list[NewTask]]:

@@ -7,7 +7,7 @@ from itertools import count
 from typing import Final, NamedTuple
 
 from asyncproc.core.decision import Reply
-from asyncproc.core.events import Enqueued, Event, Polled, Purged, RetryAsked, outcome_bytes
+from asyncproc.core.events import BulkAsked, ChangeAsked, Enqueued, Event, Polled, Purged, RetryAsked, outcome_bytes
 from asyncproc.errors import Overloaded
 
 MAX_ROWS_A_CYCLE: Final = 20_000
@@ -101,6 +101,11 @@ class Inbox:
         """Returns when everything posted so far has been through a cycle."""
         await self.ask(lambda ticket: Enqueued(ticket, []))
 
+    @property
+    def is_busy(self) -> bool:
+        """Something waits for the next cycle."""
+        return bool(self._events)
+
     def answer(self, reply: Reply) -> None:
         """A call that was given up meanwhile is not there any more; that is not an error."""
         future = self._waiting.get(reply.ticket)
@@ -116,7 +121,7 @@ class Inbox:
         """Turn away what clients asked and no cycle has seen: they are told at once instead of waiting."""
         kept: deque[tuple[Event, _Load]] = deque()
         for event, load in self._events:
-            if isinstance(event, Enqueued | RetryAsked):
+            if isinstance(event, Enqueued | RetryAsked | ChangeAsked | BulkAsked):
                 self._rows -= load.rows
                 self._bytes -= load.size
                 self.refuse(event.ticket, error)
@@ -141,6 +146,8 @@ def _load(event: Event) -> _Load:
     if isinstance(event, Polled):
         rows = len(event.returned) + sum(1 + len(outcome[7]) for outcome in event.outcomes)
         return _Load(rows, sum(map(outcome_bytes, event.outcomes)))
+    if isinstance(event, BulkAsked):
+        return _Load(len(event.tasks), 0)
     if isinstance(event, Purged):
         return _Load(len(event.rows), 0)
     return _Load(0, 0)

@@ -8,7 +8,8 @@ from functools import partial
 from typing import Final, TypeVar
 
 from asyncproc import failpoints
-from asyncproc.actors.answers import Cancelled, Cause, Health, Refusal
+from asyncproc.actors.answers import Cancelled, Cause, Health, Refusal, or_refusal
+from asyncproc.actors.changes import ChangeOutcome, Changes
 from asyncproc.actors.deployment import Deployment
 from asyncproc.actors.inbox import Inbox
 from asyncproc.actors.long_works import LongWorks
@@ -19,7 +20,18 @@ from asyncproc.actors.repeats import Repeats
 from asyncproc.actors.steering import Steering
 from asyncproc.changes import Change
 from asyncproc.clock import AnchoredClock, monotonic, wall_now
-from asyncproc.core.decision import CancelReply, Decision, EnqueueReply, PollReply, RegisterReply, Reply, RetryReply
+from asyncproc.core.asked import Change as TaskChange
+from asyncproc.core.decision import (
+    BulkReply,
+    CancelReply,
+    ChangeReply,
+    Decision,
+    EnqueueReply,
+    PollReply,
+    RegisterReply,
+    Reply,
+    RetryReply,
+)
 from asyncproc.core.events import (
     CancelAsked,
     Draining,
@@ -34,7 +46,9 @@ from asyncproc.core.events import (
     RulesChanged,
     WorkerLost,
 )
+from asyncproc.core.explain import Look
 from asyncproc.core.rank import to_micros
+from asyncproc.core.record import Order
 from asyncproc.core.states import State
 from asyncproc.core.step import Core
 from asyncproc.core.task import KeyUsed, NewTask, TaskId
@@ -50,6 +64,7 @@ from asyncproc.storage.cycle import Committed, Storage
 from asyncproc.storage.disk import Disk
 from asyncproc.storage.inspector import Inspector
 from asyncproc.storage.migrate import migrate
+from asyncproc.storage.operations import Operations
 from asyncproc.storage.retention import Retention, monthly
 from asyncproc.tasks.generate_report import Row
 
@@ -86,6 +101,9 @@ class QueueActor:
         self._once = Once(self._answers, self._steering.admit, self._commit_keyed, settings.retention.idempotency_keys)
         self._pools = Pools(deployment, self._inbox.post)
         self._clock = AnchoredClock(wall_now())
+        self._changes = Changes(
+            self._inbox, self._inspector, Operations(deployment.conninfo), lambda: self._clock.now()
+        )
         self._away = "the reign has not begun"
         self._commit_since: float | None = None
         # Nothing that can fail may happen in here: Ray would never restart an actor whose start failed.
@@ -144,6 +162,24 @@ class QueueActor:
         except AsyncprocError as error:
             return Refusal.of(error)
         return _expect(reply, RetryReply).refused is None
+
+    async def change_task(self, task_id: TaskId, change: TaskChange) -> ChangeOutcome | Refusal:
+        """Change a task that waits. The answer follows its commit."""
+        return await or_refusal(self._changes.change(task_id, change))
+
+    async def order(self, order: Order) -> Refusal | None:
+        """Do something to all tasks that match a filter: None once that is written down."""
+        return await or_refusal(self._changes.order(order))
+
+    async def cancel_operation(self, operation_id: bytes) -> bool | Refusal:
+        """Whether it was running still."""
+        return await or_refusal(self._changes.cancel(operation_id))
+
+    async def explain(self, task_id: TaskId) -> Look | Refusal | None:
+        """What memory knows of a task that has not ended; None where there is none."""
+        if self._core is None:
+            return Refusal(Cause.STORAGE, self._away)
+        return await or_refusal(self._changes.explain(self._core, task_id))
 
     async def change(self, change: Change) -> Refusal | None:
         """None once what an operator wants is stored and in force."""
@@ -241,6 +277,7 @@ class QueueActor:
             for care in (
                 self._retention.run(self._storage.epoch),
                 self._disk.watch(),
+                self._changes.run(self._storage.epoch),
                 self._steering.run(),
                 self._works.run(),
             )
@@ -347,7 +384,7 @@ class QueueActor:
     def _give_up(self, decision: Decision, error: StorageUnavailable) -> None:
         """Tell clients whose tasks are in the open transaction that the outcome is unknown."""
         for reply in decision.replies:
-            if isinstance(reply, EnqueueReply | RetryReply):
+            if isinstance(reply, EnqueueReply | RetryReply | ChangeReply | BulkReply):
                 self._inbox.refuse(reply.ticket, error)
 
     def _why_away(self) -> str:
@@ -373,6 +410,11 @@ def _correct(reply: Reply, unwritten: Container[TaskId]) -> None:
     elif isinstance(reply, RetryReply) and reply.task_id in unwritten:
         # Somebody else's retry came first: the row is not among the failed any more.
         reply.refused = State.QUEUED
+    elif isinstance(reply, ChangeReply) and reply.task_id in unwritten:
+        reply.stale = True
+    elif isinstance(reply, BulkReply):
+        reply.stale += [task_id for task_id in reply.done if task_id in unwritten]
+        reply.done = [task_id for task_id in reply.done if task_id not in unwritten]
 
 
 R = TypeVar("R")

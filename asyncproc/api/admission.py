@@ -79,7 +79,7 @@ class Admission:
         self.reads = Room("to read", limits.max_reads, "api.maxReads")
         self.watches = Room("to wait for a task", limits.max_watches, "api.maxWatches")
         self.retries = Room("to retry", limits.max_retries, "api.maxRetries")
-        self.changes = Room("to change settings", MAX_CHANGES, "no more are taken")
+        self.changes = Room("to change tasks or settings", MAX_CHANGES, "no more are taken")
         self.health = Room("for health", MAX_HEALTH, "no more are taken")
         self._rooms = (self.enqueues, self.reads, self.retries, self.changes, self.health)
         self.parsing = asyncio.Lock()

@@ -9,11 +9,25 @@ from typing import Any, Final
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
-from pydantic.json_schema import models_json_schema
+from pydantic import BaseModel
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
-from asyncproc.api import events, health, queue_bodies, queues, rates, tasks, types
+from asyncproc.api import (
+    changes,
+    dead_letters,
+    events,
+    explain,
+    health,
+    lists,
+    operations,
+    queue_bodies,
+    queues,
+    rates,
+    tasks,
+    types,
+)
 from asyncproc.api.body import BodyRefused, refuse
 from asyncproc.api.door import Door
 from asyncproc.errors import (
@@ -27,6 +41,7 @@ from asyncproc.errors import (
     SettingsRefused,
     StorageUnavailable,
     TasksRejected,
+    TooManyOperations,
     TooManyRequests,
 )
 from asyncproc.wire import EnqueueBody, Problem
@@ -45,7 +60,12 @@ _STATUS: Final[dict[type[AsyncprocError], int]] = {
     QueueDraining: 409,
     NotCancellable: 409,
     TooManyRequests: 429,
+    TooManyOperations: 429,
 }
+_PARSED: Final[tuple[type[BaseModel], ...]] = (
+    EnqueueBody, changes.ChangeBody, operations.BulkBody, dead_letters.RedriveBody, dead_letters.DiscardBody,
+    *queue_bodies.PARSED,
+)  # fmt: skip
 _SETTINGS_STATUS: Final = {"invalid": 400, "busy": 429}
 RETRY_AFTER_S: Final = 1
 DISK_RETRY_AFTER_S: Final = 30
@@ -61,7 +81,7 @@ def build(open_door: OpenDoor) -> FastAPI:
         lifespan=_lifespan(open_door),
     )
     app.include_router(health.router)
-    for subject in (tasks, queues, types, rates, events):
+    for subject in (tasks, lists, changes, explain, operations, dead_letters, queues, types, rates, events):
         app.include_router(subject.router)
     app.add_exception_handler(BodyRefused, _refused)
     app.add_exception_handler(AsyncprocError, _failed)
@@ -73,10 +93,8 @@ def build(open_door: OpenDoor) -> FastAPI:
 
 def _describe_bodies(app: FastAPI) -> None:
     """Bodies that are parsed here and not by FastAPI, put among the schemas that its OpenAPI refers to."""
-    _, schema = models_json_schema(
-        [(kind, "validation") for kind in (EnqueueBody, *queue_bodies.PARSED)],
-        ref_template="#/components/schemas/{model}",
-    )
+    parsed: list[tuple[type[BaseModel], JsonSchemaMode]] = [(model, "validation") for model in _PARSED]
+    _, schema = models_json_schema(parsed, ref_template="#/components/schemas/{model}")
     describe = app.openapi
 
     def openapi() -> dict[str, Any]:

@@ -51,7 +51,7 @@ async def list_queues(door: TheDoor) -> Response:
     with door.admission.reads.hold():
         stored = await door.stored.refresh()
         figures = await door.counting.figures()
-    names = _named(door, stored) | (figures.queues.keys() if figures is not None else set())
+    names = named(door, stored) | (figures.queues.keys() if figures is not None else set())
     views: list[dict[str, Any]] = []
     for name in sorted(names):
         views.append(_view(door, stored, name, figures))
@@ -192,7 +192,7 @@ async def _look(door: Door, name: str) -> dict[str, Any]:
     now = wall_now()
     exact = await door.inspector.some_counts(name, COUNT_AT_ONCE)
     figures = await door.counting.figures()
-    if not exact and name not in _named(door, stored) and name not in (figures.queues if figures is not None else ()):
+    if not exact and name not in named(door, stored) and name not in (figures.queues if figures is not None else ()):
         raise _unknown(door, stored, name)
     if exact is not None:
         failed = figures.queues.get(name, {}).get(State.FAILED, 0) if figures is not None else 0
@@ -217,7 +217,7 @@ def _view(door: Door, stored: Stored, name: str, figures: Figures | None) -> dic
     }
 
 
-def _named(door: Door, stored: Stored) -> set[str]:
+def named(door: Door, stored: Stored) -> set[str]:
     """Queues that somebody has named, whether or not they have tasks."""
     paused = {pause.name for pause in stored.pauses if pause.scope == "queue"}
     types = (door.registry.get(name).queue for name in door.registry.names())
@@ -227,7 +227,7 @@ def _named(door: Door, stored: Stored) -> set[str]:
 async def _must_exist(door: Door, name: str) -> None:
     """Raises `HTTPException`: a typing error must not make a queue."""
     stored = await door.stored.refresh()
-    if name not in _named(door, stored) and await _is_empty(door, name):
+    if name not in named(door, stored) and await _is_empty(door, name):
         raise _unknown(door, stored, name)
 
 
@@ -236,7 +236,7 @@ async def _is_empty(door: Door, name: str) -> bool:
 
 
 def _unknown(door: Door, stored: Stored, name: str) -> HTTPException:
-    known = sorted(_named(door, stored))
+    known = sorted(named(door, stored))
     more = f" and {len(known) - 20} more" if len(known) > 20 else ""
     return HTTPException(
         404, f"there is no queue {name}: known are {', '.join(known[:20])}{more}; POST /queues creates one"

@@ -16,8 +16,6 @@ from asyncproc.api.door import Door, TheDoor
 from asyncproc.clock import id_text
 from asyncproc.core.cancel import GRACE_S
 from asyncproc.core.duration import parse_duration
-from asyncproc.core.rank import MAX_PRIORITY, MIN_PRIORITY
-from asyncproc.core.record import TaskFilter
 from asyncproc.core.states import State
 from asyncproc.core.task import NO_TERMS, NewTask, Options, TaskId
 from asyncproc.errors import NotCancellable
@@ -29,7 +27,6 @@ from asyncproc.wire import (
     ErrorBody,
     Problem,
     TaskBody,
-    TaskList,
     TaskView,
     view,
 )
@@ -37,7 +34,6 @@ from asyncproc.wire import (
 router = APIRouter(tags=["tasks"])
 
 ERRORS: Final[dict[int | str, dict[str, Any]]] = {429: {"model": ErrorBody}, 503: {"model": ErrorBody}}
-MAX_PAGE: Final = 1_000
 MAX_WAIT_S: Final = 60.0
 """Whoever wants to wait for longer asks again."""
 
@@ -156,30 +152,6 @@ async def cancel(
     return _json(answer.model_dump_json(by_alias=True).encode())
 
 
-@router.get("/tasks", response_model=TaskList, responses={**ERRORS, 400: {"model": ErrorBody}})
-async def list_tasks(
-    door: TheDoor,
-    state: State | None = None,
-    task_type: Annotated[str | None, Query(alias="type", max_length=200)] = None,
-    queue: Annotated[str | None, Query(max_length=100)] = None,
-    priority: Annotated[int | None, Query(ge=MIN_PRIORITY, le=MAX_PRIORITY)] = None,
-    created_by: Annotated[str | None, Query(alias="createdBy", max_length=200)] = None,
-    limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 100,
-    cursor: Annotated[str | None, Query(description="`next` of the page before")] = None,
-) -> Response:
-    """Tasks that match all that is asked for, newest first."""
-    before = None if cursor is None else _cursor(cursor)
-    for name, text in (("type", task_type), ("queue", queue), ("createdBy", created_by)):
-        if text is not None and "\x00" in text:
-            raise refuse([Problem(index=None, field=name, message="contains NUL, which Postgres cannot store")])
-    wanted = TaskFilter(state, task_type, queue, priority, created_by)
-    with door.admission.reads.hold():
-        records = await door.inspector.tasks(wanted, limit + 1, before)
-    page = records[:limit]
-    following = to_json(id_text(page[-1].id)) if len(records) > limit else b"null"
-    return _json(b'{"tasks":[' + b",".join(view(record) for record in page) + b'],"next":' + following + b"}")
-
-
 async def _parse(body: bytes, door: Door) -> list[NewTask]:
     """Raises `BodyRefused`."""
     async with door.admission.parsing:
@@ -245,13 +217,6 @@ def task_id_of(text: str) -> TaskId:
         return UUID(text).bytes
     except ValueError:
         raise unknown(text) from None
-
-
-def _cursor(text: str) -> TaskId:
-    try:
-        return UUID(text).bytes
-    except ValueError:
-        raise refuse([Problem(index=None, field="cursor", message="must be `next` of an earlier page")]) from None
 
 
 def unknown(task_id: str) -> HTTPException:

@@ -1,7 +1,7 @@
 """The REST API as the commands call it: one request, its JSON or an error that says what the API said."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -63,7 +63,11 @@ class Client:
         self._http.close()
 
     def request(
-        self, method: str, path: str, params: Mapping[str, str | int | None] | None = None, json: Any = None
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, str | int | Sequence[str | int] | None] | None = None,
+        json: Any = None,
     ) -> Any:
         """What the API answers; `params` that are None are left out. Raises `ApiRefused` and `ApiUnreachable`."""
         asked = {name: value for name, value in (params or {}).items() if value is not None}

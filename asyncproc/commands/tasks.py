@@ -9,8 +9,8 @@ import click
 from pydantic.alias_generators import to_camel
 
 from asyncproc.commands.client import Client, at, with_api
+from asyncproc.commands.filters import filtered
 from asyncproc.commands.show import show
-from asyncproc.core.states import State
 
 COLUMNS: Final[Mapping[str, str]] = {
     "ID": "id",
@@ -30,17 +30,16 @@ def tasks() -> None:
 
 
 @tasks.command("list")
-@click.option("--state", type=click.Choice([state.value for state in State]))
-@click.option("--type", "type_name", help="The task type.")
-@click.option("--queue")
-@click.option("--priority", type=int)
-@click.option("--created-by")
+@filtered
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True)
 @click.option("--cursor", help="`next` of the page before.")
 @with_api
-def list_tasks(client: Client, as_json: bool, type_name: str | None, created_by: str | None, **asked: Any) -> None:
+def list_tasks(client: Client, as_json: bool, narrowed: dict[str, Any], **page: Any) -> None:
     """Tasks that match all that is asked for, newest first."""
-    page = client.request("GET", "/tasks", params={**asked, "type": type_name, "createdBy": created_by})
+    show_page(client.request("GET", "/tasks", params=narrowed | page), as_json)
+
+
+def show_page(page: dict[str, Any], as_json: bool) -> None:
     show(page if as_json else page["tasks"], COLUMNS, as_json)
     if page["next"] and not as_json:
         click.echo(f"more: --cursor {page['next']}", err=True)

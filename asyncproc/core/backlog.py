@@ -121,7 +121,11 @@ class Backlog:
         elif task.losses:
             self.pool_of(task.queue).clear({task.id})
         else:
-            self.lane(task.queue, lane_key(task.options)).discard(task)
+            lane = self.lane(task.queue, lane_key(task.options))
+            lane.discard(task)
+            if not len(lane) and lane.shut is None:
+                # It may be the one that was let on at its gates: others parked there would wait for it for ever.
+                lane.pass_on(self.now)
 
     def is_on_disk(self, task: Task) -> bool:
         """Whether a task that waits in this place would be on disk alone."""
@@ -282,8 +286,8 @@ class Backlog:
                 if lane.shut is not None:
                     lane.unpark()
                 lane.obey(self.gates.of(stream.name, lane.key[0], lane.key[2]))
-            if stream.startable:
-                stream.lineup.wake(stream)
+            # Also where nothing is left of it: its fairness keys may believe that it was woken already.
+            stream.lineup.wake(stream)
 
     def _move(self, stream: Stream) -> None:
         """To the pool that the rules give it; what runs ends where it is."""

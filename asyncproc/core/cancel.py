@@ -29,7 +29,7 @@ def cancel_asked(core: "Core", event: CancelAsked) -> None:
     elif task.state is State.RUNNING:
         if task.id in core.tasks:
             reply.is_running = True
-            _ask_to_stop(core, task, event.reason, event.grace_s)
+            ask_to_stop(core, task, event.reason, event.grace_s)
         else:
             reply.stale = True  # it has ended since it was read
     elif task.id in core.altered or (task.id not in core.tasks and not core.backlog.is_on_disk(task)):
@@ -70,7 +70,7 @@ def tell_workers(core: "Core") -> None:
             core.backlog.pool(worker.pool).place(worker)
 
 
-def _ask_to_stop(core: "Core", task: Task, reason: str, grace_s: float) -> None:
+def ask_to_stop(core: "Core", task: Task, reason: str, grace_s: float) -> None:
     """Asked again it has the shorter time of both."""
     task.stop_reason = reason
     core.decision.writes.stopping.append((task.id, task.lease, reason))

@@ -7,7 +7,7 @@ what is written compares all that it was reckoned from, and what the table refus
 from typing import TYPE_CHECKING
 
 from asyncproc.core.asked import CHANGEABLE, CHANGES, Action, Change
-from asyncproc.core.cancel import cancel_waiting
+from asyncproc.core.cancel import GRACE_S, ask_to_stop, cancel_waiting
 from asyncproc.core.decision import BulkReply, ChangeReply
 from asyncproc.core.events import BulkAsked, ChangeAsked
 from asyncproc.core.rank import micros_until, to_micros
@@ -31,7 +31,7 @@ def change_asked(core: "Core", event: ChangeAsked) -> None:
 
 
 def bulk_asked(core: "Core", event: BulkAsked) -> None:
-    """What runs is skipped, and what is not as it was read is stale."""
+    """What is in a state that the action is not for is skipped, and what is not as it was read is stale."""
     reply = BulkReply(event.ticket)
     options: dict[Options, Options] = {}
     for read in event.tasks:
@@ -77,6 +77,9 @@ def _carry_out(core: "Core", task: Task, event: BulkAsked, options: dict[Options
             revive(core, task)
             return True
         return False
+    if action is Action.CANCEL and task.state is State.RUNNING and task.id in core.tasks:
+        ask_to_stop(core, task, event.reason, GRACE_S)
+        return True
     if task.state not in CHANGEABLE:
         return False
     if action in CHANGES:

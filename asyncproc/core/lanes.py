@@ -113,6 +113,10 @@ class Lane:
     def wanted(self, limit: int, limit_bytes: int) -> int:
         return self._window.wanted(limit, limit_bytes)
 
+    def count_before(self, place: Key) -> int:
+        """Tasks in memory before this place."""
+        return self._window.count_before(place)
+
     def begin_page(self) -> None:
         self._window.paging = True
 

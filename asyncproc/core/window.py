@@ -29,6 +29,10 @@ class Window:
     def __len__(self) -> int:
         return len(self._heap) - len(self._gone)
 
+    def count_before(self, place: Key) -> int:
+        entries = (entry[:2] for entry in self._heap if entry[0] <= place[0])
+        return sum(1 for entry in entries if entry < place and entry not in self._gone)
+
     def push(self, key: float, task: Task) -> bool:
         """Take the task in; False when it belongs behind the end and stays on disk."""
         if self.end is not None and (key, task.id) > self.end:

@@ -23,6 +23,9 @@ class RunTimes:
         mean = self._mean.get(type_name)
         self._mean[type_name] = seconds if mean is None else mean + WEIGHT_OF_NEWEST * (seconds - mean)
 
+    def known(self, type_name: str) -> float | None:
+        return self._mean.get(type_name)
+
     def estimate(self, type_name: str) -> float:
         """A type that never ran counts as long, so that it is not prefetched."""
         return max(FLOOR_S, self._mean.get(type_name, self._unknown_s))

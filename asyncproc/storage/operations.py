@@ -16,7 +16,7 @@ from asyncproc.core.states import FINAL, State
 from asyncproc.core.task import Task, TaskId
 from asyncproc.errors import EpochLost, StorageUnavailable
 from asyncproc.storage.arrays import register, texts, uuids
-from asyncproc.storage.connection import Connection, first_line, hardened, is_away
+from asyncproc.storage.connection import Connection, first_line, hardened
 from asyncproc.storage.inspector import Inspector, filter_parameters
 from asyncproc.storage.rows import not_ended_before, to_tasks
 from asyncproc.storage.statements import operations, reign
@@ -149,7 +149,8 @@ class Operations:
         except psycopg.Error as error:
             if error.sqlstate == _EPOCH_OVER:
                 raise EpochLost(self._epoch) from error
-            raise (StorageUnavailable(first_line(error)) if is_away(error) else error) from error
+            # Whatever it is: the cycle, which this must not end, says it of itself where Postgres is at fault.
+            raise StorageUnavailable(first_line(error)) from error
 
     @asynccontextmanager
     async def _fenced(self) -> AsyncIterator[Connection]:
@@ -203,12 +204,16 @@ def _domain(order: Order) -> list[str]:
 
 
 def filter_text(narrowed: TaskFilter) -> str:
-    """As JSON, in the names of the API."""
+    return json.dumps(filter_json(narrowed))
+
+
+def filter_json(narrowed: TaskFilter) -> dict[str, Any]:
+    """In the names of the API."""
     asked = {name.name: getattr(narrowed, name.name) for name in fields(narrowed)}
     ids = narrowed.id
     if ids is not None:
         asked["id"] = [str(UUID(bytes=task_id)) for task_id in (ids if isinstance(ids, tuple) else (ids,))]
-    return json.dumps({_camel(name): value for name, value in asked.items() if value is not None})
+    return {_camel(name): value for name, value in asked.items() if value is not None}
 
 
 def filter_of(text: str) -> TaskFilter:

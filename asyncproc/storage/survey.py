@@ -11,7 +11,7 @@ from asyncproc.errors import StorageUnavailable
 from asyncproc.storage.inspector import Inspector, filter_parameters
 from asyncproc.storage.statements import reads
 
-IN_TIME_S: Final = 0.5
+IN_TIME_S: Final = 0.7
 """How long an exact answer may take; the reader waits a second at most."""
 
 LONGEST_S: Final = 5.0

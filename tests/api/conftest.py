@@ -18,6 +18,8 @@ from tests.eventually import eventually
 MAX_TASKS: Final = 100
 MAX_TASK_BYTES: Final = 8 * 1024
 MAX_BODY_BYTES: Final = 64 * 1024
+IDLE_QUEUE: Final = "idle"
+"""No worker serves it: what is in there waits."""
 
 _creators = count()
 
@@ -84,9 +86,10 @@ def served(serve_url: str, settings: Settings, start_dir: Path) -> Iterator[Api]
 def api(serve_url: str, databases: Callable[[], AbstractContextManager[str]], start_dir: Path) -> Iterator[Api]:
     limits = {"maxTasks": MAX_TASKS, "maxTaskBytes": MAX_TASK_BYTES, "maxBodyBytes": MAX_BODY_BYTES}
     queue = {"maxTaskRetry": 3, "backOff": {"base": "10ms", "jitter": 0}}
+    pools = {"nobody": {"queues": [IDLE_QUEUE], "workers": 0}}
     with (
         databases() as database,
-        served(serve_url, settings_of(database, "api", api=limits, queue=queue), start_dir) as api,
+        served(serve_url, settings_of(database, "api", api=limits, queue=queue, pools=pools), start_dir) as api,
     ):
         yield api
 

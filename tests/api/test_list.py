@@ -27,7 +27,7 @@ def posted(api: Api) -> list[dict[str, Any]]:
     [
         ({}, [3, 2, 1, 0]),
         ({"type": "SendEmail"}, [3, 2, 1]),
-        ({"type": "Unknown"}, []),
+        ({"type": "GenerateReport"}, []),
         ({"priority": 3}, [1]),
         ({"queue": "letters"}, [2]),
         ({"state": "scheduled"}, [3]),
@@ -48,6 +48,42 @@ def test_a_listed_task_is_the_task_in_full(api: Api, posted: list[dict[str, Any]
     (listed,) = api.listed(createdBy="lister", state="failed")
 
     assert listed == api.task(posted[0]["id"])
+
+
+def test_several_values_of_one_field_match_any_of_them(api: Api, posted: list[dict[str, Any]]) -> None:
+    response = api.http.get("/tasks?createdBy=lister&state=failed&state=scheduled")
+
+    assert [task["id"] for task in response.json()["tasks"]] == [posted[3]["id"], posted[0]["id"]]
+
+
+def test_a_list_is_narrowed_by_when_its_tasks_were_made_and_by_ids(api: Api, posted: list[dict[str, Any]]) -> None:
+    made = api.task(posted[1]["id"])["createdAt"]
+    ids = [task["id"] for task in posted]
+
+    assert {task["id"] for task in api.listed(createdBy="lister", createdAfter=made)} == set(ids)
+    assert api.listed(createdBy="lister", createdBefore=made) == []
+    assert [task["id"] for task in api.listed(id=ids[2])] == [ids[2]]
+
+
+@pytest.mark.parametrize(
+    ("query", "field", "message"),
+    [
+        ("queue=nowhere", "queue", "there is no queue 'nowhere': known are default, "),
+        ("type=Unheard", "type", "there is no task type 'Unheard': known are "),
+        ("stat=failed", "stat", "is not known: allowed are state, type, queue, priority, createdBy, "),
+        ("state=gone", "state", "Input should be 'blocked', 'scheduled', "),
+        ("createdAfter=yesterday", "createdAfter", "must be an instant such as "),
+        ("fingerprint=xyz", "fingerprint", "String should match pattern"),
+        ("id=7", "id", "Input should be a valid UUID"),
+    ],
+)
+def test_what_a_filter_cannot_mean_is_refused_by_field(api: Api, query: str, field: str, message: str) -> None:
+    response = api.http.get(f"/tasks?{query}")
+
+    assert response.status_code == 400
+    (problem,) = response.json()["errors"]
+    assert problem["field"] == field
+    assert problem["message"].startswith(message)
 
 
 def test_pages_follow_one_another_without_gap_or_overlap(api: Api, creator: str) -> None:

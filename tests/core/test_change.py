@@ -7,10 +7,10 @@ import pytest
 
 from asyncproc.core.asked import Action, Change
 from asyncproc.core.decision import BulkReply, ChangeReply
-from asyncproc.core.events import BulkAsked, ChangeAsked, Event
+from asyncproc.core.events import BulkAsked, ChangeAsked, Event, Polled, RulesChanged
 from asyncproc.core.settings import CoreSettings
 from asyncproc.core.states import State
-from asyncproc.core.steering import QueueRules
+from asyncproc.core.steering import Pause, QueueRules, Rules
 from asyncproc.core.task import Task, TaskId
 from simulation.world import NOON, ONCE, World, failed, succeeded
 
@@ -242,17 +242,26 @@ def test_what_the_table_refuses_is_read_again(shallow: Operated) -> None:
 # ---- many at a time
 
 
-def test_all_that_waits_is_cancelled_and_what_runs_is_skipped(shallow: Operated) -> None:
+def test_all_that_waits_is_cancelled_and_what_runs_is_asked_to_end(shallow: Operated) -> None:
     tasks = [shallow.enqueue() for _ in range(10)] + [shallow.enqueue(delay_s=60.0 + n) for n in range(10)]
     lease = shallow.lease(tasks[0], "w")
 
     reply = shallow.bulk(Action.CANCEL, tasks)
 
-    assert (set(reply.done), reply.skipped, reply.stale) == (set(tasks[1:]), 1, [])
+    assert (set(reply.done), reply.skipped, reply.stale) == (set(tasks), 0, [])
     assert {shallow.state(task) for task in tasks[1:]} == {State.CANCELLED}
     assert shallow.core.counters.cancelled == 19
-    assert shallow.report(lease, succeeded()) == []
+    assert (shallow.state(tasks[0]), shallow.core.tasks[tasks[0]].stop_reason) == (State.RUNNING, "by hand")
+    shallow.report(lease, failed())
+    assert shallow.state(tasks[0]) is State.CANCELLED
     assert list(shallow.core.tasks) == []
+
+
+def test_a_bulk_change_skips_what_runs(shallow: Operated) -> None:
+    tasks = [shallow.enqueue() for _ in range(3)]
+    shallow.lease(tasks[0], "w")
+    reply = shallow.bulk(Action.CHANGE_PRIORITY, tasks, priority=1)
+    assert (reply.done, reply.skipped) == (tasks[1:], 1)
 
 
 def test_a_bulk_change_reorders_all_of_a_queue(shallow: Operated) -> None:
@@ -288,3 +297,35 @@ def test_a_task_that_changed_since_it_was_read_is_left_alone(world: Operated) ->
     world.change(task, queue="mail")
     assert world.bulk(Action.CANCEL, [read]).stale == [task]
     assert world.state(task) is State.QUEUED
+
+
+# ---- beside limits and pauses
+
+
+def keyed(world: Operated, tenant: str, number: int = 1) -> list[TaskId]:
+    tasks = [world.new() for _ in range(number)]
+    return world.enqueue_all([(*task[:2], task[2]._replace(fairness_key=tenant), *task[3:]) for task in tasks])
+
+
+def test_where_the_next_at_a_gate_is_cancelled_the_one_behind_it_goes_on(world: Operated) -> None:
+    world.turn(RulesChanged(world.ticket(), Rules({"default": QueueRules(max_running=1)})))
+    lease = world.lease(keyed(world, "ada")[0], "w")
+    second, third = keyed(world, "ada")[0], keyed(world, "bob")[0]
+    assert world.take("v") == []
+
+    ended = Polled(world.ticket(), "w", world.sessions["w"], [(lease.task, lease.number, *succeeded()[2:])])
+    world.turn(ended, BulkAsked(world.ticket(), Action.CANCEL, [world.read(second)]))
+
+    assert (world.state(second), world.state(third)) == (State.CANCELLED, State.RUNNING)
+
+
+def test_what_comes_after_all_was_cancelled_in_a_pause_starts(world: Operated) -> None:
+    tasks = [*keyed(world, "ada"), *keyed(world, "bob")]
+    world.turn(RulesChanged(world.ticket(), Rules(pauses=(Pause("queue", "default"),))))
+    world.lease(world.enqueue("mail"), "w")
+    world.bulk(Action.CANCEL, tasks)
+    world.turn(RulesChanged(world.ticket(), Rules()))
+
+    (task,) = keyed(world, "ada")
+
+    assert [lease.task for lease in world.take("v")] == [task]

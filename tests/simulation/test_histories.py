@@ -17,7 +17,7 @@ HISTORIES = 150
 SEEDS_FOR_MUTANTS = 150
 RARE = {
     "hands-back-in-a-drain", "returns-what-it-runs", "reuses-sessions", "skips-the-lease-check-on-return",
-    "takes-back-unasked", "trusts-any-epoch",
+    "takes-back-unasked", "trusts-any-epoch", "trusts-old-copies",
 }  # fmt: skip
 """Caught by `make simulate`, which takes more seeds."""
 
