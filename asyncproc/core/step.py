@@ -5,7 +5,6 @@ will be committed: a commit whose fate is unknown is replayed until it is known,
 as an event.
 """
 
-import json
 from collections.abc import Iterable, Sequence
 from typing import Final, assert_never
 
@@ -17,11 +16,8 @@ from asyncproc.core.counters import Counters
 from asyncproc.core.dangers import Dangers, runs_alone
 from asyncproc.core.decision import Decision, EnqueueReply, PollReply, RegisterReply, RetryReply, RulesReply
 from asyncproc.core.dispatch import Dispatcher
+from asyncproc.core.endings import died, unsuccessful
 from asyncproc.core.events import (
-    FAILED_FOR_GOOD,
-    KILLED,
-    RETRY_LATER,
-    SNOOZED,
     SUCCEEDED,
     BulkAsked,
     CancelAsked,
@@ -46,7 +42,6 @@ from asyncproc.core.events import (
 from asyncproc.core.purge import purge
 from asyncproc.core.rank import micros_until, to_micros
 from asyncproc.core.recall import look_again_at, recall
-from asyncproc.core.retry import retry_at
 from asyncproc.core.settings import CoreSettings
 from asyncproc.core.states import State, Trigger, after
 from asyncproc.core.task import NewTask, Task, TaskId
@@ -312,19 +307,10 @@ class Core:
             self.backlog.stopped(task)
             if charged and task.losses and alone and task.stop_reason is None:
                 # Nobody else can have done it.
-                kind, cause = self._cause_of_death(task, cause)
-                self.dangers.note(task.options.type, self.now)
-                self._failed(task, f"{kind}: {cause}", _error_record(kind, cause), spread=0.0)
+                died(self, task, cause)
                 continue
             task.losses += charged
             self._requeue(task)
-
-    def _cause_of_death(self, task: Task, cause: str) -> tuple[str, str]:
-        timeout_s = task.options.limits.timeout_s
-        ran_s = self.now - task.started_at
-        if not 0 < timeout_s <= ran_s or not task.started_at:
-            return "WorkerDied", cause
-        return "TimeLimitExceeded", f"the attempt could not be stopped after {timeout_s:g} s, its time limit: {cause}"
 
     def _requeue(self, task: Task) -> None:
         """Back to its old place: the lost attempt is not counted, and the wait it had counts on."""
@@ -374,7 +360,7 @@ class Core:
         self.backlog.stopped(task)
         self.run_times.observe(task.options.type, seconds)
         if ending != SUCCEEDED:
-            self._unsuccessful(task, ending, error, body, spread)
+            unsuccessful(self, task, ending, error, body, spread)
             return
         task.state = after(State.RUNNING, Trigger.SUCCEED)
         del self.tasks[task_id]
@@ -382,48 +368,6 @@ class Core:
         self.decision.writes.succeeded.append((task_id, lease, body))
         if children:
             self._enqueue(children)
-
-    def _unsuccessful(self, task: Task, ending: int, error: str, body: bytes, spread: float) -> None:
-        task.losses = 0
-        if task.stop_reason is not None:
-            end_cancelled(self, task, task.stop_reason)
-            return
-        if ending == KILLED:
-            self.dangers.note(task.options.type, self.now)
-        if ending == SNOOZED:
-            self._snoozed(task, spread)
-        elif ending == FAILED_FOR_GOOD:
-            self._exhausted(task, error, body)
-        else:
-            self._failed(task, error, body, spread, after_s=spread if ending == RETRY_LATER else None)
-
-    def _snoozed(self, task: Task, after_s: float) -> None:
-        task.state = after(task.state, Trigger.SNOOZE)
-        task.attempt -= 1
-        task.ready_at = to_micros(self.now + after_s)
-        self.decision.writes.snoozed.append((task.id, task.lease, task.ready_at))
-        self.backlog.defer(task)
-
-    def _exhausted(self, task: Task, error: str, body: bytes) -> None:
-        task.state = after(task.state, Trigger.EXHAUST)
-        self.tasks.pop(task.id, None)
-        self.counters.failed += 1
-        self.decision.writes.failed.append((task.id, task.lease, error, body))
-
-    def _failed(self, task: Task, error: str, body: bytes, spread: float, after_s: float | None = None) -> None:
-        """`after_s` is when the task itself wants to be tried again."""
-        writes = self.decision.writes
-        again_at = retry_at(task.options.retry, task.attempt, 0.0 if after_s is not None else spread, self.now)
-        if again_at is None:
-            self._exhausted(task, error, body)
-            return
-        if after_s is not None:
-            again_at = self.now + after_s
-        task.state = after(task.state, Trigger.FAIL)
-        task.ready_at = to_micros(again_at)
-        self.counters.retried += 1
-        writes.retried.append((task.id, task.lease, task.ready_at, task.losses, error, body))
-        self.backlog.defer(task)
 
     # ---- what is decided at the end of a step
 
@@ -481,7 +425,3 @@ class Core:
             if (worker := self.workers.get(task.worker)) is not None:
                 worker.release(task.id)
                 self.backlog.pool(worker.pool).place(worker)
-
-
-def _error_record(kind: str, cause: str) -> bytes:
-    return json.dumps({"type": kind, "message": cause, "traceback": ""}).encode()
