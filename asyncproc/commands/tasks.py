@@ -1,4 +1,4 @@
-"""`asyncproc tasks`: enqueue, look at, list and retry tasks."""
+"""`asyncproc tasks`: enqueue, look at, list, retry and cancel tasks."""
 
 import json
 import sys
@@ -26,7 +26,7 @@ COLUMNS: Final[Mapping[str, str]] = {
 
 @click.group()
 def tasks() -> None:
-    """Tasks: enqueue, list, show, retry."""
+    """Tasks: enqueue, list, show, retry, cancel."""
 
 
 @tasks.command("list")
@@ -47,10 +47,12 @@ def show_page(page: dict[str, Any], as_json: bool) -> None:
 
 @tasks.command("show")
 @click.argument("task_id", metavar="ID")
+@click.option("--wait", type=click.FloatRange(0, 60), help="Seconds to wait for its end.")
 @with_api
-def show_task(client: Client, as_json: bool, task_id: str) -> None:
+def show_task(client: Client, as_json: bool, task_id: str, wait: float | None) -> None:
     """One task in full."""
-    show(client.request("GET", at("task", task_id)), as_json=as_json)
+    params = None if wait is None else {"wait": str(wait)}
+    show(client.request("GET", at("task", task_id), params=params), as_json=as_json)
 
 
 @tasks.command()
@@ -59,6 +61,17 @@ def show_task(client: Client, as_json: bool, task_id: str) -> None:
 def retry(client: Client, as_json: bool, task_id: str) -> None:
     """Run a failed task again."""
     show(client.request("POST", at("task", task_id, "retry")), as_json=as_json)
+
+
+@tasks.command()
+@click.argument("task_id", metavar="ID")
+@click.option("--reason", help="Kept as the error of the task.")
+@click.option("--grace", help="How long a running one has before its process is ended, such as 30s.")
+@with_api
+def cancel(client: Client, as_json: bool, task_id: str, **asked: str | None) -> None:
+    """End a task: at once where it waits, on request where it runs."""
+    body = {name: value for name, value in asked.items() if value is not None}
+    show(client.request("POST", at("task", task_id, "cancel"), json=body), as_json=as_json)
 
 
 @tasks.command()
