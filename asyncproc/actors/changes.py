@@ -7,13 +7,15 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, NamedTuple
 
+from asyncproc.actors.answers import Cancelled
 from asyncproc.actors.inbox import Inbox
 from asyncproc.clock import monotonic
 from asyncproc.core.asked import Action, Change
-from asyncproc.core.decision import BulkReply, ChangeReply
-from asyncproc.core.events import BulkAsked, ChangeAsked
+from asyncproc.core.decision import BulkReply, CancelReply, ChangeReply
+from asyncproc.core.events import BulkAsked, CancelAsked, ChangeAsked
 from asyncproc.core.explain import Look, look_at
 from asyncproc.core.record import Order
 from asyncproc.core.states import State
@@ -105,6 +107,20 @@ class Changes:
             if not reply.stale:
                 return ChangeOutcome(is_there=True, refused=reply.refused)
         return ChangeOutcome(is_there=True, contended=True)
+
+    async def cancel_task(self, task_id: TaskId, reason: str, grace_s: float) -> Cancelled:
+        """Once it is committed. May raise `StorageUnavailable`."""
+        for _ in range(TRIES):
+            async with self._exchange:
+                task = await self._inspector.live_task(task_id)
+                if task is None:
+                    return Cancelled.GONE
+                reply = await self._inbox.ask(partial(CancelAsked, task=task, reason=reason, grace_s=grace_s))
+            if not isinstance(reply, CancelReply):
+                raise TypeError(f"asked to cancel, answered {type(reply).__name__}")
+            if not reply.stale:
+                return Cancelled.ASKED if reply.is_running else Cancelled.ENDED
+        raise StorageUnavailable(f"the task changed {TRIES} times while it was looked at")
 
     async def order(self, order: Order) -> None:
         """Returns once it is written down. May raise `StorageUnavailable`, and `TooManyOperations`."""

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import os
 from collections.abc import Container, Sequence
-from functools import partial
 from typing import Final, TypeVar
 
 from asyncproc import failpoints
@@ -23,7 +22,6 @@ from asyncproc.clock import AnchoredClock, monotonic, wall_now
 from asyncproc.core.asked import Change as TaskChange
 from asyncproc.core.decision import (
     BulkReply,
-    CancelReply,
     ChangeReply,
     Decision,
     EnqueueReply,
@@ -33,7 +31,6 @@ from asyncproc.core.decision import (
     RetryReply,
 )
 from asyncproc.core.events import (
-    CancelAsked,
     Draining,
     Enqueued,
     Event,
@@ -77,8 +74,6 @@ AWAY_AFTER_S: Final = 0.5
 _FIRST_RETRY_S: Final = 0.05
 _LAST_RETRY_S: Final = 1.0
 _READ_CONNECTIONS: Final = 2
-STALE_TRIES: Final = 5
-"""How often a row is read again that changed between the look at it and the step."""
 
 
 class QueueActor:
@@ -202,20 +197,7 @@ class QueueActor:
 
     async def cancel(self, task_id: TaskId, reason: str, grace_s: float) -> Cancelled | Refusal:
         """End a task; what became of it follows the commit."""
-        if away := self._why_away():
-            return Refusal(Cause.STORAGE, away)
-        try:
-            for _ in range(STALE_TRIES):
-                task = await self._inspector.live_task(task_id)
-                if task is None:
-                    return Cancelled.GONE
-                asked = partial(CancelAsked, task=task, reason=reason, grace_s=grace_s)
-                reply = _expect(await self._inbox.ask(asked), CancelReply)
-                if not reply.stale:
-                    return Cancelled.ASKED if reply.is_running else Cancelled.ENDED
-        except AsyncprocError as error:
-            return Refusal.of(error)
-        return Refusal(Cause.STORAGE, f"the task changed {STALE_TRIES} times while it was looked at")
+        return await or_refusal(self._changes.cancel_task(task_id, reason, grace_s))
 
     async def register(
         self, worker: str, pool: str, concurrency: int, held: list[tuple[TaskId, int]], seen_epoch: int = 0
