@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StrictInt
 from pydantic.alias_generators import to_camel
 from pydantic.config import JsonDict
 from pydantic_core import to_json
@@ -31,6 +31,15 @@ def _between(text: str, most_s: float) -> str:
 
 BackOff = Annotated[str, AfterValidator(lambda text: _between(text, MAX_BACKOFF_S))]
 TimeLimit = Annotated[str, AfterValidator(lambda text: _between(text, MAX_TIMEOUT_S))]
+
+
+def _rfc3339(value: object) -> object:
+    if not isinstance(value, str):
+        raise ValueError("must be an instant with its offset, such as 2026-11-25T09:00:00Z")
+    return value
+
+
+Instant = Annotated[AwareDatetime, BeforeValidator(_rfc3339)]
 Key = Annotated[str, Field(max_length=MAX_KEY)]
 Grace = Annotated[str, AfterValidator(lambda text: _between(text, MAX_GRACE_S))]
 Delay = Annotated[str, AfterValidator(lambda text: _between(text, MAX_DELAY_S))]
@@ -62,6 +71,12 @@ class TaskBody(Body):
     created_by: str | None = Field(default=None, max_length=200)
     delay: Delay | None = Field(default=None, max_length=64)
     """How long the task waits before it is ready, in Go's duration syntax."""
+    run_at: Instant | None = None
+    """Not before this instant, in place of `delay`; one that is past is now."""
+    start_by: Instant | None = None
+    """Not begun by then it is cancelled, and never runs."""
+    deadline: Instant | None = None
+    """Not succeeded by then it fails, whatever attempts are left."""
     timeout: TimeLimit | None = Field(default=None, max_length=64)
     """How long one attempt may take: then it fails, and its process is ended. `0s` is without limit."""
     soft_timeout: TimeLimit | None = Field(default=None, max_length=64)
@@ -189,6 +204,9 @@ class TaskView(TaskSummary):
     created_by: str
     ready_at: datetime
     """When it became, or will become, ready to run."""
+    start_by: datetime | None = None
+    """Not begun by then it is cancelled."""
+    deadline: datetime | None = None
     started_at: datetime | None
     finished_at: datetime | None
     worker: str | None
@@ -280,6 +298,8 @@ def view(record: TaskRecord) -> bytes:
             "createdAt": instant(record.created_at),
             "createdBy": record.created_by,
             "readyAt": instant(record.ready_at),
+            "startBy": instant(record.start_by),
+            "deadline": instant(record.deadline),
             "startedAt": instant(record.started_at),
             "finishedAt": instant(record.finished_at),
             "worker": record.worker,

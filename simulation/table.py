@@ -108,6 +108,10 @@ class Table:
                 self._finish(task_id, State.CANCELLED, reason.encode())
 
     def _stop(self, writes: Writes) -> None:
+        for task_id, lease, _, record in writes.overdue:
+            row = self.live.get(task_id)
+            if row is not None and row.lease == lease and row.state in {State.QUEUED, *DUE_LATER}:
+                self._finish(task_id, State.FAILED, record)
         for task_id, lease, ready_at in writes.snoozed:
             if row := self._runs(task_id, lease):
                 row.state, row.ready_at, row.losses, row.worker = State.SCHEDULED, ready_at, 0, ""

@@ -15,7 +15,7 @@ from asyncproc.actors.inbox import Inbox
 from asyncproc.clock import monotonic
 from asyncproc.core.asked import Action, Change
 from asyncproc.core.decision import BulkReply, CancelReply, ChangeReply
-from asyncproc.core.events import BulkAsked, CancelAsked, ChangeAsked
+from asyncproc.core.events import BulkAsked, CancelAsked, ChangeAsked, OverdueFound
 from asyncproc.core.explain import Look, look_at
 from asyncproc.core.record import Order
 from asyncproc.core.states import State
@@ -37,6 +37,9 @@ LOOK_AT: Final = 20_000
 """Rows that one page looks at, where few of them match."""
 RATED_S: Final = 0.2
 """An operation with a rate does so much of it at a time."""
+EXPIRE_S: Final = 1.0
+"""How often tasks are looked for that wait past an instant of theirs."""
+OVERDUE_AT_ONCE: Final = 1_000
 MAX_RUNNING: Final = 100
 """Operations that run at once."""
 _FIRST_RETRY_S: Final = 0.1
@@ -121,6 +124,21 @@ class Changes:
             if not reply.stale:
                 return Cancelled.ASKED if reply.is_running else Cancelled.ENDED
         raise StorageUnavailable(f"the task changed {TRIES} times while it was looked at")
+
+    async def expire(self) -> None:
+        """For as long as the reign lasts: end what waits past an instant of its own and may never come up."""
+        wait_s = EXPIRE_S
+        while True:
+            await asyncio.sleep(wait_s)
+            try:
+                async with self._exchange:
+                    over = await self._inspector.overdue(self._now(), OVERDUE_AT_ONCE)
+                    if over:
+                        await self._inbox.ask(partial(OverdueFound, tasks=over))
+                wait_s = 0.0 if len(over) >= OVERDUE_AT_ONCE else EXPIRE_S
+            except StorageUnavailable as error:
+                log.warning("tasks past their instants are not looked for: %s", error)
+                wait_s = _LAST_RETRY_S
 
     async def order(self, order: Order) -> None:
         """Returns once it is written down. May raise `StorageUnavailable`, and `TooManyOperations`."""

@@ -260,6 +260,7 @@ class QueueActor:
                 self._retention.run(self._storage.epoch),
                 self._disk.watch(),
                 self._changes.run(self._storage.epoch),
+                self._changes.expire(),
                 self._steering.run(),
                 self._works.run(),
             )

@@ -13,11 +13,12 @@ from asyncproc.actors.answers import Cancelled
 from asyncproc.api import idempotency
 from asyncproc.api.body import TASKS_AT_ONCE, BodyRefused, declared_size, parse_enqueue, problems_of, read, refuse
 from asyncproc.api.door import Door, TheDoor
-from asyncproc.clock import id_text
+from asyncproc.api.instants import wrong_instant
+from asyncproc.clock import id_text, wall_now
 from asyncproc.core.cancel import GRACE_S
 from asyncproc.core.duration import parse_duration
 from asyncproc.core.states import State
-from asyncproc.core.task import NO_TERMS, NewTask, Options, TaskId
+from asyncproc.core.task import NO_TERMS, NewTask, Options, TaskId, Terms
 from asyncproc.errors import NotCancellable
 from asyncproc.registry import UnknownTaskType
 from asyncproc.wire import (
@@ -181,7 +182,17 @@ async def _accept(bodies: list[TaskBody], door: Door) -> list[NewTask]:
             too_large.append(Problem(index=index, field="payload", message=message))
             continue
         delay_s = 0.0 if body.delay is None else parse_duration(body.delay)
-        tasks.append((door.ids.make(), payload, _options(body, door, shared), delay_s, NO_TERMS))
+        terms = NO_TERMS
+        if body.run_at or body.start_by or body.deadline:
+            now = wall_now()
+            delay_s = delay_s if body.run_at is None else max(0.0, body.run_at.timestamp() - now)
+            if (problem := wrong_instant(body, now, now + delay_s)) is not None:
+                problems.append(problem.model_copy(update={"index": index}))
+                continue
+            if body.start_by or body.deadline:
+                start_by, deadline = (0.0 if at is None else at.timestamp() for at in (body.start_by, body.deadline))
+                terms = Terms(start_by, deadline)
+        tasks.append((door.ids.make(), payload, _options(body, door, shared), delay_s, terms))
     if problems or too_large:
         raise refuse([*problems, *too_large], 400 if problems else 413)
     return tasks

@@ -30,6 +30,8 @@ class Writes:
     """id, lease, ready_at, losses, error, error record."""
     requeued: list[tuple[TaskId, int, int]] = field(default_factory=list)
     """id, lease, losses. The attempt is given back."""
+    overdue: list[tuple[TaskId, int, str, bytes]] = field(default_factory=list)
+    """id, lease, error, error record: it waited, and fails without another attempt."""
     snoozed: list[tuple[TaskId, int, float]] = field(default_factory=list)
     """id, lease, ready_at. The attempt is given back."""
     stopping: list[tuple[TaskId, int, str]] = field(default_factory=list)
@@ -59,6 +61,7 @@ class Writes:
             or self.failed
             or self.retried
             or self.requeued
+            or self.overdue
             or self.snoozed
             or self.stopping
             or self.cancelled

@@ -6,21 +6,29 @@ from itertools import islice
 from asyncproc.core.backlog import Backlog
 from asyncproc.core.decision import PollReply
 from asyncproc.core.events import Lease
+from asyncproc.core.expiry import is_over
 from asyncproc.core.lanes import Lane
 from asyncproc.core.pool import Pool
 from asyncproc.core.recall import is_overrun
 from asyncproc.core.settings import CoreSettings
-from asyncproc.core.task import Task, TaskId
+from asyncproc.core.task import NO_TERMS, Task, TaskId
 from asyncproc.core.workers import RunTimes, Worker
 
 Claim = Callable[[Task, Worker, float], Lease]
 """Records that the task runs on the worker; the number is the estimated run time in seconds, as far as it counts."""
 
 
+Expire = Callable[[Task], None]
+"""Ends a task that is over instead of giving it out."""
+
+
 class Dispatcher:
     """Grants leases until tasks, polls or room run out. Every poll answered here is used up."""
 
-    def __init__(self, run_times: RunTimes, settings: CoreSettings, backlog: Backlog, claim: Claim) -> None:
+    def __init__(
+        self, run_times: RunTimes, settings: CoreSettings, backlog: Backlog, claim: Claim, expire: Expire
+    ) -> None:
+        self._expire = expire
         self._backlog = backlog
         self._run_times = run_times
         self._settings = settings
@@ -82,6 +90,9 @@ class Dispatcher:
         leases: list[Lease] = []
         while len(leases) < most and (lane := lineup.head(now)) is not None:
             stream, task = lane.stream, lane.best
+            if task.terms is not NO_TERMS and is_over(task, now):
+                self._expire(task)
+                continue
             estimate_s = estimate(lane)
             if not worker.has_room(estimate_s, prefetch_s, max_held):
                 break

@@ -56,11 +56,13 @@ def _give_up(core: "Core", task: Task, error: str, body: bytes) -> None:
 def _fail(core: "Core", task: Task, error: str, body: bytes, spread: float, after_s: float | None = None) -> None:
     """`after_s` is when the task itself wants to be tried again; it has no more attempts for that."""
     again_at = retry_at(task.options.retry, task.attempt, 0.0 if after_s is not None else spread, core.now)
-    if again_at is None:
+    if again_at is not None and after_s is not None:
+        again_at = core.now + after_s
+    if again_at is None or 0 < task.terms.deadline <= again_at:
         _give_up(core, task, error, body)
         return
     task.state = after(task.state, Trigger.FAIL)
-    task.ready_at = to_micros(again_at if after_s is None else core.now + after_s)
+    task.ready_at = to_micros(again_at)
     core.counters.retried += 1
     core.decision.writes.retried.append((task.id, task.lease, task.ready_at, task.losses, error, body))
     core.backlog.defer(task)

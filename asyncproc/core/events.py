@@ -118,6 +118,14 @@ class CancelAsked:
 
 
 @dataclass(slots=True)
+class OverdueFound:
+    """Tasks that wait in the table past an instant of theirs. Answered by a `BulkReply`."""
+
+    ticket: int
+    tasks: Sequence[Task]
+
+
+@dataclass(slots=True)
 class ChangeAsked:
     """Somebody wants this task, as read from the table, to wait otherwise."""
 
@@ -192,6 +200,6 @@ class Draining:
 
 
 Steering: TypeAlias = (
-    RetryAsked | CancelAsked | ChangeAsked | BulkAsked | RulesChanged | QueueReranked | Purged | Draining
+    RetryAsked | CancelAsked | OverdueFound | ChangeAsked | BulkAsked | RulesChanged | QueueReranked | Purged | Draining
 )
 Event: TypeAlias = Loaded | Enqueued | Registered | Polled | WorkerLost | Page | Refused | Steering

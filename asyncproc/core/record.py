@@ -32,6 +32,8 @@ class TaskRecord:
     error: str | None
     concurrency_key: str
     fairness_key: str
+    start_by: float | None
+    deadline: float | None
     origins: str
     """Who said the values that a task may leave to others, as `Options.origins` has it."""
     errors: bytes

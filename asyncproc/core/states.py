@@ -35,6 +35,7 @@ class Trigger(StrEnum):
     EXHAUST = "fail for good"
     LOSE = "lose its worker"
     SNOOZE = "put itself off"
+    EXPIRE = "pass its deadline"
     CANCEL = "be cancelled"
     RETRY = "be retried by hand"
 
@@ -58,6 +59,9 @@ TRANSITIONS: Final = MappingProxyType(
         (_S.RUNNING, _T.EXHAUST): _S.FAILED,
         (_S.RUNNING, _T.LOSE): _S.QUEUED,
         (_S.RUNNING, _T.SNOOZE): _S.SCHEDULED,
+        (_S.QUEUED, _T.EXPIRE): _S.FAILED,
+        (_S.SCHEDULED, _T.EXPIRE): _S.FAILED,
+        (_S.RETRYING, _T.EXPIRE): _S.FAILED,
         (_S.FAILED, _T.RETRY): _S.QUEUED,
         **{(state, _T.CANCEL): _S.CANCELLED for state in State if state not in FINAL},
     }

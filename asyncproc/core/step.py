@@ -28,6 +28,7 @@ from asyncproc.core.events import (
     Lease,
     Loaded,
     Outcome,
+    OverdueFound,
     Page,
     Polled,
     Purged,
@@ -39,12 +40,13 @@ from asyncproc.core.events import (
     Steering,
     WorkerLost,
 )
+from asyncproc.core.expiry import expire, expire_those_that_are, limits_of
 from asyncproc.core.purge import purge
 from asyncproc.core.rank import micros_until, to_micros
 from asyncproc.core.recall import look_again_at, recall
 from asyncproc.core.settings import CoreSettings
 from asyncproc.core.states import State, Trigger, after
-from asyncproc.core.task import NewTask, Task, TaskId
+from asyncproc.core.task import NO_TERMS, NewTask, Task, TaskId
 from asyncproc.core.workers import Poll, RunTimes, Worker
 
 MAX_DUE_A_STEP: Final = 5_000
@@ -75,7 +77,9 @@ class Core:
         """Running tasks that are to be asked to end, by worker."""
         self._reported: list[tuple[Worker, Poll]] = []
         self._large: list[Task] = []
-        self._dispatcher = Dispatcher(self.run_times, settings, self.backlog, self._claim)
+        self._dispatcher = Dispatcher(
+            self.run_times, settings, self.backlog, self._claim, lambda task: expire(self, task)
+        )
 
     def step(self, events: Sequence[Event], now: float) -> Decision:
         """Decide what follows from `events`, in their order. `now` is in seconds since 1970 and never goes back."""
@@ -144,6 +148,8 @@ class Core:
                 self._retry_asked(event)
             case CancelAsked():
                 cancel_asked(self, event)
+            case OverdueFound():
+                expire_those_that_are(self, event.ticket, event.tasks)
             case ChangeAsked():
                 change_asked(self, event)
             case BulkAsked():
@@ -165,12 +171,12 @@ class Core:
     def _enqueue(self, tasks: Iterable[NewTask]) -> None:
         now = micros_until(self.now)
         inserts = self.decision.writes.inserts
-        for task_id, payload, options, delay_s, terms in tasks:
+        for task_id, payload, options, delay_s, given in tasks:
             if task_id in self.tasks or task_id in self.fresh:
                 continue
             ready_at = to_micros(now + delay_s) if delay_s else now
             state = State.SCHEDULED if ready_at > self.now else State.QUEUED
-            task = Task(task_id, payload, options, state, ready_at, now, terms=terms)
+            task = Task(task_id, payload, options, state, ready_at, now, terms=NO_TERMS if given == NO_TERMS else given)
             if len(payload) > self.settings.large_bytes:
                 task.left_out = len(payload)
                 self._large.append(task)
@@ -398,7 +404,7 @@ class Core:
             options.queue,
             task.payload,
             task.rank,
-            options.limits,
+            limits_of(task, self.now) if task.terms.deadline else options.limits,
             task.losses > 0 or self.dangers.has(options.type, self.now),
         )
 

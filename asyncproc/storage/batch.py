@@ -89,6 +89,7 @@ def _ended(writes: Writes, now: float) -> list[Statement]:
     statements = [
         _statement(moves.SUCCEED, writes.succeeded, (*of_lease, texts), after=(now,)),
         _statement(moves.FAIL, writes.failed, (*of_lease, texts, texts), after=(now, now)),
+        _statement(moves.FAIL_WAITING, writes.overdue, (*of_lease, texts, texts), after=(now, now)),
         _statement(moves.RETRY, writes.retried, (*of_lease, floats, ints, texts, texts), before=(now,)),
         _statement(moves.REQUEUE, writes.requeued, (*of_lease, ints)),
         _statement(moves.SNOOZE, writes.snoozed, (*of_lease, floats)),

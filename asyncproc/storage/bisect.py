@@ -10,7 +10,10 @@ from asyncproc.storage.batch import Batch, build
 Write: TypeAlias = Callable[[Batch], Awaitable[str | None]]
 """Writes a batch in one transaction; answers what is wrong where a row of it cannot be kept."""
 
-_BY_ID: Final = ("succeeded", "failed", "retried", "requeued", "cancelled", "revived", "changed", "came_due", "claims")
+_BY_ID: Final = (
+    "succeeded", "failed", "overdue", "retried", "requeued", "snoozed", "stopping", "cancelled", "revived", "changed",
+    "came_due", "claims",
+)  # fmt: skip
 
 
 async def salvage(write: Write, writes: Writes, now: float) -> dict[TaskId, str]:

@@ -65,6 +65,10 @@ class Inspector:
         rows = await self._read(reads.LIVE_TASK, [LARGE_BYTES, UUID(bytes=task_id)])
         return to_tasks(rows)[0] if rows else None
 
+    async def overdue(self, now: float, most: int) -> list[Task]:
+        """Tasks that wait though an instant of theirs is past."""
+        return to_tasks(await self._read(reads.OVERDUE, [LARGE_BYTES, now, most, now, most]))
+
     async def glimpses(self, ids: Sequence[TaskId]) -> dict[TaskId, Glimpse]:
         """How those of the tasks stand that there are."""
         rows = await self._read(reads.GLIMPSES, [uuids(ids), uuids(ids), not_ended_before(ids)])
@@ -179,10 +183,10 @@ def _several(asked: Any) -> list[Any] | None:
 
 def _record(row: Sequence[Any]) -> TaskRecord:
     (id_, type_, queue, state, priority, attempt, most, created_at, ready_at, started_at, created_by, backoff_s,
-     timeout_s, soft_timeout_s, worker, error, concurrency_key, fairness_key, origins, errors, payload, finished_at,
-     result) = row  # fmt: skip
+     timeout_s, soft_timeout_s, worker, error, concurrency_key, fairness_key, start_by, deadline,
+     origins, errors, payload, finished_at, result) = row  # fmt: skip
     return TaskRecord(
         id_.bytes, type_, queue, State(state), priority, attempt, most, created_at, ready_at, started_at, created_by,
-        backoff_s, timeout_s, soft_timeout_s, worker, error, concurrency_key, fairness_key, origins, errors.encode(),
-        payload.encode(), finished_at, None if result is None else result.encode(),
+        backoff_s, timeout_s, soft_timeout_s, worker, error, concurrency_key, fairness_key, start_by, deadline,
+        origins, errors.encode(), payload.encode(), finished_at, None if result is None else result.encode(),
     )  # fmt: skip

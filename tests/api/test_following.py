@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -11,6 +12,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from asyncproc.clock import wall_now
 from tests.api.conftest import Api, served
 from tests.deployed import Ledger, settings_of
 from tests.eventually import eventually
@@ -158,3 +160,57 @@ def test_no_more_wait_than_are_allowed(few_watches: httpx.Client) -> None:
         assert refused.headers["Retry-After"] == "1"
         few_watches.post(f"/task/{task}/cancel")
         assert waiting.result().json()["status"] == "cancelled"
+
+
+def test_a_task_has_its_instants(api: Api, ledger: Ledger) -> None:
+    now = datetime.fromtimestamp(wall_now(), UTC)
+    payload = {"ledger": ledger.path, "n": 1}
+    (task,) = api.enqueue(
+        {
+            "taskType": "Note",
+            "payload": payload,
+            "runAt": (now + timedelta(hours=1)).isoformat(),
+            "startBy": (now + timedelta(hours=2)).isoformat(),
+            "deadline": (now + timedelta(hours=3)).isoformat(),
+        }
+    )
+    seen = api.task(task["id"])
+    assert (task["status"], seen["status"]) == ("scheduled", "scheduled")
+    instants = [datetime.fromisoformat(seen[name]) for name in ("readyAt", "startBy", "deadline")]
+    assert [round((at - now).total_seconds()) for at in instants] == [3600, 7200, 10800]
+    api.http.post(f"/task/{task['id']}/cancel")
+
+
+def test_what_nobody_starts_in_time_expires(api: Api, ledger: Ledger) -> None:
+    """In a queue without workers: nothing there ever comes up."""
+    now = datetime.fromtimestamp(wall_now(), UTC)
+    payload = {"ledger": ledger.path, "n": 1}
+    expires, fails = api.enqueue(
+        {"taskType": "Note", "payload": payload, "queue": "idle", "startBy": (now + timedelta(seconds=1)).isoformat()},
+        {"taskType": "Note", "payload": payload, "queue": "idle", "deadline": (now + timedelta(seconds=1)).isoformat()},
+    )
+    expired, failed = api.ended(expires["id"]), api.ended(fails["id"])
+    assert (expired["status"], expired["error"].partition(":")[0]) == ("cancelled", "it expired")
+    assert (failed["status"], failed["error"].partition(":")[0]) == ("failed", "DeadlineExceeded")
+    assert ledger.runs() == {}
+
+
+@pytest.mark.parametrize(
+    ("asked", "field"),
+    [
+        ({"runAt": "2100-01-01T00:00:00Z"}, "runAt"),
+        ({"runAt": "2026-11-25T09:00:00"}, "runAt"),
+        ({"runAt": 1_800_000_000}, "runAt"),
+        ({"runAt": "2026-11-25T09:00:00Z", "delay": "5s"}, "runAt"),
+        ({"startBy": "2020-01-01T00:00:00Z"}, "startBy"),
+        ({"deadline": "2020-01-01T00:00:00Z"}, "deadline"),
+        ({"deadline": "soon"}, "deadline"),
+    ],
+)
+def test_instants_that_cannot_be_are_refused(api: Api, asked: dict[str, Any], field: str) -> None:
+    answer = api.http.post(
+        "/tasks/enqueue", json={"tasks": [{"taskType": "CPUProcess", "payload": {"processType": "x"}, **asked}]}
+    )
+    assert answer.status_code == 400, answer.text
+    (problem,) = answer.json()["errors"]
+    assert (problem["index"], problem["field"].partition(".")[0]) == (0, field)

@@ -146,6 +146,8 @@ async def test_who_looks_at_a_few_of_many_reads_a_few(million: str) -> None:
                 (pages.FINISHED_TASK, [LARGE_BYTES, uuid, since]),
             ):
                 assert _buffers(connection, text, parameters) <= 4 * 3 * DAYS
+        # None of a million is over, and none is looked at.
+        assert _buffers(connection, reads.OVERDUE, [LARGE_BYTES, NOW, 1_000, NOW, 1_000]) <= 16
         for state in (None, State.FAILED, State.QUEUED):
             asked = inspector.filter_parameters(TaskFilter(state=state)) | {
                 "limit": 100,

@@ -40,6 +40,10 @@ FAIL: Final[LiteralString] = f"""
         errors || asyncproc.error_entry(attempt, started_at, to_timestamp(%s), worker, record)
     FROM ended
 """
+# In: the same. A task that waited; its last attempt, if there was one, has its entry already.
+FAIL_WAITING: Final[LiteralString] = FAIL.replace(
+    "t.state = 'running'", "t.state IN ('queued', 'scheduled', 'retrying')"
+)
 # In: ids, leases, reasons as columns; now. Also of one that runs: its report will find no row.
 CANCEL: Final[LiteralString] = f"""
     WITH ended AS (

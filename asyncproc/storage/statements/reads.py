@@ -8,7 +8,9 @@ from asyncproc.storage.statements.pages import TASK_COLUMNS
 RECORD_COLUMNS: Final[LiteralString] = """
     id, type, queue, state, priority, attempt, max_attempts, extract(epoch FROM created_at)::float8,
     extract(epoch FROM ready_at)::float8, extract(epoch FROM started_at)::float8, created_by, backoff_s, timeout_s,
-    soft_timeout_s, worker, error, concurrency_key, fairness_key, origins, array_to_json(errors)::text, payload::text
+    soft_timeout_s, worker, error, concurrency_key, fairness_key,
+    extract(epoch FROM start_by)::float8, extract(epoch FROM deadline)::float8, origins, array_to_json(errors)::text,
+    payload::text
 """
 _LIVE_RECORD: Final[LiteralString] = f"SELECT {RECORD_COLUMNS}, NULL::float8, NULL FROM asyncproc.task_live"
 _DONE_RECORD: Final[LiteralString] = f"""
@@ -106,6 +108,24 @@ WAITING: Final[LiteralString] = """
     SELECT count(*) FROM asyncproc.task_live WHERE queue = %s AND state <> 'running'
 """
 
+# In:   bytes of the largest payload to read; an instant and a number of rows, twice.
+# Out:  tasks that wait, as the core takes them, and are over by then; one may come twice.
+# Plan: the indexes on the two instants, of which few rows have any.
+OVERDUE: Final[LiteralString] = f"""
+    SELECT {TASK_COLUMNS} FROM (
+        SELECT *, CASE WHEN pg_column_size(payload) <= %s THEN pg_column_size(payload) ELSE 0 END AS held FROM (
+            (
+                SELECT * FROM asyncproc.task_live WHERE start_by <= to_timestamp(%s) AND attempt = 0
+                AND state IN ('queued', 'scheduled', 'retrying') ORDER BY start_by LIMIT %s
+            )
+            UNION ALL
+            (
+                SELECT * FROM asyncproc.task_live WHERE deadline <= to_timestamp(%s)
+                AND state IN ('queued', 'scheduled', 'retrying') ORDER BY deadline LIMIT %s
+            )
+        ) o
+    ) t
+"""
 # In: ids twice, the instant that none of them ended before.
 GLIMPSES: Final[LiteralString] = """
     SELECT id, state, attempt, lease FROM asyncproc.task_live WHERE id = ANY(%s::uuid[])
