@@ -9,6 +9,7 @@ from bench.machine import machine
 from bench.profile import by_process, of_the_parts, of_the_queue_actor
 from bench.report import write
 from bench.rows import ROWS, Measured, Row
+from bench.steering import STEERING
 
 
 def main() -> int:
@@ -17,11 +18,11 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=3, help="how often each row is measured")
     parser.add_argument("--scale", type=float, default=1.0, help="smaller, to see that it works; figures mean nothing")
     arguments = parser.parse_args()
-    known = {row.name: row for row in ROWS}
+    known = {row.name: row for row in (*ROWS, *STEERING)}
     unknown = [name for name in arguments.rows if name not in known]
     if unknown:
         parser.error(f"no such row: {', '.join(unknown)}; there are {', '.join(known)}")
-    rows = [known[name] for name in arguments.rows] or list(ROWS)
+    rows = [known[name] for name in arguments.rows] or list(known.values())
     lines = [measure(row, arguments) if len(rows) == 1 else apart(row, arguments) for row in rows]
     if not arguments.rows:
         with machine() as the_machine:

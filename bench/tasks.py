@@ -28,3 +28,8 @@ def burn(cpu_s: float) -> None:
     end = time.thread_time() + cpu_s
     while time.thread_time() < end:
         pass
+
+
+@task(name="Nap")
+def nap(seconds: float) -> None:
+    time.sleep(seconds)
