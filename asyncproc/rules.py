@@ -16,7 +16,7 @@ from pydantic_core import from_json, to_json
 from asyncproc.core.duration import format_duration
 from asyncproc.core.rank import MAX_PRIORITY, MIN_PRIORITY
 from asyncproc.core.retry import MAX_ATTEMPTS
-from asyncproc.core.steering import Overflow, Pause
+from asyncproc.core.steering import Pause
 from asyncproc.core.task import MAX_KEY, MAX_TIMEOUT_S, MAX_TYPE_NAME
 from asyncproc.sections import AgingSeconds, BackOffSettings, Name, Section, aging_text, duration_schema, seconds
 
@@ -110,10 +110,6 @@ class QueueRuleSettings(TaskRuleSettings):
     """Tasks that run at once of those that share a `concurrencyKey`."""
     fairness_weights: dict[FairnessKey, Weight] | None = Field(default=None, max_length=MAX_WEIGHTS)
     """Shares of fairness keys that do not weigh 1."""
-    max_waiting: Limit | None = None
-    """Waiting tasks that it takes; `off` is without limit."""
-    overflow: Overflow | None = None
-    """What becomes of a task for which there is no room."""
 
 
 class TypeRuleSettings(TaskRuleSettings):

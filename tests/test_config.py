@@ -279,7 +279,7 @@ def test_settings_cannot_be_changed() -> None:
 
 def test_queues_types_and_rates_take_the_keys_of_rest(tmp_path: Path) -> None:
     settings = of(
-        "queues: {mail: {maxRunning: 4, timeout: 90s, aging: off, overflow: reject, backOff: {base: 2s}}}\n"
+        "queues: {mail: {maxRunning: 4, timeout: 90s, aging: off, backOff: {base: 2s}}}\n"
         "types: {SendEmail: {rateLimits: {smtp: 1}, maxRunning: off}}\n"
         "rateLimits: {smtp: 60/min, bulk: {rate: 5/s, burst: 20}}\n",
         tmp_path,

@@ -7,7 +7,7 @@ import pytest
 from asyncproc.config import Settings
 from asyncproc.core.origin import Origin
 from asyncproc.core.rank import STRICT_AGING_S
-from asyncproc.core.steering import Overflow, QueueRules, RateLimit, TypeRules
+from asyncproc.core.steering import QueueRules, RateLimit, TypeRules
 from asyncproc.precedence import TaskValues, Won, queue_settings, rules_of, shown, task_defaults, type_settings
 from asyncproc.rules import QueueRuleSettings, RateLimitSettings, Stored, TypeRuleSettings, from_document, to_document
 
@@ -65,7 +65,7 @@ def test_a_stored_off_wins_over_a_configured_limit() -> None:
 def test_the_core_goes_by_all_that_is_said() -> None:
     settings = settings_of(
         queue={"aging": "off"},
-        queues={"mail": {"weight": 2, "pool": "relay", "overflow": "reject", "maxWaiting": 10}},
+        queues={"mail": {"weight": 2, "pool": "relay"}},
         types={"Send": {"maxRunning": 4, "rateLimits": {"smtp": 2}}},
         rateLimits={"smtp": "60/min", "bulk": {"rate": "600/min", "burst": 50}},
         pools={"relay": {"queues": ["bounces"]}},
@@ -76,9 +76,7 @@ def test_the_core_goes_by_all_that_is_said() -> None:
     )
     rules = rules_of(settings, stored)
 
-    assert rules.queue("mail") == QueueRules(
-        2, 10.0, "relay", None, 1, {"ada": 2.0}, max_waiting=10, overflow=Overflow.REJECT
-    )
+    assert rules.queue("mail") == QueueRules(2, 10.0, "relay", None, 1, {"ada": 2.0})
     assert rules.queue("bounces").pool is None, "the configuration of pools says it"
     assert rules.default == QueueRules(aging_s=STRICT_AGING_S, max_running_per_key=1)
     assert rules.types == {"Send": TypeRules(4, (("smtp", 2.0),))}

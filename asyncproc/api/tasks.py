@@ -185,13 +185,15 @@ async def _accept(bodies: list[TaskBody], door: Door) -> list[NewTask]:
         terms = NO_TERMS
         if body.run_at or body.start_by or body.deadline:
             now = wall_now()
-            delay_s = delay_s if body.run_at is None else max(0.0, body.run_at.timestamp() - now)
+            if body.run_at is not None:
+                delay_s = max(0.0, body.run_at.timestamp() - now)
             if (problem := wrong_instant(body, now, now + delay_s)) is not None:
                 problems.append(problem.model_copy(update={"index": index}))
                 continue
-            if body.start_by or body.deadline:
-                start_by, deadline = (0.0 if at is None else at.timestamp() for at in (body.start_by, body.deadline))
-                terms = Terms(start_by, deadline)
+            start_by, deadline, run_at = (
+                0.0 if at is None else at.timestamp() for at in (body.start_by, body.deadline, body.run_at)
+            )
+            terms = Terms(start_by, deadline, run_at=run_at)
         tasks.append((door.ids.make(), payload, _options(body, door, shared), delay_s, terms))
     if problems or too_large:
         raise refuse([*problems, *too_large], 400 if problems else 413)

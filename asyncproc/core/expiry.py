@@ -18,13 +18,13 @@ _LEAST_S = 0.001
 
 def is_over(task: Task, now: float) -> bool:
     """Whether a task that waits is not to begin any more."""
-    start_by, deadline, _ = task.terms
+    start_by, deadline, *_ = task.terms
     return bool((start_by and not task.attempt and start_by <= now) or (deadline and deadline <= now))
 
 
 def expire(core: "Core", task: Task) -> None:
     """End a task that waits, in memory or on disk alone, and is over."""
-    start_by, deadline, _ = task.terms
+    start_by, deadline, *_ = task.terms
     if not deadline or deadline > core.now:
         cancel_waiting(core, task, f"it expired: it was to start by {_text(start_by)}")
         return

@@ -2,16 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
-
-
-class Overflow(StrEnum):
-    """What becomes of a task for which there is no room among the waiting ones."""
-
-    WAIT = "wait"
-    REJECT = "reject"
-    CANCEL_OLDEST = "cancelOldest"
-    CANCEL_NEWEST = "cancelNewest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +19,6 @@ class QueueRules:
     """For each concurrency key; None is one."""
     fairness_weights: Mapping[str, float] = field(default_factory=dict)
     """Of the fairness keys that do not weigh 1."""
-    max_waiting: int | None = None
-    overflow: Overflow = Overflow.WAIT
 
     def weight_of(self, fairness_key: str) -> float:
         return self.fairness_weights.get(fairness_key, 1.0)

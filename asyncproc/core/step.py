@@ -175,6 +175,8 @@ class Core:
             if task_id in self.tasks or task_id in self.fresh:
                 continue
             ready_at = to_micros(now + delay_s) if delay_s else now
+            if given.run_at:
+                ready_at, given = max(now, to_micros(given.run_at)), given._replace(run_at=0.0)
             state = State.SCHEDULED if ready_at > self.now else State.QUEUED
             task = Task(task_id, payload, options, state, ready_at, now, terms=NO_TERMS if given == NO_TERMS else given)
             if len(payload) > self.settings.large_bytes:

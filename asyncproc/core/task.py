@@ -68,6 +68,8 @@ class Terms(NamedTuple):
     deadline: float = 0.0
     """Over by then, whatever attempts are left."""
     unique_key: str = ""
+    run_at: float = 0.0
+    """When it is ready, in place of a delay. Of a task on its way alone: then it is its `ready_at`."""
 
 
 NO_TERMS: Final = Terms()

@@ -77,7 +77,6 @@ def test_a_queue_that_nobody_named_is_not_changed_by_a_typing_error(api: Api) ->
         ({"maxRunning": 0}, "maxRunning: must be 1 or more, or off"),
         ({"aging": "1 minute"}, "aging: must be a duration"),
         ({"timeout": "-5s"}, "timeout: Input should be greater than or equal to 0"),
-        ({"overflow": "drop"}, "overflow: Input should be 'wait', 'reject', 'cancelOldest' or 'cancelNewest'"),
         ({"pool": "no-such"}, "pool: there is no pool 'no-such': known are default"),
         ({"fairnessWeights": {"a": 0}}, "fairnessWeights.a"),
         ({"fairnessWeights": {"a\x00": 1}}, "contains NUL"),

@@ -13,8 +13,8 @@ from asyncproc.commands.settings import parse_settings
     [
         (["weight=4", "maxRunning=off"], {"weight": 4, "maxRunning": "off"}),
         (
-            ["aging=30s", "timeout=0s", "overflow=cancelOldest"],
-            {"aging": "30s", "timeout": "0s", "overflow": "cancelOldest"},
+            ["aging=30s", "timeout=0s"],
+            {"aging": "30s", "timeout": "0s"},
         ),
         (["pool=default", "weight=null"], {"pool": "default", "weight": None}),
         (["backOff.base=2s", "backOff.factor=3"], {"backOff": {"base": "2s", "factor": 3}}),
