@@ -193,12 +193,14 @@ class Backlog:
 
     def _trim(self, lane: Lane) -> PageWanted | None:
         stream, settings = lane.stream, self._settings
-        lanes = len(stream.lanes)
-        fair = max(LEAST_OF_A_LANE, settings.window // lanes) if lanes > 1 else settings.window
-        fair_bytes = max(LEAST_BYTES_OF_A_LANE, settings.window_bytes // lanes) if lanes > 1 else settings.window_bytes
-        # A lane may hold more than its share while the others leave room.
-        self._leave(lane.shed(fair if stream.held > settings.window else settings.window, fair_bytes))
-        limit = lane.wanted(fair, fair_bytes)
+        # A lane may hold what the others leave, and its share in any case.
+        others, lanes = stream.held - len(lane), len(stream.lanes)
+        most, most_bytes = settings.window, settings.window_bytes
+        if others:
+            most = max(LEAST_OF_A_LANE, most // lanes, most - others)
+            most_bytes = max(LEAST_BYTES_OF_A_LANE, most_bytes // lanes)
+        self._leave(lane.shed(most, most_bytes))
+        limit = lane.wanted(most, most_bytes)
         if limit and lane.end is not None:
             lane.begin_page()
             return PageWanted(stream.name, lane.key, lane.end, limit)
