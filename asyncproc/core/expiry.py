@@ -1,7 +1,6 @@
 """Instants past which a task is not to begin any more, or is not to go on."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from json import dumps
 from typing import TYPE_CHECKING
 
@@ -24,15 +23,15 @@ def is_over(task: Task, now: float) -> bool:
 
 def expire(core: "Core", task: Task) -> None:
     """End a task that waits, in memory or on disk alone, and is over."""
-    start_by, deadline, *_ = task.terms
+    deadline = task.terms.deadline
     if not deadline or deadline > core.now:
-        cancel_waiting(core, task, f"it expired: it was to start by {_text(start_by)}")
+        cancel_waiting(core, task, "it expired: it had not begun by its startBy")
         return
     core.backlog.withdraw(task)
     core.altered.add(task.id)
     task.state = after(task.state, Trigger.EXPIRE)
     core.counters.failed += 1
-    cause = f"its deadline was {_text(deadline)}"
+    cause = "it waited until after its deadline"
     record = dumps({"type": "DeadlineExceeded", "message": cause, "traceback": ""}).encode()
     core.decision.writes.overdue.append((task.id, task.lease, f"DeadlineExceeded: {cause}", record))
 
@@ -60,6 +59,3 @@ def limits_of(task: Task, now: float) -> TimeLimits:
     left_s = max(_LEAST_S, deadline - now)
     return limits._replace(timeout_s=min(limits.timeout_s or left_s, left_s))
 
-
-def _text(instant: float) -> str:
-    return datetime.fromtimestamp(instant, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
