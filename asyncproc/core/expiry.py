@@ -58,4 +58,3 @@ def limits_of(task: Task, now: float) -> TimeLimits:
         return limits
     left_s = max(_LEAST_S, deadline - now)
     return limits._replace(timeout_s=min(limits.timeout_s or left_s, left_s))
-
