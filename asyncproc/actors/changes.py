@@ -95,7 +95,8 @@ class Changes:
         self._inspector = inspector
         self._operations = operations
         self._now = now
-        self._exchange = asyncio.Lock()
+        self.exchange = self._exchange = asyncio.Lock()
+        """Held from the reading of a row until its change is committed."""
         self._asked = asyncio.Event()
         self._paces: dict[bytes, _Pace] = {}
 
