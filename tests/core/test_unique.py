@@ -17,9 +17,9 @@ REJECT = Wish(NOT_ENDED, on_conflict=OnConflict.REJECT)
 _ids = count(1)
 
 
-def task(key: str = "k", delay_s: float = 0.0, **options: str) -> NewTask:
+def task(key: str = "k", delay_s: float = 0.0, type_: str = "Note") -> NewTask:
     terms = NO_TERMS._replace(unique_key=key)
-    return (next(_ids).to_bytes(16), b"{}", OPTIONS._replace(**options), delay_s, terms)
+    return (next(_ids).to_bytes(16), b"{}", OPTIONS._replace(type=type_), delay_s, terms)
 
 
 def holder(state: State = State.QUEUED) -> Holder:
@@ -81,7 +81,7 @@ def test_of_a_key_that_comes_twice_in_a_request_or_in_two_at_once_the_first_is_m
 def test_a_key_is_held_by_type() -> None:
     settling = nobody()
 
-    settle(settling, task(), task(type="Other"))
+    settle(settling, task(), task(type_="Other"))
 
     assert len(settling.tasks()) == 2
 
