@@ -130,17 +130,20 @@ class KeyReused(AsyncprocError):
 
 @dataclass(eq=False)
 class UniqueConflict(AsyncprocError):
-    """The unique keys of some tasks of a request are held by others: by index, the id and the state of each holder.
-    Nothing of the request was enqueued."""
+    """The unique keys of some tasks of a request are held by others: by index, the id and the state of each holder;
+    without an index that of a task that was to be run again. Nothing of the request was done."""
 
-    holders: Mapping[int, tuple[bytes, str]]
+    holders: Mapping[int | None, tuple[bytes, str]]
 
     def __str__(self) -> str:
-        named = [f"tasks[{index}].unique: {self.problem(index)}" for index in list(self.holders)[:10]]
+        named = [
+            f"{'' if index is None else f'tasks[{index}].'}unique: {self.problem(index)}"
+            for index in list(self.holders)[:10]
+        ]
         more = len(self.holders) - len(named)
         return "; ".join(named) + (f"; and {more} more" if more else "")
 
-    def problem(self, index: int) -> str:
+    def problem(self, index: int | None) -> str:
         task_id, state = self.holders[index]
         return f"task {UUID(bytes=task_id)} ({state}) has the same key already"
 

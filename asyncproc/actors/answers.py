@@ -44,7 +44,7 @@ class Refusal(NamedTuple):
     """Bytes that are free on a disk that is nearly full, and that should be."""
     names: tuple[str, ...] = ()
     """Queues that are drained, or the kind of refused settings."""
-    holders: tuple[tuple[int, tuple[TaskId, str]], ...] = ()
+    holders: tuple[tuple[int | None, tuple[TaskId, str]], ...] = ()
     """By index of the task in its request, the id and state of the one that has its unique key."""
 
     @classmethod

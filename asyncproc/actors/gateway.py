@@ -54,7 +54,8 @@ class Gateway:
         return await self._unique.carry(request, len(request.tasks), request.size)
 
     async def retry(self, task_id: TaskId) -> bool:
-        """Run a failed task again: whether it was one. Raises `QueueUnavailable` and `StorageUnavailable`."""
+        """Run a failed task again: whether it was one. Raises `QueueUnavailable`, `StorageUnavailable` and
+        `UniqueConflict`."""
         answer = await self._retries.call(lambda actor, _: actor.retry.remote(task_id), self._timeout_s)
         if isinstance(answer, Refusal):
             raise answer.error()

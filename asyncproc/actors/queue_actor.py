@@ -40,7 +40,6 @@ from asyncproc.core.events import (
     Polled,
     Refused,
     Registered,
-    RetryAsked,
     RulesChanged,
     WorkerLost,
 )
@@ -162,13 +161,9 @@ class QueueActor:
         if away := self._why_away():
             return Refusal(Cause.STORAGE, away)
         try:
-            task = await self._inspector.finished_task(task_id)
-            if task is None:
-                return False
-            reply = await self._inbox.ask(lambda ticket: RetryAsked(ticket, task))
+            return await self._changes.retry(task_id)
         except AsyncprocError as error:
             return Refusal.of(error)
-        return _expect(reply, RetryReply).refused is None
 
     async def change_task(self, task_id: TaskId, change: TaskChange) -> ChangeOutcome | Refusal:
         """Change a task that waits. The answer follows its commit."""

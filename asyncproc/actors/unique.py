@@ -150,7 +150,9 @@ def _outcome(request: Keyed, settled: Settled, answer: bytes | None, refusal: Re
         if not rejected or not rejected.isdisjoint(settled.ids()):
             return refusal
     if settled.conflicts:
-        conflicts = {index: (holder.id, holder.state) for index, holder in settled.conflicts.items()}
+        conflicts: dict[int | None, tuple[TaskId, str]] = {
+            index: (holder.id, holder.state) for index, holder in settled.conflicts.items()
+        }
         return Refusal.of(UniqueConflict(conflicts))
     return answer
 

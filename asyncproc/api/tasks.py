@@ -122,10 +122,11 @@ async def get_task(
 @router.post(
     "/task/{task_id}/retry",
     response_model=TaskView,
-    responses={**ERRORS, 400: {"model": ErrorBody}, 404: {"model": ErrorBody}},
+    responses={**ERRORS, **{status: {"model": ErrorBody} for status in (400, 404, 409)}},
 )
 async def retry(task_id: str, door: TheDoor) -> Response:
-    """Run a failed task again, with all its attempts before it. 400 where it is not failed."""
+    """Run a failed task again, with all its attempts before it. 400 where it is not failed, 409 where another has its
+    unique key meanwhile and has not ended."""
     known = task_id_of(task_id)
     with door.admission.retries.hold():
         accepted = await door.gateway.retry(known)

@@ -194,3 +194,32 @@ def test_the_command_asks_for_it(api: Api, creator: str) -> None:
     assert by_field["existing"] is False
     assert "existing" not in plain
     assert json.loads(terminal.text("tasks", "show", first["id"], "--json"))["uniqueKey"] == creator
+
+
+def test_a_failed_task_is_not_run_again_beside_another_with_its_key(api: Api, creator: str) -> None:
+    failing = {"payload": {"processType": "want to fail"}, "queue": "default", "backOffDuration": "0s"}
+    failed = [api.enqueue(a_task(creator, **failing))[0]["id"]]
+    assert api.ended(failed[0])["status"] == "failed"
+    failed += [task["id"] for task in api.enqueue(a_task(creator, **failing))]
+    assert api.ended(failed[1])["status"] == "failed"
+    (waiting,) = api.enqueue(a_task(creator))
+
+    refused = api.http.post(f"/task/{failed[0]}/retry")
+    redriven = redrive(api, creator)
+    api.http.post(f"/task/{waiting['id']}/cancel")
+    later = redrive(api, creator)
+
+    assert (refused.status_code, waiting["id"] in refused.json()["error"]) == (409, True)
+    assert (redriven["matched"], redriven["done"], redriven["skipped"]) == (2, 0, 2)
+    # Of two that have one key one goes first.
+    assert (later["done"], later["skipped"]) == (1, 1)
+    for task_id in failed:
+        api.ended(task_id)
+
+
+def redrive(api: Api, creator: str) -> dict[str, Any]:
+    asked = {"filter": {"createdBy": creator}}
+    operation = api.http.post("/dead-letters/redrive", json=asked).json()["id"]
+    return eventually(
+        lambda: found if (found := api.http.get(f"/operations/{operation}").json())["state"] == "done" else None
+    )
