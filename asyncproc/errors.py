@@ -1,6 +1,8 @@
 """Errors that cross a layer. Each says in its message what the reader can do next."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from uuid import UUID
 
 
 class AsyncprocError(Exception):
@@ -124,6 +126,26 @@ class KeyReused(AsyncprocError):
             f"Idempotency-Key {self.key[:100]!r} came with another body before: send that body again to get its answer,"
             " or this one with a new key"
         )
+
+
+@dataclass(eq=False)
+class UniqueConflict(AsyncprocError):
+    """The unique keys of some tasks of a request are held by others: by index, the id and the state of each holder;
+    without an index that of a task that was to be run again. Nothing of the request was done."""
+
+    holders: Mapping[int | None, tuple[bytes, str]]
+
+    def __str__(self) -> str:
+        named = [
+            f"{'' if index is None else f'tasks[{index}].'}unique: {self.problem(index)}"
+            for index in list(self.holders)[:10]
+        ]
+        more = len(self.holders) - len(named)
+        return "; ".join(named) + (f"; and {more} more" if more else "")
+
+    def problem(self, index: int | None) -> str:
+        task_id, state = self.holders[index]
+        return f"task {UUID(bytes=task_id)} ({state}) has the same key already"
 
 
 @dataclass(eq=False)

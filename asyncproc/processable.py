@@ -16,6 +16,7 @@ from pydantic.alias_generators import to_camel
 from asyncproc.core.rank import MAX_PRIORITY, MIN_PRIORITY
 from asyncproc.core.retry import RetryPolicy
 from asyncproc.core.task import MAX_DELAY_S, QUEUE_NAME
+from asyncproc.unique import Unique
 
 MAX_CHILDREN: Final = 10_000
 """They travel with their parent's result, and are committed with it."""
@@ -39,6 +40,8 @@ class TaskOptions:
     """How long one attempt may take, in seconds where it is a number: then it fails, and its process is ended."""
     soft_timeout: timedelta | float | None = None
     """When the task is told to come to an end: `SoftTimeLimitExceeded` is raised in it; an `async def` is cancelled."""
+    unique: Unique | None = None
+    """What makes its tasks the only ones of their kind where they do not say. Not asked of tasks that tasks enqueue."""
 
 
 def check_options(queue: str | None, priority: int | None) -> None:
@@ -133,15 +136,18 @@ class Processable(BaseModel):
         pool: str | None = None,
         timeout: timedelta | float | None = None,
         soft_timeout: timedelta | float | None = None,
+        unique: Unique | None = None,
         **kwargs: Any,
     ) -> None:
         if kwargs:
             raise TypeError(
-                f"{cls.__name__}: {', '.join(kwargs)} is no class option: name, queue, priority, retry, pool, timeout"
-                " and soft_timeout are"
+                f"{cls.__name__}: {', '.join(kwargs)} is no class option: name, queue, priority, retry, pool, timeout,"
+                " soft_timeout and unique are"
             )
         super().__pydantic_init_subclass__()
-        cls.task_options = TaskOptions(name or cls.__name__, queue, priority, retry, pool, timeout, soft_timeout)
+        cls.task_options = TaskOptions(
+            name or cls.__name__, queue, priority, retry, pool, timeout, soft_timeout, unique
+        )
         cls._keys = {}
         for field_name, info in cls.model_fields.items():
             cls._keys[field_name.casefold()] = field_name
@@ -184,6 +190,7 @@ def task(
     pool: str | None = None,
     timeout: timedelta | float | None = None,
     soft_timeout: timedelta | float | None = None,
+    unique: Unique | None = None,
 ) -> Callable[[Function], Function]: ...
 def task(
     function: Function | None = None,
@@ -195,6 +202,7 @@ def task(
     pool: str | None = None,
     timeout: timedelta | float | None = None,
     soft_timeout: timedelta | float | None = None,
+    unique: Unique | None = None,
 ) -> Function | Callable[[Function], Function]:
     """Make a task type of a function: its parameters are the payload, one annotated `TaskContext` gets the context.
 
@@ -202,7 +210,7 @@ def task(
     """
 
     def decorate(target: Function) -> Function:
-        options = TaskOptions(name or target.__name__, queue, priority, retry, pool, timeout, soft_timeout)
+        options = TaskOptions(name or target.__name__, queue, priority, retry, pool, timeout, soft_timeout, unique)
         target.__dict__["processable"] = _from_function(target, options)
         return target
 

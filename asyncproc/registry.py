@@ -19,6 +19,7 @@ from asyncproc.errors import AsyncprocError
 from asyncproc.precedence import NOTHING, BackOff, TaskValues, task_defaults
 from asyncproc.processable import Processable, check_options
 from asyncproc.rules import Stored
+from asyncproc.unique import Unique
 
 MAX_KNOWN: Final = 10_000
 """Pairs of a type and a queue of which it is known what their tasks are enqueued with."""
@@ -59,6 +60,9 @@ class Registry:
         self._settings = settings
         self._stored = Stored()
         self._known: dict[tuple[str, str], Options] = {}
+        found = {name: known.cls.task_options.unique for name, known in types.items()}
+        self.uniques = {name: unique for name, unique in found.items() if unique is not None}
+        """By type, what makes its tasks the only ones of their kind where they do not say."""
 
     def obey(self, stored: Stored) -> None:
         """Enqueue by these settings from now on."""
@@ -84,6 +88,10 @@ class Registry:
         body = to_json(payload)
         self.get(name).cls.model_validate_json(body)
         return body
+
+    def as_seen(self, name: str, payload: bytes) -> dict[str, Any]:
+        """A payload as its model has it, with defaults, as JSON values. Raises `PydanticSerializationError`."""
+        return self.get(name).cls.model_validate_json(payload).model_dump(mode="json", by_alias=True)
 
     def options_for(
         self,
@@ -194,6 +202,8 @@ def _resolve(cls: type[Processable], pool_of: Mapping[str, str]) -> TaskType:
             f"task type {options.name}: {retry} cannot be used: attempts are 1 to {MAX_ATTEMPTS}, waits 0 to"
             f" {MAX_BACKOFF_S:.0f} seconds, the factor is 1 or more, jitter 0 to 1"
         )
+    if options.unique is not None and not isinstance(options.unique, Unique):
+        raise RegistryError(f"task type {options.name}: unique must be a Unique(...)")
     timeout_s, soft_timeout_s = _seconds(options.timeout), _seconds(options.soft_timeout)
     try:
         _limits(NO_LIMITS, timeout_s, soft_timeout_s)

@@ -17,6 +17,7 @@ from asyncproc.core.record import TaskRecord
 from asyncproc.core.retry import MAX_BACKOFF_S
 from asyncproc.core.states import State
 from asyncproc.core.task import MAX_DELAY_S, MAX_KEY, MAX_TIMEOUT_S, MAX_TYPE_NAME, QUEUE_NAME
+from asyncproc.unique import AskedUnique
 
 
 class Body(BaseModel):
@@ -85,6 +86,8 @@ class TaskBody(Body):
     """Of the tasks of a queue that share one, only `maxRunningPerKey` run at once."""
     fairness_key: Key | None = None
     """The keys of a queue take turns by their weights, whoever has more waiting."""
+    unique: AskedUnique = None
+    """Made only where no other with the same key is there. `false`: in any case, whatever its type says."""
 
 
 class EnqueueBody(Body):
@@ -114,12 +117,17 @@ class TaskSummary(Body):
     queue: str
 
 
+class EnqueuedTask(TaskSummary):
+    existing: bool | None = None
+    """Of a task with `unique` alone: whether this is another, which was there already and stands for it."""
+
+
 class EnqueueAnswer(Body):
     """All tasks of the request are committed, in their order."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"tasks": [_TASK_SUMMARY], "status": "enqueued"}]})
 
-    tasks: list[TaskSummary]
+    tasks: list[EnqueuedTask]
     status: str
 
 
@@ -177,6 +185,7 @@ class TaskView(TaskSummary):
                     "softTimeout": None,
                     "concurrencyKey": None,
                     "fairnessKey": None,
+                    "uniqueKey": None,
                     "origins": {"priority": "task", "maxAttempts": "config", "backOffDuration": "task"},
                     "createdAt": "2026-11-25T09:00:00Z",
                     "createdBy": "",
@@ -216,6 +225,8 @@ class TaskView(TaskSummary):
     errors: list[TaskError]
     concurrency_key: str | None = None
     fairness_key: str | None = None
+    unique_key: str | None = None
+    """By which it is the only one of its type: as given, or a hash of its payload or of fields of it."""
     origins: dict[str, str] = Field(default_factory=dict)
     """Who said each of the values that a task may leave to others when it was enqueued: `task`, `stored` (settings of
     its type or queue), `config` or `code`."""
@@ -306,6 +317,7 @@ def view(record: TaskRecord) -> bytes:
             "error": record.error,
             "concurrencyKey": record.concurrency_key or None,
             "fairnessKey": record.fairness_key or None,
+            "uniqueKey": record.unique_key,
             "origins": dict(zip(_WITH_ORIGIN, map(_ORIGINS.__getitem__, record.origins), strict=False)),
         }
     )

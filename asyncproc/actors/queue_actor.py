@@ -17,6 +17,7 @@ from asyncproc.actors.once import Outcome as KeyedOutcome
 from asyncproc.actors.pools import Pools
 from asyncproc.actors.repeats import Repeats
 from asyncproc.actors.steering import Steering
+from asyncproc.actors.unique import Unique
 from asyncproc.changes import Change
 from asyncproc.clock import AnchoredClock, monotonic, wall_now
 from asyncproc.core.asked import Change as TaskChange
@@ -39,7 +40,6 @@ from asyncproc.core.events import (
     Polled,
     Refused,
     Registered,
-    RetryAsked,
     RulesChanged,
     WorkerLost,
 )
@@ -93,12 +93,17 @@ class QueueActor:
         self._inspector = Inspector(deployment.conninfo, _READ_CONNECTIONS)
         self._works = LongWorks(self._storage, self._inspector, self._inbox)
         self._steering = Steering(settings, self._storage, self._inbox, self._works, lambda: self._clock.now())
-        self._once = Once(self._answers, self._steering.admit, self._commit_keyed, settings.retention.idempotency_keys)
         self._pools = Pools(deployment, self._inbox.post)
         self._clock = AnchoredClock(wall_now())
         self._changes = Changes(
             self._inbox, self._inspector, Operations(deployment.conninfo), lambda: self._clock.now()
         )
+        keys_kept_s = settings.retention.idempotency_keys
+        self._unique = Unique(
+            self._inspector.holders, self._known, self._steering.admit, self._commit_keyed, self._why_away,
+            lambda: self._clock.now(), self._changes.exchange, keys_kept_s,
+        )  # fmt: skip
+        self._once = Once(self._answers, self._steering.admit, self._commit_keyed, self._unique.enqueue, keys_kept_s)
         self._away = "the reign has not begun"
         self._commit_since: float | None = None
         # Nothing that can fail may happen in here: Ray would never restart an actor whose start failed.
@@ -145,18 +150,20 @@ class QueueActor:
             return [Refusal(Cause.STORAGE, away)] * len(requests)
         return await self._once.enqueue(requests)
 
+    async def enqueue_unique(self, requests: list[Keyed], again: bool) -> list[KeyedOutcome]:
+        """The same of requests without keys, some of whose tasks are to be the only ones of their kind."""
+        if again:
+            self._repeats.note(task for request in requests for task in request.tasks)
+        return await self._unique.enqueue(requests)
+
     async def retry(self, task_id: TaskId) -> bool | Refusal:
         """Run a failed task again: whether it was one. The answer follows its commit."""
         if away := self._why_away():
             return Refusal(Cause.STORAGE, away)
         try:
-            task = await self._inspector.finished_task(task_id)
-            if task is None:
-                return False
-            reply = await self._inbox.ask(lambda ticket: RetryAsked(ticket, task))
+            return await self._changes.retry(task_id)
         except AsyncprocError as error:
             return Refusal.of(error)
-        return _expect(reply, RetryReply).refused is None
 
     async def change_task(self, task_id: TaskId, change: TaskChange) -> ChangeOutcome | Refusal:
         """Change a task that waits. The answer follows its commit."""
@@ -244,6 +251,9 @@ class QueueActor:
 
     async def _answers(self, keys: Sequence[tuple[str, bytes]]) -> dict[str, bytes | None]:
         return await self._inspector.answers(keys, self._clock.now())
+
+    async def _known(self, tasks: list[NewTask]) -> set[TaskId]:
+        return await self._inspector.existing([t[0] for t in tasks]) if self._repeats.include(tasks) else set()
 
     async def _commit_keyed(self, tasks: list[NewTask], keys: list[KeyUsed]) -> None:
         self._disk.admit()

@@ -30,6 +30,7 @@ from asyncproc.api import (
 )
 from asyncproc.api.body import BodyRefused, refuse
 from asyncproc.api.door import Door
+from asyncproc.api.unique import conflicts_of
 from asyncproc.errors import (
     AsyncprocError,
     DiskNearlyFull,
@@ -43,6 +44,7 @@ from asyncproc.errors import (
     TasksRejected,
     TooManyOperations,
     TooManyRequests,
+    UniqueConflict,
 )
 from asyncproc.wire import EnqueueBody, Problem
 
@@ -59,6 +61,7 @@ _STATUS: Final[dict[type[AsyncprocError], int]] = {
     KeyReused: 422,
     QueueDraining: 409,
     NotCancellable: 409,
+    UniqueConflict: 409,
     TooManyRequests: 429,
     TooManyOperations: 429,
 }
@@ -141,7 +144,8 @@ async def _failed(_: Request, error: Exception) -> Response:
         status = _SETTINGS_STATUS.get(error.kind, 409)
     if status == 500:
         log.error("request failed: %s", error, exc_info=error)
-    answer = error_answer(status, str(error))
+    problems = conflicts_of(error) if isinstance(error, UniqueConflict) else None
+    answer = error_answer(status, str(error), problems)
     if isinstance(error, DiskNearlyFull):
         answer.headers["Retry-After"] = str(DISK_RETRY_AFTER_S)
     return answer

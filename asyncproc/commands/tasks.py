@@ -11,6 +11,7 @@ from pydantic.alias_generators import to_camel
 from asyncproc.commands.client import Client, at, with_api
 from asyncproc.commands.filters import filtered
 from asyncproc.commands.show import show
+from asyncproc.commands.unique import unique_options
 
 COLUMNS: Final[Mapping[str, str]] = {
     "ID": "id",
@@ -89,6 +90,7 @@ def cancel(client: Client, as_json: bool, task_id: str, **asked: str | None) -> 
 @click.option("--concurrency-key")
 @click.option("--fairness-key")
 @click.option("--created-by")
+@unique_options
 @with_api
 def enqueue(client: Client, as_json: bool, type_name: str, payload: str, back_off: str | None, **options: Any) -> None:
     """Enqueue one task. PAYLOAD is JSON; `-` reads it from standard input."""
@@ -96,7 +98,10 @@ def enqueue(client: Client, as_json: bool, type_name: str, payload: str, back_of
     task |= {to_camel(name): value for name, value in options.items()}
     body = {"tasks": [{name: value for name, value in task.items() if value is not None}]}
     answer = client.request("POST", "/tasks/enqueue", json=body)
-    show(answer if as_json else answer["tasks"], {name: COLUMNS[name] for name in _OF_A_NEW_ONE}, as_json)
+    columns = {name: COLUMNS[name] for name in _OF_A_NEW_ONE}
+    if "existing" in answer["tasks"][0]:
+        columns["EXISTING"] = "existing"
+    show(answer if as_json else answer["tasks"], columns, as_json)
 
 
 _OF_A_NEW_ONE: Final = ("ID", "TYPE", "QUEUE", "STATUS", "PRIORITY")

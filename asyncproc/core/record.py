@@ -40,6 +40,7 @@ class TaskRecord:
     payload: bytes
     finished_at: float | None
     result: bytes | None
+    unique_key: str | None = None
 
 
 class Glimpse(NamedTuple):

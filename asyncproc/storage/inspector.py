@@ -11,12 +11,13 @@ from asyncproc.core.record import Glimpse, TaskFilter, TaskRecord
 from asyncproc.core.settings import LARGE_BYTES
 from asyncproc.core.states import State
 from asyncproc.core.task import Task, TaskId
+from asyncproc.core.unique import Holder, Wanted
 from asyncproc.errors import StorageUnavailable
 from asyncproc.rules import Stored
-from asyncproc.storage.arrays import byteas, texts, uuids
+from asyncproc.storage.arrays import byteas, floats, texts, uuids
 from asyncproc.storage.connection import first_line, reader_pool
 from asyncproc.storage.rows import not_ended_before, to_tasks
-from asyncproc.storage.statements import idempotency, moves, pages, reads, steering
+from asyncproc.storage.statements import idempotency, moves, pages, reads, steering, unique
 from asyncproc.storage.steering import Purge, to_stored
 
 _LAST_ID: Final = b"\xff" * 16
@@ -85,6 +86,13 @@ class Inspector:
         keys, hashes = zip(*asked, strict=True)
         rows = await self._read(idempotency.ANSWERS, [texts(keys), byteas(hashes), now])
         return {row[0]: None if row[1] is None else row[1].encode() for row in rows}
+
+    async def holders(self, wanted: Sequence[Wanted]) -> dict[Wanted, Holder]:
+        """Who holds what is looked for; what nobody holds is left out."""
+        types, keys, states, instants = zip(*wanted, strict=True)
+        columns = [texts(types), texts(keys), texts(map(",".join, states)), floats(instants)]
+        rows = await self._read(unique.HOLDERS, columns)
+        return {wanted[row[0] - 1]: Holder(row[1].bytes, State(row[2]), row[3], row[4]) for row in rows}
 
     async def figures(self) -> list[tuple[str, str, str, int, float | None, float | None]]:
         """Rows of state, queue, type, number, mean run time in seconds, longest wait in seconds."""
@@ -184,9 +192,10 @@ def _several(asked: Any) -> list[Any] | None:
 def _record(row: Sequence[Any]) -> TaskRecord:
     (id_, type_, queue, state, priority, attempt, most, created_at, ready_at, started_at, created_by, backoff_s,
      timeout_s, soft_timeout_s, worker, error, concurrency_key, fairness_key, start_by, deadline,
-     origins, errors, payload, finished_at, result) = row  # fmt: skip
+     origins, unique_key, errors, payload, finished_at, result) = row  # fmt: skip
     return TaskRecord(
         id_.bytes, type_, queue, State(state), priority, attempt, most, created_at, ready_at, started_at, created_by,
         backoff_s, timeout_s, soft_timeout_s, worker, error, concurrency_key, fairness_key, start_by, deadline,
         origins, errors.encode(), payload.encode(), finished_at, None if result is None else result.encode(),
+        unique_key,
     )  # fmt: skip

@@ -14,7 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 
-from asyncproc import Fail, Processable, Retry, Snooze, SoftTimeLimitExceeded, TaskContext, task
+from asyncproc import Fail, Processable, Retry, Snooze, SoftTimeLimitExceeded, TaskContext, Unique, task
 
 
 def leave_trace(ledger: str, n: int, ctx: TaskContext) -> None:
@@ -271,3 +271,9 @@ def say(ledger: str, n: int, how: str, ctx: TaskContext) -> str:
             raise Snooze(after=timedelta(milliseconds=50))
         case _:
             raise Fail("it will never work")
+
+
+@task(name="NoteOnce", unique=Unique(fields=("n",), states=("unfinished", "succeeded")))
+def note_once(ledger: str, n: int, ctx: TaskContext) -> int:
+    leave_trace(ledger, n, ctx)
+    return n
