@@ -2,8 +2,10 @@
 
 from asyncproc.errors import AsyncprocError, SoftTimeLimitExceeded
 from asyncproc.processable import Processable, TaskContext, task
+from asyncproc.transaction import enqueue, enqueue_async
 from asyncproc.verdicts import Fail, Retry, Snooze
 
 __all__ = [
-    "AsyncprocError", "Fail", "Processable", "Retry", "Snooze", "SoftTimeLimitExceeded", "TaskContext", "task",
+    "AsyncprocError", "Fail", "Processable", "Retry", "Snooze", "SoftTimeLimitExceeded", "TaskContext", "enqueue",
+    "enqueue_async", "task",
 ]  # fmt: skip

@@ -16,6 +16,7 @@ from asyncproc.actors.once import Keyed, Once
 from asyncproc.actors.once import Outcome as KeyedOutcome
 from asyncproc.actors.pools import Pools
 from asyncproc.actors.repeats import Repeats
+from asyncproc.actors.requests import Requests
 from asyncproc.actors.steering import Steering
 from asyncproc.changes import Change
 from asyncproc.clock import AnchoredClock, monotonic, wall_now
@@ -99,6 +100,7 @@ class QueueActor:
         self._changes = Changes(
             self._inbox, self._inspector, Operations(deployment.conninfo), lambda: self._clock.now()
         )
+        self._requests = Requests(deployment, self._storage, self._inspector, self._inbox, self._steering)
         self._away = "the reign has not begun"
         self._commit_since: float | None = None
         # Nothing that can fail may happen in here: Ray would never restart an actor whose start failed.
@@ -263,6 +265,8 @@ class QueueActor:
                 self._changes.expire(),
                 self._steering.run(),
                 self._works.run(),
+                self._requests.listen(),
+                self._requests.run(),
             )
         ]
         wake_at: float | None = None
