@@ -2,10 +2,11 @@
 
 from asyncproc.errors import AsyncprocError, SoftTimeLimitExceeded
 from asyncproc.processable import Processable, TaskContext, task
+from asyncproc.transaction import enqueue, enqueue_async
 from asyncproc.unique import Unique
 from asyncproc.verdicts import Fail, Retry, Snooze
 
 __all__ = [
     "AsyncprocError", "Fail", "Processable", "Retry", "Snooze", "SoftTimeLimitExceeded", "TaskContext", "Unique",
-    "task",
+    "enqueue", "enqueue_async", "task",
 ]  # fmt: skip

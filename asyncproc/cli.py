@@ -83,6 +83,15 @@ def migrate(path: Path | None) -> None:
     click.echo(f"applied migrations {', '.join(map(str, applied))}" if applied else "the schema is up to date")
 
 
+@cli.command("database-url")
+@_config
+def database_url(path: Path | None) -> None:
+    """Print where the database is, password included: for programs that enqueue in transactions of their own."""
+    from asyncproc.local.database import database_url as find
+
+    click.echo(find(_load(path), Path.cwd()))
+
+
 @cli.command()
 @_config
 def config(path: Path | None) -> None:

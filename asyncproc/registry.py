@@ -3,7 +3,7 @@
 import importlib
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
@@ -78,6 +78,10 @@ class Registry:
         if found is None:
             raise UnknownTaskType(name, tuple(self.names()))
         return found
+
+    def declared(self) -> dict[str, TaskType]:
+        """What the types say of their tasks, without their code: it can go where that must not be imported."""
+        return {name: replace(found, cls=Processable) for name, found in self._types.items()}
 
     def validate(self, name: str, payload: Mapping[str, Any]) -> bytes:
         """The payload as compact JSON, once its model has accepted it; the keys stay as they were sent.

@@ -88,9 +88,19 @@ class Clients:
         tasks = [self._new() for _ in range(size)]
         for task in tasks:
             self._scene.ledger.post(task)
+        if self._scene.away_until <= self._scene.agenda.now and self._scene.nemesis.strikes(Fault.REQUESTED):
+            self._request(tasks)
+            return
         self._open += 1
         key = f"key {int.from_bytes(tasks[0][0])}" if self._scene.chance.odds(0.4) else ""
         self._send(_Request(tasks, key=key))
+
+    def _request(self, tasks: list[NewTask]) -> None:
+        """In a transaction of the client's own: from its commit on the tasks are promised."""
+        scene = self._scene
+        scene.say("client asks for %s", ", ".join(name(task[0]) for task in tasks))
+        scene.table.requests.update((task[0], task) for task in tasks)
+        scene.ledger.acked.update(task[0] for task in tasks if task[0] not in scene.table.unfit)
 
     def _anew(self, tasks: list[NewTask]) -> list[NewTask]:
         """The same tasks under ids of their own."""

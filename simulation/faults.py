@@ -41,6 +41,7 @@ class Fault(StrEnum):
     POISON = "task kills its worker"
     REPEATED_ENQUEUE = "client enqueues again"
     REPEATED_KEY = "client sends a request again by its key"
+    REQUESTED = "client enqueues in a transaction of its own"
     RETRIED_BY_HAND = "client retries a failed task"
     RETRIED_TWICE = "two clients retry the same task"
     CHANGED = "somebody changes a waiting task"
@@ -77,6 +78,7 @@ ODDS: Final = {
     Fault.SAID_TO_BE_DEAD: 0.005,
     Fault.SILENCE: 0.01,
     Fault.POISON: 0.03,
+    Fault.REQUESTED: 0.1,
     Fault.RETRIED_BY_HAND: 0.3,
     Fault.RETRIED_TWICE: 0.1,
     Fault.CHANGED: 0.5,

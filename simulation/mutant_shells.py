@@ -7,6 +7,7 @@ from asyncproc.core.decision import Decision, PollReply, Reply
 from asyncproc.core.events import Event, Outcome, Page
 from asyncproc.core.task import NewTask, TaskId
 from simulation.queue_actor import Answered, QueueActor
+from simulation.requests import Requests
 from simulation.table import Committed, Table
 from simulation.workers import Worker
 
@@ -23,6 +24,30 @@ class ForgetsKeys(Table):
 
     def use(self, key: str, ids: list[TaskId]) -> None:
         pass
+
+
+class KeepsRequests(Table):
+    """A request stays though its task is made."""
+
+    def take(self, task_id: TaskId) -> None:
+        pass
+
+
+class TakesRequestsAtOnce(Requests):
+    """A request is gone as soon as it is read."""
+
+    def read(self) -> list[NewTask]:
+        tasks = super().read()
+        for task in tasks:
+            del self._scene.table.requests[task[0]]
+        return tasks
+
+
+class ForgetsRequestsInACrash(QueueActor):
+    """A request is gone as soon as it is read, whether or not its task is ever committed."""
+
+    def make_requests(self) -> Requests:
+        return TakesRequestsAtOnce(self.scene, self.ask, lambda: self.over)
 
 
 class AcknowledgesBeforeCommit(QueueActor):
@@ -130,9 +155,10 @@ class LosesSightOfKeys(QueueActor):
         self._flights.setdefault(key, []).extend(others)
 
 
-TABLES: Final = (SkipsTheFence, ForgetsKeys)
+TABLES: Final = (SkipsTheFence, ForgetsKeys, KeepsRequests)
 ACTORS: Final = (
     AcknowledgesBeforeCommit, GrantsWhatWasRefused, LosesAPage, ReadsPagesShort, LeavesPayloadsOut,
     KeepsRefusalsToItself, GoesOnWithoutCommit, RepeatsWithoutLooking, LooksUpNoKey, LosesSightOfKeys,
+    ForgetsRequestsInACrash,
 )  # fmt: skip
 WORKERS: Final = (TrustsAnyEpoch, ForgetsBeforeRecorded, ReturnsWhatItRuns, RunsWhatWasDropped)

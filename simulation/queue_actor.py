@@ -24,6 +24,7 @@ from asyncproc.core.task import NewTask, Task, TaskId
 from asyncproc.errors import EpochLost
 from simulation.faults import Fault
 from simulation.referee import Referee
+from simulation.requests import Requests
 from simulation.rules import Rule, require
 from simulation.scene import Scene
 from simulation.table import Committed
@@ -206,7 +207,11 @@ class QueueActor:
         ruled = [] if rules is None else [RulesChanged(next(self.scene.tickets), rules)]
         self._follow_up = [*ruled, loaded, *lost]
         self._away = False
+        self.make_requests().drain()
         self._turn()
+
+    def make_requests(self) -> Requests:
+        return Requests(self.scene, self.ask, lambda: self.over)
 
     # ---- the cycle
 

@@ -8,7 +8,7 @@ from typing import Final
 from asyncproc.core.decision import Key, PageWanted, Writes
 from asyncproc.core.events import Loaded, Page
 from asyncproc.core.states import DUE_LATER, State
-from asyncproc.core.task import Task, TaskId, lane_key
+from asyncproc.core.task import NewTask, Task, TaskId, lane_key
 from asyncproc.errors import EpochLost
 
 NO_LIMIT: Final = 1 << 40
@@ -42,6 +42,8 @@ class Table:
     ends: Counter[TaskId] = field(default_factory=Counter)
     """How often each task reached a final state."""
     revivals: Counter[TaskId] = field(default_factory=Counter)
+    requests: dict[TaskId, NewTask] = field(default_factory=dict)
+    """Tasks that were asked for in transactions of somebody else's."""
     keys: dict[str, tuple[TaskId, ...]] = field(default_factory=dict)
     levels: dict[str, tuple[float, float]] = field(default_factory=dict)
     """Idempotency keys that are used up, and the tasks they are answered with."""
@@ -68,6 +70,7 @@ class Table:
         fit = replace(
             writes,
             keys=[used for used in writes.keys if unfit.isdisjoint(used[4])],
+            requests=[row for row in writes.requests if row[0] not in unfit],
             inserts=[task for task in writes.inserts if task.id not in unfit],
             claims=[claim for claim in writes.claims if claim[0] not in unfit],
         )
@@ -83,6 +86,8 @@ class Table:
         self._put_back(writes)
         for key, _, _, _, ids in writes.keys:
             self.use(key, ids)
+        for (task_id,) in writes.requests:
+            self.take(task_id)
         for task in writes.inserts:
             if task.id not in self.live and not (replay and task.id in self.done):
                 self.live[task.id] = replace(task)
@@ -95,6 +100,9 @@ class Table:
 
     def use(self, key: str, ids: list[TaskId]) -> None:
         self.keys.setdefault(key, tuple(ids))
+
+    def take(self, task_id: TaskId) -> None:
+        self.requests.pop(task_id, None)
 
     def _end(self, writes: Writes) -> None:
         for task_id, lease, result in writes.succeeded:
@@ -230,10 +238,10 @@ class Table:
         complete = len(page) < wanted.limit and size < self.page_bytes
         return Page(wanted.queue, wanted.lane, page, key(page[-1]) if page else None, complete)
 
-    def snapshot(self) -> tuple[dict[TaskId, str], dict[TaskId, str], dict[str, tuple[TaskId, ...]]]:
+    def snapshot(self) -> tuple[object, ...]:
         """All rows as text, to compare by value."""
         live = {task_id: repr(row) for task_id, row in self.live.items()}
-        return live, {task_id: repr(row) for task_id, row in self.done.items()}, dict(self.keys)
+        return live, {task_id: repr(row) for task_id, row in self.done.items()}, dict(self.keys), [*self.requests]
 
 
 def _figures(task: Task) -> tuple[object, ...]:

@@ -16,6 +16,7 @@ from asyncproc.actors.once import Keyed, Once
 from asyncproc.actors.once import Outcome as KeyedOutcome
 from asyncproc.actors.pools import Pools
 from asyncproc.actors.repeats import Repeats
+from asyncproc.actors.requests import Requests
 from asyncproc.actors.steering import Steering
 from asyncproc.actors.unique import Unique
 from asyncproc.changes import Change
@@ -104,6 +105,7 @@ class QueueActor:
             lambda: self._clock.now(), self._changes.exchange, keys_kept_s,
         )  # fmt: skip
         self._once = Once(self._answers, self._steering.admit, self._commit_keyed, self._unique.enqueue, keys_kept_s)
+        self._requests = Requests(deployment, self._storage, self._inspector, self._inbox, self._steering)
         self._away = "the reign has not begun"
         self._commit_since: float | None = None
         # Nothing that can fail may happen in here: Ray would never restart an actor whose start failed.
@@ -273,6 +275,8 @@ class QueueActor:
                 self._changes.expire(),
                 self._steering.run(),
                 self._works.run(),
+                self._requests.listen(),
+                self._requests.run(),
             )
         ]
         wake_at: float | None = None

@@ -49,6 +49,11 @@ class Steering:
         self._asked: asyncio.Queue[_Asked] = asyncio.Queue(MAX_CHANGES)
         self.rules = Rules()
 
+    @property
+    def stored(self) -> Stored:
+        """What operators set, as far as it is in force."""
+        return self._stored
+
     async def load(self) -> None:
         """Learn what is stored when a reign begins. Raises `StorageUnavailable`."""
         self._stored = await self._storage.between(steering.stored)

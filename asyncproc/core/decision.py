@@ -45,6 +45,8 @@ class Writes:
     """id, rank."""
     keys: list[KeyUsed] = field(default_factory=list)
     """Idempotency keys of new rows. One that is in the table and not over yet is left as it is."""
+    requests: list[tuple[TaskId]] = field(default_factory=list)
+    """Rows by which new tasks were asked for: each goes with the commit that makes its task."""
     inserts: list[Task] = field(default_factory=list)
     """New rows, already running where a worker was waiting for them."""
     claims: list[tuple[TaskId, int, int, float, str]] = field(default_factory=list)
@@ -69,6 +71,7 @@ class Writes:
             or self.came_due
             or self.revived
             or self.keys
+            or self.requests
             or self.levels
         )
 

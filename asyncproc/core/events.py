@@ -50,11 +50,13 @@ class Loaded:
 
 @dataclass(slots=True)
 class Enqueued:
-    """`keys` are recorded with the tasks, or not at all."""
+    """`keys` are recorded with the tasks, or not at all. `requested`: there is a row that asks for each of them, which
+    goes with the commit that makes the task."""
 
     ticket: int
     tasks: list[NewTask]
     keys: Sequence[KeyUsed] = ()
+    requested: bool = False
 
 
 @dataclass(slots=True)

@@ -127,6 +127,8 @@ class Core:
             case Enqueued():
                 self._enqueue(event.tasks)
                 self.decision.writes.keys.extend(event.keys)
+                if event.requested:
+                    self.decision.writes.requests.extend((task[0],) for task in event.tasks)
                 self.decision.replies.append(EnqueueReply(event.ticket))
             case Registered():
                 self._registered(event)

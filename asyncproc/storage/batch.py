@@ -13,7 +13,7 @@ from asyncproc.core.states import DUE_LATER, State
 from asyncproc.core.task import NO_TERMS, Options, Task, TaskId
 from asyncproc.storage.arrays import PgArray, bigints, byteas, floats, ints, texts, uuids
 from asyncproc.storage.rows import not_ended_before
-from asyncproc.storage.statements import idempotency, moves, pages
+from asyncproc.storage.statements import idempotency, moves, pages, requests
 
 COPY_FROM: Final = 50
 """From this many new rows on, COPY's extra round trips cost less than what INSERT ... unnest does per row."""
@@ -110,6 +110,7 @@ def _ended(writes: Writes, now: float) -> list[Statement]:
             (texts, byteas, texts, floats),
             after=(now,),
         ),
+        _statement(requests.TAKE, writes.requests, (uuids,)),
     ]
     return [statement for statement in statements if statement is not None]
 
