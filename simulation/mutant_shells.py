@@ -25,6 +25,13 @@ class ForgetsKeys(Table):
         pass
 
 
+class TakesOvertakenNotes(Table):
+    """A note counts though a later one came first."""
+
+    def is_newer(self, task_id: TaskId, noted: tuple[int, int]) -> bool:
+        return True
+
+
 class AcknowledgesBeforeCommit(QueueActor):
     """Answers go out before the commit."""
 
@@ -61,6 +68,13 @@ class LeavesPayloadsOut(QueueActor):
     """A large payload does not reach its lease."""
 
     def complete(self, reply: PollReply, payloads: Mapping[TaskId, bytes]) -> None:
+        pass
+
+
+class LeavesCheckpointsOut(QueueActor):
+    """A checkpoint does not reach the next lease."""
+
+    def add_checkpoints(self, reply: PollReply, checkpoints: Mapping[TaskId, bytes]) -> None:
         pass
 
 
@@ -130,9 +144,10 @@ class LosesSightOfKeys(QueueActor):
         self._flights.setdefault(key, []).extend(others)
 
 
-TABLES: Final = (SkipsTheFence, ForgetsKeys)
+TABLES: Final = (SkipsTheFence, ForgetsKeys, TakesOvertakenNotes)
 ACTORS: Final = (
     AcknowledgesBeforeCommit, GrantsWhatWasRefused, LosesAPage, ReadsPagesShort, LeavesPayloadsOut,
-    KeepsRefusalsToItself, GoesOnWithoutCommit, RepeatsWithoutLooking, LooksUpNoKey, LosesSightOfKeys,
+    LeavesCheckpointsOut, KeepsRefusalsToItself, GoesOnWithoutCommit, RepeatsWithoutLooking, LooksUpNoKey,
+    LosesSightOfKeys,
 )  # fmt: skip
 WORKERS: Final = (TrustsAnyEpoch, ForgetsBeforeRecorded, ReturnsWhatItRuns, RunsWhatWasDropped)
