@@ -60,6 +60,16 @@ async def resume_async(parts: int, ctx: TaskContext) -> int:
     return _next_part(ctx, parts)
 
 
+@task(name="Tell", retry=0)
+def tell(gate: str, ctx: TaskContext) -> None:
+    ctx.progress(1, 2, "half of it")
+    ctx.log("waits for %s", "the gate")
+    while not Path(gate).exists():
+        time.sleep(0.005)
+    ctx.progress(2, 2)
+    ctx.checkpoint([2])
+
+
 @task(name="Work")
 def work(ledger: str, n: int, seconds: float, ctx: TaskContext) -> None:
     leave_trace(ledger, n, ctx)
