@@ -101,6 +101,12 @@ class QueueSettings(Section):
     max_waiting_bytes: int = Field(default=256 * MiB, ge=MiB)
     """Bytes of payload of those."""
     max_result_bytes: int = Field(default=MiB, ge=KiB, le=64 * MiB)
+    max_checkpoint_bytes: int = Field(default=64 * KiB, ge=KiB, le=16 * MiB)
+    """Bytes of what an attempt may leave for the next one."""
+    max_log_lines: int = Field(default=100, ge=1, le=10_000)
+    """Lines kept of what an attempt logs with its task, the newest."""
+    max_log_bytes: int = Field(default=16 * KiB, ge=KiB, le=MiB)
+    """Bytes of those."""
     prefetch: Seconds = 0.035
     """A task shorter than this is given to a busy worker ahead, if it will begin there within this time."""
     overrun: Seconds = 0.1

@@ -200,6 +200,17 @@ class SoftTimeLimitExceeded(AsyncprocError):
 
 
 @dataclass(eq=False)
+class NoteRefused(AsyncprocError, ValueError):
+    """Raised in a running task: what it wants to note of itself cannot be kept."""
+
+    what: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.problem}"
+
+
+@dataclass(eq=False)
 class TimeLimitExceeded(AsyncprocError):
     """An attempt ran past its time limit."""
 

@@ -12,6 +12,7 @@ from asyncproc import failpoints
 from asyncproc.clock import TaskIds, id_text, monotonic, spread
 from asyncproc.core.events import FAILED, FAILED_FOR_GOOD, KILLED, RETRY_LATER, SNOOZED, SUCCEEDED, Lease, Outcome
 from asyncproc.core.task import NO_TERMS, NewTask, TaskId
+from asyncproc.notes import Notebook, NoteLimits
 from asyncproc.processable import Processable, TaskContext
 from asyncproc.registry import Registry, UnknownTaskType
 from asyncproc.verdicts import Fail, Retry, Snooze
@@ -39,6 +40,7 @@ class Executor:
         max_task_bytes: int,
         max_children_bytes: int,
         services: Mapping[type, object],
+        note_limits: NoteLimits | None = None,
     ) -> None:
         self._registry = registry
         self._worker = worker
@@ -49,6 +51,7 @@ class Executor:
         self._ids = TaskIds()
         self.stops: set[str] = set()
         """Ids of running tasks that were asked to end."""
+        self.notebook = Notebook(note_limits or NoteLimits())
         self._models: dict[str, type[Processable]] = {name: registry.get(name).cls for name in registry.names()}
         self._async = {name for name, cls in self._models.items() if inspect.iscoroutinefunction(cls.process)}
 
@@ -89,7 +92,10 @@ class Executor:
         cls = self._models.get(type_name)
         if cls is None:
             raise UnknownTaskType(type_name, tuple(self._models))
-        ctx = TaskContext(id_text(task_id), attempt, queue, self._worker, self._services, self._make_id, self.stops)
+        ctx = TaskContext(
+            id_text(task_id), attempt, queue, self._worker, self._services, self._make_id, self.stops, lease,
+            self.notebook,
+        )  # fmt: skip
         return cls.model_validate_json(payload), ctx
 
     def _make_id(self) -> str:

@@ -4,6 +4,7 @@ Importing this module pulls in neither Ray nor a database driver: task modules a
 """
 
 import inspect
+import json
 import re
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
@@ -13,9 +14,11 @@ from typing import Any, ClassVar, Final, TypeVar, cast, get_type_hints, overload
 from pydantic import BaseModel, ConfigDict, create_model, model_validator
 from pydantic.alias_generators import to_camel
 
+from asyncproc.core.events import Lease
 from asyncproc.core.rank import MAX_PRIORITY, MIN_PRIORITY
 from asyncproc.core.retry import RetryPolicy
 from asyncproc.core.task import MAX_DELAY_S, QUEUE_NAME
+from asyncproc.notes import Notebook, Notes, unsent
 from asyncproc.unique import Unique
 
 MAX_CHILDREN: Final = 10_000
@@ -74,6 +77,9 @@ class TaskContext:
     _services: Mapping[type, object] = field(default_factory=dict)
     _make_id: Callable[[], str] = field(default=lambda: "")
     _stops: Container[str] = ()
+    _lease: Lease | None = None
+    _notebook: Notebook | None = None
+    _notes: Notes | None = None
     children: list[Child] = field(default_factory=list)
 
     @property
@@ -81,6 +87,39 @@ class TaskContext:
         """Somebody wants this task to end. One that does so without success is cancelled, and what it still owes is
         its own matter; one that goes on is ended with its process after a while."""
         return self.id in self._stops
+
+    def progress(self, done: float, total: float | None = None, note: str | None = None) -> None:
+        """Say how far it has come: shown with the task, at most a second late. Costs a microsecond or two: call it as
+        often as you like. Raises `NoteRefused` for what is no number from 0 on, and for a note that is too long."""
+        self._noting().set_progress(done, total, note)
+
+    def log(self, message: object, *args: object) -> None:
+        """Add a line to the log that is kept with the task; `args` are put into it as in `logging`. The newest lines of
+        each attempt are kept, and a long one is cut off."""
+        text = str(message)
+        self._noting().add_line(text % args if args else text)
+
+    def checkpoint(self, value: Any) -> None:
+        """Leave a JSON value for the next attempt, in place of the one before. It is on record a second later at most,
+        and in any case when this attempt ends, however it does; where its process dies the last second is lost.
+        Raises `NoteRefused` for what is no JSON value or too large."""
+        self._noting().set_checkpoint(value)
+
+    @property
+    def last_checkpoint(self) -> Any:
+        """The value that was last given to `checkpoint`, by this attempt or an earlier one; None where none was."""
+        own = None if self._notes is None else self._notes.checkpoint
+        if own is None and self._lease is not None:
+            own = next(iter(self._lease[9:]), None)
+        return None if own is None else json.loads(own)
+
+    def _noting(self) -> Notes:
+        if self._notes is None:
+            if self._notebook is None or self._lease is None:
+                self._notes = unsent()
+            else:
+                self._notes = self._notebook.of(self._lease)
+        return self._notes
 
     def enqueue(
         self,

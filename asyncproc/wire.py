@@ -169,6 +169,25 @@ class TaskError(Body):
     traceback: str
 
 
+class TaskProgress(Body):
+    """How far a task has come, as its last attempt to say so has it."""
+
+    done: float
+    total: float | None
+    note: str | None
+    at: datetime
+    """By the clock of its worker."""
+
+
+class LogLine(Body):
+    """A line that an attempt logged with its task."""
+
+    at: datetime
+    """By the clock of its worker."""
+    attempt: int
+    message: str
+
+
 class TaskView(TaskSummary):
     """A task in full."""
 
@@ -197,6 +216,9 @@ class TaskView(TaskSummary):
                     "payload": {"processType": "want to fail"},
                     "result": None,
                     "errors": [],
+                    "progress": {"done": 40, "total": 100, "note": "page 40", "at": "2026-11-25T09:00:15Z"},
+                    "log": [{"at": "2026-11-25T09:00:15Z", "attempt": 4, "message": "page 40 is empty"}],
+                    "checkpoint": {"page": 40},
                 }
             ]
         }
@@ -230,6 +252,11 @@ class TaskView(TaskSummary):
     origins: dict[str, str] = Field(default_factory=dict)
     """Who said each of the values that a task may leave to others when it was enqueued: `task`, `stored` (settings of
     its type or queue), `config` or `code`."""
+    progress: TaskProgress | None = None
+    log: list[LogLine] | None = None
+    """The newest lines of each of its last attempts; like `checkpoint` not in lists."""
+    checkpoint: Any = None
+    """What its last attempt left for the next one."""
 
 
 class TaskList(Body):
@@ -292,8 +319,9 @@ _WITH_ORIGIN: Final = ("priority", "maxAttempts", "backOffDuration", "timeout", 
 _ORIGINS: Final = {origin.letter: origin for origin in Origin}
 
 
-def view(record: TaskRecord) -> bytes:
-    """`TaskView` as JSON. Payload, result and errors pass as the text they are: nobody parses them on the way."""
+def view(record: TaskRecord, in_list: bool = False) -> bytes:
+    """`TaskView` as JSON. Payload, result, errors and notes pass as the text they are: nobody parses them on the
+    way."""
     head = to_json(
         {
             "id": id_text(record.id),
@@ -322,7 +350,10 @@ def view(record: TaskRecord) -> bytes:
         }
     )
     tail = (head[:-1], b',"payload":', record.payload, b',"result":', record.result or b"null", b',"errors":')
-    return b"".join((*tail, record.errors, b"}"))
+    notes = [b',"progress":', record.progress or b"null"]
+    if not in_list:
+        notes += [b',"log":', record.log or b"[]", b',"checkpoint":', record.checkpoint or b"null"]
+    return b"".join((*tail, record.errors, *notes, b"}"))
 
 
 def _limit(seconds: float) -> str | None:

@@ -25,6 +25,8 @@ class Run:
     granted_at: float
     ended_at: float | None = None
     outcome: Outcome | None = None
+    checkpoint: bytes | None = None
+    """What it left last for the next attempt."""
 
 
 @dataclass(slots=True)
@@ -47,6 +49,8 @@ class Ledger:
     revivals_acked: set[TaskId] = field(default_factory=set)
     granted: dict[tuple[TaskId, int], tuple[str, float]] = field(default_factory=dict)
     """Worker and instant of every lease that is on record."""
+    left: dict[tuple[TaskId, int], bytes | None] = field(default_factory=dict)
+    """The checkpoint that was on record when a lease was."""
     runs: defaultdict[TaskId, list[Run]] = field(default_factory=lambda: defaultdict(list))
     cut_off_at: dict[str, float] = field(default_factory=dict)
     """When a worker last died, was said to have, or was silent for too long."""
@@ -71,6 +75,10 @@ class Ledger:
                 self._granted(task.id, task.lease, task.worker)
         for task_id, lease, _, _, _, body in writes.retried:
             run = self._run_that_ended(task_id, lease, False, body)
+            if run is not None and run.checkpoint is not None and task_id not in self.taken:
+                on_record = self.table.checkpoints.get(task_id)
+                left = f"{name(task_id)} left {run.checkpoint!r}, and {on_record!r} is on record"
+                require(on_record == run.checkpoint, Rule.CHECKPOINT, left)
             if run is not None and run.ended_at is not None and run.outcome is not None:
                 wait_s = backoff_s(self.posted[task_id][2].retry, run.attempt, run.outcome[6])
                 self.due_at[task_id] = run.ended_at + wait_s
@@ -84,6 +92,8 @@ class Ledger:
         row = self.table.live.get(task_id)
         if task_id in self.taken or row is None or (row.lease, row.worker, row.state) != (lease, worker, State.RUNNING):
             return
+        if (task_id, lease) not in self.granted:
+            self.left[task_id, lease] = self.table.checkpoints.get(task_id)
         before = self.granted.setdefault((task_id, lease), (worker, self.agenda.now))
         whose = f"{before[0]}'s and {worker}'s"
         require(before[0] == worker, Rule.ONE_LEASE, f"lease {lease} of {name(task_id)} is {whose}")
@@ -99,6 +109,11 @@ class Ledger:
         holder, granted_at = self.granted.get((task_id, lease), ("nobody", 0.0))
         if holder != worker:
             raise Violation(Rule.ON_RECORD, f"{worker} starts lease {lease} of {name(task_id)}, which is {holder}'s")
+        left = self.left[task_id, lease]
+        if next(iter(granted[9:]), None) != left:
+            raise Violation(
+                Rule.CHECKPOINT, f"{name(task_id)} starts lease {lease} with {granted[9:]}, left is {left!r}"
+            )
         knows = granted_at > self.cut_off_at.get(worker, float("-inf"))
         if knows and now < self.due_at[task_id] - 1e-6:
             early_s = self.due_at[task_id] - now
@@ -135,9 +150,10 @@ class Ledger:
 
     def judge_writes(self, writes: Writes, charged: Iterable[TaskId]) -> None:
         """Before they are applied: each end is one that its own lease came to."""
+        put_back = {row[0] for row in writes.requeued}
         for task_id, lease, _ in writes.cancelled:
             row = self.table.live.get(task_id)
-            runs = row is not None and row.lease == lease and row.state is State.RUNNING
+            runs = row is not None and row.lease == lease and row.state is State.RUNNING and task_id not in put_back
             asked = (row is not None and row.stop_reason is not None) or any(
                 stop[0] == task_id for stop in writes.stopping
             )

@@ -50,6 +50,13 @@ class ForgetsRequestsInACrash(QueueActor):
         return TakesRequestsAtOnce(self.scene, self.ask, lambda: self.over)
 
 
+class TakesOvertakenNotes(Table):
+    """A note counts though a later one came first."""
+
+    def is_newer(self, task_id: TaskId, noted: tuple[int, int]) -> bool:
+        return True
+
+
 class AcknowledgesBeforeCommit(QueueActor):
     """Answers go out before the commit."""
 
@@ -86,6 +93,13 @@ class LeavesPayloadsOut(QueueActor):
     """A large payload does not reach its lease."""
 
     def complete(self, reply: PollReply, payloads: Mapping[TaskId, bytes]) -> None:
+        pass
+
+
+class LeavesCheckpointsOut(QueueActor):
+    """A checkpoint does not reach the next lease."""
+
+    def add_checkpoints(self, reply: PollReply, checkpoints: Mapping[TaskId, bytes]) -> None:
         pass
 
 
@@ -155,10 +169,10 @@ class LosesSightOfKeys(QueueActor):
         self._flights.setdefault(key, []).extend(others)
 
 
-TABLES: Final = (SkipsTheFence, ForgetsKeys, KeepsRequests)
+TABLES: Final = (SkipsTheFence, ForgetsKeys, KeepsRequests, TakesOvertakenNotes)
 ACTORS: Final = (
     AcknowledgesBeforeCommit, GrantsWhatWasRefused, LosesAPage, ReadsPagesShort, LeavesPayloadsOut,
-    KeepsRefusalsToItself, GoesOnWithoutCommit, RepeatsWithoutLooking, LooksUpNoKey, LosesSightOfKeys,
-    ForgetsRequestsInACrash,
+    LeavesCheckpointsOut, KeepsRefusalsToItself, GoesOnWithoutCommit, RepeatsWithoutLooking, LooksUpNoKey,
+    LosesSightOfKeys, ForgetsRequestsInACrash,
 )  # fmt: skip
 WORKERS: Final = (TrustsAnyEpoch, ForgetsBeforeRecorded, ReturnsWhatItRuns, RunsWhatWasDropped)

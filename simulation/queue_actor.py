@@ -272,7 +272,8 @@ class QueueActor:
             pages = [scene.table.page(wanted) for wanted in decision.pages]
             self._away = False
             committed.payloads = scene.table.payloads(decision.payloads)
-            self._follow_up = self.follow_up(committed.unwritten(decision.payloads), pages)
+            committed.checkpoints = scene.table.left(decision.checkpoints)
+            self._follow_up = self.follow_up(committed.unwritten(decision), pages)
             scene.agenda.after(scene.chance.latency() / 2, self.went_through, decision, committed)
 
     def _apply(self, decision: Decision, replay: bool) -> Committed:
@@ -319,7 +320,7 @@ class QueueActor:
         if self.over:
             return
         assert self._referee is not None
-        self._referee.committed(decision, committed.unwritten(decision.payloads))
+        self._referee.committed(decision, committed.unwritten(decision))
         if self.answer_all(decision, committed):
             self._rest(decision.wake_at)
 
@@ -328,9 +329,10 @@ class QueueActor:
         for number, reply in enumerate(decision.replies):
             if number and self._struck(Fault.CRASH_BETWEEN_ANSWERS):
                 return False
-            self.correct(reply, committed.unwritten(decision.payloads))
+            self.correct(reply, committed.unwritten(decision))
             if isinstance(reply, PollReply) and reply.leases:
                 self.complete(reply, committed.payloads)
+                self.add_checkpoints(reply, committed.checkpoints)
             unfit = any(task_id in committed.rejected for task_id in self._new.get(reply.ticket, ()))
             self._answer(reply.ticket, None if unfit else reply)
         assert self._core is not None
@@ -340,6 +342,11 @@ class QueueActor:
     def complete(self, reply: PollReply, payloads: Mapping[TaskId, bytes]) -> None:
         """Put large payloads into the leases that lack them."""
         reply.leases = [(*lease[:5], payloads.get(lease[0], lease[5]), *lease[6:]) for lease in reply.leases or ()]
+
+    def add_checkpoints(self, reply: PollReply, checkpoints: Mapping[TaskId, bytes]) -> None:
+        reply.leases = [
+            (*lease[:9], checkpoints[lease[0]]) if lease[0] in checkpoints else lease for lease in reply.leases or ()
+        ]
 
     def correct(self, reply: Reply, unwritten: Collection[TaskId]) -> None:
         """Take from an answer what the table did not agree to."""

@@ -28,6 +28,7 @@ class Rule(StrEnum):
     FENCE = "who does not reign writes nothing"
     ON_RECORD = "every start is on record before it happens"
     PAYLOAD = "a task runs with the payload it was posted with"
+    CHECKPOINT = "an attempt finds the last checkpoint of those before it"
     OWN_OUTCOME = "an attempt ends as its own lease ended"
     ONCE = "nothing runs twice unless its worker was lost"
     ATTEMPTS = "attempts are counted by their ends"

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from asyncproc.core.decision import Key, PageWanted, Writes
+from asyncproc.core.decision import Decision, Key, PageWanted, Writes
 from asyncproc.core.events import Loaded, Page
 from asyncproc.core.states import DUE_LATER, State
 from asyncproc.core.task import NewTask, Task, TaskId, lane_key
@@ -21,10 +21,13 @@ class Committed:
     refused: list[TaskId]
     rejected: list[TaskId]
     payloads: dict[TaskId, bytes] = field(default_factory=dict)
+    checkpoints: dict[TaskId, bytes] = field(default_factory=dict)
 
-    def unwritten(self, wanted: Iterable[TaskId]) -> list[TaskId]:
+    def unwritten(self, decision: Decision) -> list[TaskId]:
         """What the core must be told of: a row that went before its payload was read is refused like any other."""
-        return [*self.refused, *self.rejected, *(task_id for task_id in wanted if task_id not in self.payloads)]
+        unread = [task_id for task_id in decision.payloads if task_id not in self.payloads]
+        unread += [task_id for task_id in decision.checkpoints if task_id not in self.checkpoints]
+        return [*self.refused, *self.rejected, *unread]
 
 
 @dataclass
@@ -44,9 +47,12 @@ class Table:
     revivals: Counter[TaskId] = field(default_factory=Counter)
     requests: dict[TaskId, NewTask] = field(default_factory=dict)
     """Tasks that were asked for in transactions of somebody else's."""
+    checkpoints: dict[TaskId, bytes] = field(default_factory=dict)
+    noted: dict[TaskId, tuple[int, int]] = field(default_factory=dict)
+    """Of each task that noted something, lease and number of the note that counts."""
     keys: dict[str, tuple[TaskId, ...]] = field(default_factory=dict)
-    levels: dict[str, tuple[float, float]] = field(default_factory=dict)
     """Idempotency keys that are used up, and the tasks they are answered with."""
+    levels: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def take_over(self) -> int:
         """Begin a reign and end all others."""
@@ -81,6 +87,7 @@ class Table:
 
         Only a replay asks whether a new row is among the finished ones, as in the real statements.
         """
+        self._note(writes)
         self._end(writes)
         self._stop(writes)
         self._put_back(writes)
@@ -91,12 +98,25 @@ class Table:
         for task in writes.inserts:
             if task.id not in self.live and not (replay and task.id in self.done):
                 self.live[task.id] = replace(task)
+                self.noted.pop(task.id, None)
         self.levels.update((name, (level, at)) for name, level, at in writes.levels)
         for task_id, lease, attempt, rank, worker in writes.claims:
             row = self.live.get(task_id)
             if row is not None and row.lease < lease and row.state in {State.QUEUED, *DUE_LATER}:
                 row.state, row.lease, row.attempt, row.rank, row.worker = State.RUNNING, lease, attempt, rank, worker
         return self._refused(writes)
+
+    def _note(self, writes: Writes) -> None:
+        for task_id, lease, number, _, checkpoint, _ in writes.notes:
+            row = self._runs(task_id, lease)
+            if row is None or checkpoint is None or not self.is_newer(task_id, (lease, number)):
+                continue
+            self.noted[task_id] = (lease, number)
+            self.checkpoints[task_id] = checkpoint
+            row.checkpoint_bytes = len(checkpoint)
+
+    def is_newer(self, task_id: TaskId, noted: tuple[int, int]) -> bool:
+        return noted > self.noted.get(task_id, (0, 0))
 
     def use(self, key: str, ids: list[TaskId]) -> None:
         self.keys.setdefault(key, tuple(ids))
@@ -202,6 +222,10 @@ class Table:
     def payloads(self, ids: Iterable[TaskId]) -> dict[TaskId, bytes]:
         return {task_id: self.live[task_id].payload for task_id in ids if task_id in self.live}
 
+    def left(self, ids: Iterable[TaskId]) -> dict[TaskId, bytes]:
+        """Checkpoints of these."""
+        return {task_id: self.checkpoints[task_id] for task_id in ids if task_id in self.live}
+
     def _read(self, row: Task) -> Task:
         if len(row.payload) > self.large_bytes:
             return replace(row, left_out=len(row.payload), payload=b"")
@@ -241,7 +265,8 @@ class Table:
     def snapshot(self) -> tuple[object, ...]:
         """All rows as text, to compare by value."""
         live = {task_id: repr(row) for task_id, row in self.live.items()}
-        return live, {task_id: repr(row) for task_id, row in self.done.items()}, dict(self.keys), [*self.requests]
+        done = {task_id: repr(row) for task_id, row in self.done.items()}
+        return live, done, dict(self.keys), [*self.requests], dict(self.checkpoints)
 
 
 def _figures(task: Task) -> tuple[object, ...]:

@@ -22,6 +22,7 @@ from asyncproc.core.events import KILLED, Lease, Outcome
 from asyncproc.core.task import TaskId
 from asyncproc.errors import CellUnavailable, TimeLimitExceeded, WorkerDied
 from asyncproc.executor import as_killed, failed
+from asyncproc.notes import Notebook
 from asyncproc.tasks.generate_report import FiguresReader
 
 log = logging.getLogger(__name__)
@@ -54,8 +55,12 @@ class _Cell:
 class Cells:
     """Made at the first suspect, gone when there were none for a while. `run` is called by many slots at once."""
 
-    def __init__(self, order: Order, figures: FiguresReader, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, order: Order, figures: FiguresReader, loop: asyncio.AbstractEventLoop, notebook: Notebook
+    ) -> None:
+        """`notebook` is told what its tasks note."""
         self._order = order
+        self._notebook = notebook
         self._figures = figures
         self._loop = loop
         self._changed = Condition()
@@ -115,6 +120,10 @@ class Cells:
             if kind == "ended":
                 outcome: Outcome = content
                 return outcome
+            if kind == "note":
+                if content[:2] == lease[:2]:
+                    self._notebook.of(lease).adopt(content)
+                continue
             rows = asyncio.run_coroutine_threadsafe(self._figures.read(), self._loop).result(FIGURES_S)
             cell.send("figures", rows)
 

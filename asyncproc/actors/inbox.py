@@ -7,7 +7,17 @@ from itertools import count
 from typing import Final, NamedTuple
 
 from asyncproc.core.decision import Reply
-from asyncproc.core.events import BulkAsked, ChangeAsked, Enqueued, Event, Polled, Purged, RetryAsked, outcome_bytes
+from asyncproc.core.events import (
+    BulkAsked,
+    ChangeAsked,
+    Enqueued,
+    Event,
+    Polled,
+    Purged,
+    RetryAsked,
+    note_bytes,
+    outcome_bytes,
+)
 from asyncproc.errors import Overloaded
 
 MAX_ROWS_A_CYCLE: Final = 20_000
@@ -145,7 +155,9 @@ def _load(event: Event) -> _Load:
         return _Load(len(event.tasks), size)
     if isinstance(event, Polled):
         rows = len(event.returned) + sum(1 + len(outcome[7]) for outcome in event.outcomes)
-        return _Load(rows, sum(map(outcome_bytes, event.outcomes)))
+        return _Load(
+            rows + len(event.notes), sum(map(outcome_bytes, event.outcomes)) + sum(map(note_bytes, event.notes))
+        )
     if isinstance(event, BulkAsked):
         return _Load(len(event.tasks), 0)
     if isinstance(event, Purged):

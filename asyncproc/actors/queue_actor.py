@@ -37,6 +37,7 @@ from asyncproc.core.events import (
     Enqueued,
     Event,
     Lease,
+    Note,
     Outcome,
     Polled,
     Refused,
@@ -230,10 +231,13 @@ class QueueActor:
         outcomes: list[Outcome],
         returned: list[tuple[TaskId, int]],
         leaving: bool = False,
+        notes: Sequence[Note] = (),
     ) -> tuple[int, list[Lease] | None, list[tuple[TaskId, int]], list[tuple[TaskId, int, float]]]:
         """A worker reports and asks; answers the epoch, leases, or None where it must register first, and what is to be
         returned if it has not begun, and what is to come to an end."""
-        reply = await self._inbox.ask(lambda ticket: Polled(ticket, worker, session, outcomes, returned, leaving))
+        reply = await self._inbox.ask(
+            lambda ticket: Polled(ticket, worker, session, outcomes, returned, leaving, notes)
+        )
         answer = _expect(reply, PollReply)
         return self._storage.epoch, answer.leases, answer.recalled, answer.stops
 
@@ -297,16 +301,16 @@ class QueueActor:
         committed = await self._commit(decision, now)
         self._inbox.pace(monotonic() - since)
         # A row that went between its claim and the reading of its payload is refused like one that was never claimed.
-        unread = (task_id for task_id in decision.payloads if task_id not in committed.payloads)
+        unread = [task_id for task_id in decision.payloads if task_id not in committed.payloads]
+        unread += [task_id for task_id in decision.checkpoints if task_id not in committed.checkpoints]
         unwritten = {*committed.refused, *committed.rejected, *unread}
         if committed.rejected:
             self._refuse_tasks(events, committed.rejected)
         for reply in decision.replies:
             if unwritten:
                 _correct(reply, unwritten)
-            if committed.payloads and isinstance(reply, PollReply) and reply.leases:
-                read = committed.payloads
-                reply.leases = [(*lease[:5], read.get(lease[0], lease[5]), *lease[6:]) for lease in reply.leases]
+            if (committed.payloads or committed.checkpoints) and isinstance(reply, PollReply) and reply.leases:
+                reply.leases = [_completed(lease, committed) for lease in reply.leases]
             self._inbox.answer(reply)
         failpoints.hit("queue.after_answer")
         core.answered(self._clock.now())
@@ -330,7 +334,9 @@ class QueueActor:
         self._commit_since = since = monotonic()
         while True:
             try:
-                committed = await self._storage.commit(batch, decision.pages, replay, decision.payloads)
+                committed = await self._storage.commit(
+                    batch, decision.pages, replay, decision.payloads, decision.checkpoints
+                )
             except StorageUnavailable as error:
                 replay = True
                 if monotonic() - since > AWAY_AFTER_S:
@@ -398,6 +404,15 @@ class QueueActor:
             return 0
         now, poll_s = self._clock.now(), self._core.settings.poll_s
         return sum(1 for worker in self._core.workers.values() if worker.polls or now - worker.heard_at < poll_s)
+
+
+def _completed(lease: Lease, committed: Committed) -> Lease:
+    """With what was read for it after the commit."""
+    task_id, number, attempt, type_name, queue, payload, rank, limits, is_confined, *_ = lease
+    payload = committed.payloads.get(task_id, payload)
+    granted = (task_id, number, attempt, type_name, queue, payload, rank, limits, is_confined)
+    checkpoint = committed.checkpoints.get(task_id)
+    return granted if checkpoint is None else (*granted, checkpoint)
 
 
 def _correct(reply: Reply, unwritten: Container[TaskId]) -> None:

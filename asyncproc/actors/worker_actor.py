@@ -79,7 +79,8 @@ class WorkerActor:
         registry = await asyncio.to_thread(from_settings, settings, self._start_dir)
         figures = _QueueFigures(self._queue)
         executor = make_executor(settings, registry, self._name, figures)
-        cells = Cells(Order(settings, str(self._start_dir), self._name), figures, self._loop)
+        self._conversation.attend(executor.notebook)
+        cells = Cells(Order(settings, str(self._start_dir), self._name), figures, self._loop, executor.notebook)
         slots = Slots(executor, self._pool.concurrency, self._ended, self._overdue, cells)
         self._slots = slots
         self._imported.set()

@@ -10,6 +10,7 @@ from pydantic.alias_generators import to_camel
 
 from asyncproc.commands.client import Client, at, with_api
 from asyncproc.commands.filters import filtered
+from asyncproc.commands.following import follow, show_in_full
 from asyncproc.commands.show import show
 from asyncproc.commands.unique import unique_options
 
@@ -49,11 +50,19 @@ def show_page(page: dict[str, Any], as_json: bool) -> None:
 @tasks.command("show")
 @click.argument("task_id", metavar="ID")
 @click.option("--wait", type=click.FloatRange(0, 60), help="Seconds to wait for its end.")
+@click.option("--follow", "follows", is_flag=True, help="Print its progress, log and status as they come, to its end.")
 @with_api
-def show_task(client: Client, as_json: bool, task_id: str, wait: float | None) -> None:
-    """One task in full."""
+def show_task(client: Client, as_json: bool, task_id: str, wait: float | None, follows: bool) -> None:
+    """One task in full, its progress and log included."""
+    if follows:
+        follow(client, task_id, as_json)
+        return
     params = None if wait is None else {"wait": str(wait)}
-    show(client.request("GET", at("task", task_id), params=params), as_json=as_json)
+    task = client.request("GET", at("task", task_id), params=params)
+    if as_json:
+        show(task, as_json=True)
+    else:
+        show_in_full(task)
 
 
 @tasks.command()

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from asyncproc.core.events import Lease
+from asyncproc.core.events import Lease, Note
 from asyncproc.core.states import State
 from asyncproc.core.task import KeyUsed, LaneKey, Task, TaskId
 
@@ -22,6 +22,8 @@ class Writes:
     Every one but `inserts` compares lease and state in the table, so a replay after an unknown commit changes nothing.
     """
 
+    notes: list[Note] = field(default_factory=list)
+    """One a task at most. Before all others: what an attempt noted outlives it."""
     succeeded: list[tuple[TaskId, int, bytes]] = field(default_factory=list)
     """id, lease, result."""
     failed: list[tuple[TaskId, int, str, bytes]] = field(default_factory=list)
@@ -73,6 +75,7 @@ class Writes:
             or self.keys
             or self.requests
             or self.levels
+            or self.notes
         )
 
 
@@ -193,4 +196,6 @@ class Decision:
     """To be read after the commit and before the next step: only then do memory and table agree on what is missing."""
     payloads: list[TaskId] = field(default_factory=list)
     """To be read after the commit and put into the leases that lack them."""
+    checkpoints: list[TaskId] = field(default_factory=list)
+    """To be read after the commit and added to the leases."""
     wake_at: float | None = None

@@ -8,9 +8,12 @@ from asyncproc.core.asked import NO_CHANGE, Action, Change
 from asyncproc.core.steering import Rules
 from asyncproc.core.task import KeyUsed, LaneKey, NewTask, Task, TaskId, TimeLimits
 
-Lease: TypeAlias = tuple[TaskId, int, int, str, str, bytes, float, TimeLimits, bool]
+Lease: TypeAlias = (
+    tuple[TaskId, int, int, str, str, bytes, float, TimeLimits, bool]
+    | tuple[TaskId, int, int, str, str, bytes, float, TimeLimits, bool, bytes]
+)
 """The grant of one attempt to one worker: id, lease number, attempt, type, queue, payload, rank, time limits, whether
-it runs in a process of its own."""
+it runs in a process of its own; where an earlier attempt left one, its checkpoint."""
 
 FAILED: Final = 0
 SUCCEEDED: Final = 1
@@ -36,6 +39,18 @@ def outcome_bytes(outcome: Outcome) -> int:
     """What it carries of results, errors and payloads."""
     children = outcome[7]
     return len(outcome[3]) + (sum(len(child[1]) for child in children) if children else 0)
+
+
+Note: TypeAlias = tuple[TaskId, int, int, bytes | None, bytes | None, bytes | None]
+"""What an attempt noted of itself: id, lease number, number of the note, progress, checkpoint, log.
+
+All are JSON and never parsed by the QueueActor; None is as it was. The log is the newest lines of this attempt, objects
+with commas between them. A later note has all of an earlier one that was not known to be on record, or its successor.
+"""
+
+
+def note_bytes(note: Note) -> int:
+    return sum(len(part) for part in note[3:] if part is not None)
 
 
 @dataclass(slots=True)
@@ -90,6 +105,8 @@ class Polled:
     returned: list[tuple[TaskId, int]] = field(default_factory=list)
     leaving: bool = False
     """The worker takes nothing more, and its process ends soon: that is no crash, whatever it runs until then."""
+    notes: Sequence[Note] = ()
+    """What its tasks noted, those included that ended."""
 
 
 @dataclass(slots=True)

@@ -41,6 +41,10 @@ class TaskRecord:
     finished_at: float | None
     result: bytes | None
     unique_key: str | None = None
+    progress: bytes | None = None
+    log: bytes | None = None
+    """Like `checkpoint` only where one task is read."""
+    checkpoint: bytes | None = None
 
 
 class Glimpse(NamedTuple):
@@ -49,6 +53,8 @@ class Glimpse(NamedTuple):
     state: State
     attempt: int
     lease: int
+    noted: int = 0
+    """It grows with what its attempts note."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from asyncproc.core.events import (
     Event,
     Lease,
     Loaded,
+    Note,
     Outcome,
     OverdueFound,
     Page,
@@ -41,6 +42,7 @@ from asyncproc.core.events import (
     WorkerLost,
 )
 from asyncproc.core.expiry import expire, expire_those_that_are, limits_of
+from asyncproc.core.notes import take_notes
 from asyncproc.core.purge import purge
 from asyncproc.core.rank import micros_until, to_micros
 from asyncproc.core.recall import look_again_at, recall
@@ -75,6 +77,8 @@ class Core:
         """Tasks that were changed, cancelled or revived on demand in this step."""
         self.stops: dict[str, list[tuple[TaskId, int, float]]] = {}
         """Running tasks that are to be asked to end, by worker."""
+        self.noted: dict[TaskId, Note] = {}
+        """The newest note of each task that sent some in this step."""
         self._reported: list[tuple[Worker, Poll]] = []
         self._large: list[Task] = []
         self._dispatcher = Dispatcher(
@@ -112,6 +116,9 @@ class Core:
         self.decision.writes.came_due.extend((task.id, task.rank) for task in waiting)
         self.decision.pages.extend(self.backlog.shed())
         self.decision.writes.levels.extend(self.backlog.gates.spent())
+        if self.noted:
+            self.decision.writes.notes.extend(self.noted.values())
+            self.noted.clear()
         self.decision.wake_at = self._next_wake()
         return self.decision
 
@@ -278,12 +285,14 @@ class Core:
         worker.leaving = worker.leaving or event.leaving
         pool = self.backlog.pool(worker.pool)
         self._give_back(worker)
+        if event.notes:
+            take_notes(self, worker, event.notes)
         for outcome in event.outcomes:
             self._ended(worker, outcome)
         self._returned(worker, event.returned)
         if event.outcomes:
             pool.progressed(worker, self.now)
-        poll = Poll(event.ticket, self.now, bool(event.outcomes or event.returned or event.leaving))
+        poll = Poll(event.ticket, self.now, bool(event.outcomes or event.returned or event.leaving or event.notes))
         worker.polls.append(poll)
         if poll.reported:
             self._reported.append((worker, poll))
@@ -397,6 +406,8 @@ class Core:
         self.counters.claimed += 1
         if task.left_out and not task.payload:
             self.decision.payloads.append(task.id)
+        if task.checkpoint_bytes:
+            self.decision.checkpoints.append(task.id)
         if task.id not in self.fresh:
             self.decision.writes.claims.append((task.id, task.lease, task.attempt, task.rank, worker.name))
         options = task.options

@@ -108,6 +108,8 @@ class Task:
     terms: Terms = NO_TERMS
     stop_reason: str | None = None
     """Why it was asked to come to an end while it ran; None where it was not."""
+    checkpoint_bytes: int = 0
+    """Of what an attempt left for the next one; 0 where none did."""
     draws: "tuple[Draw, ...]" = field(default=(), repr=False)
     """The gates through which it was started."""
 

@@ -86,7 +86,9 @@ def build(writes: Writes, now: float) -> Batch:
 def _ended(writes: Writes, now: float) -> list[Statement]:
     """In the order in which they are applied."""
     of_lease = (uuids, bigints)
+    notes = [(task_id, lease, lease << 32 | number, *parts) for task_id, lease, number, *parts in writes.notes]
     statements = [
+        _statement(moves.NOTE, notes, (*of_lease, bigints, texts, texts, texts)),
         _statement(moves.SUCCEED, writes.succeeded, (*of_lease, texts), after=(now,)),
         _statement(moves.FAIL, writes.failed, (*of_lease, texts, texts), after=(now, now)),
         _statement(moves.FAIL_WAITING, writes.overdue, (*of_lease, texts, texts), after=(now, now)),

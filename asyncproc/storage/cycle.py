@@ -47,6 +47,7 @@ class Committed:
     """Ids for which the table holds something else than the core believes."""
     pages: list[Page] = field(default_factory=list)
     payloads: dict[TaskId, bytes] = field(default_factory=dict)
+    checkpoints: dict[TaskId, bytes | None] = field(default_factory=dict)
     rejected: dict[TaskId, str] = field(default_factory=dict)
     """Ids of which nothing was written because Postgres cannot keep a value of theirs, and what is wrong with it."""
 
@@ -108,9 +109,14 @@ class Storage:
             return Loaded(running, lanes, levels)
 
     async def commit(
-        self, batch: Batch | None, wanted: Sequence[PageWanted], replay: bool, payloads: Sequence[TaskId] = ()
+        self,
+        batch: Batch | None,
+        wanted: Sequence[PageWanted],
+        replay: bool,
+        payloads: Sequence[TaskId] = (),
+        checkpoints: Sequence[TaskId] = (),
     ) -> Committed:
-        """Write a batch and read the pages and payloads that its step asked for.
+        """Write a batch and read the pages, payloads and checkpoints that its step asked for.
 
         `replay` says that an earlier try may have been committed: the same rows are then written only where they are
         missing. Raises `EpochLost` where another QueueActor reigns.
@@ -122,6 +128,9 @@ class Storage:
             if payloads:
                 rows = await _rows(await self._open(), pages.PAYLOADS, [uuids(payloads)])
                 committed.payloads = {row[0].bytes: row[1].encode() for row in rows}
+            if checkpoints:
+                rows = await _rows(await self._open(), pages.CHECKPOINTS, [uuids(checkpoints)])
+                committed.checkpoints = {row[0].bytes: None if row[1] is None else row[1].encode() for row in rows}
             return committed
 
     async def between(

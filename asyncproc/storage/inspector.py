@@ -73,7 +73,7 @@ class Inspector:
     async def glimpses(self, ids: Sequence[TaskId]) -> dict[TaskId, Glimpse]:
         """How those of the tasks stand that there are."""
         rows = await self._read(reads.GLIMPSES, [uuids(ids), uuids(ids), not_ended_before(ids)])
-        return {row[0].bytes: Glimpse(State(row[1]), row[2], row[3]) for row in rows}
+        return {row[0].bytes: Glimpse(State(row[1]), row[2], row[3], row[4]) for row in rows}
 
     async def existing(self, ids: Sequence[TaskId]) -> set[TaskId]:
         """Those of the ids that have a row, finished or not."""
@@ -192,10 +192,15 @@ def _several(asked: Any) -> list[Any] | None:
 def _record(row: Sequence[Any]) -> TaskRecord:
     (id_, type_, queue, state, priority, attempt, most, created_at, ready_at, started_at, created_by, backoff_s,
      timeout_s, soft_timeout_s, worker, error, concurrency_key, fairness_key, start_by, deadline,
-     origins, unique_key, errors, payload, finished_at, result) = row  # fmt: skip
+     origins, unique_key, errors, payload, finished_at, result, progress, *notes) = row  # fmt: skip
+    log, checkpoint = (_bytes(note) for note in notes or (None, None))
     return TaskRecord(
         id_.bytes, type_, queue, State(state), priority, attempt, most, created_at, ready_at, started_at, created_by,
         backoff_s, timeout_s, soft_timeout_s, worker, error, concurrency_key, fairness_key, start_by, deadline,
-        origins, errors.encode(), payload.encode(), finished_at, None if result is None else result.encode(),
-        unique_key,
+        origins, errors.encode(), payload.encode(), finished_at, _bytes(result), unique_key, _bytes(progress), log,
+        checkpoint,
     )  # fmt: skip
+
+
+def _bytes(text: str | None) -> bytes | None:
+    return None if text is None else text.encode()

@@ -38,6 +38,38 @@ async def note_async(ledger: str, n: int, ctx: TaskContext) -> int:
     return n
 
 
+def _next_part(ctx: TaskContext, parts: int) -> int:
+    part: int = (ctx.last_checkpoint or {"part": 0})["part"] + 1
+    ctx.progress(part, parts, f"part {part}")
+    ctx.log("part %d of %d", part, parts)
+    ctx.checkpoint({"part": part})
+    if part < parts:
+        raise ValueError(f"there is more than part {part}")
+    return part
+
+
+@task(name="Resume", retry=5)
+def resume(parts: int, ctx: TaskContext) -> int:
+    """One part an attempt."""
+    return _next_part(ctx, parts)
+
+
+@task(name="ResumeAsync", retry=5)
+async def resume_async(parts: int, ctx: TaskContext) -> int:
+    await asyncio.sleep(0)
+    return _next_part(ctx, parts)
+
+
+@task(name="Tell", retry=0)
+def tell(gate: str, ctx: TaskContext) -> None:
+    ctx.progress(1, 2, "half of it")
+    ctx.log("waits for %s", "the gate")
+    while not Path(gate).exists():
+        time.sleep(0.005)
+    ctx.progress(2, 2)
+    ctx.checkpoint([2])
+
+
 @task(name="Work")
 def work(ledger: str, n: int, seconds: float, ctx: TaskContext) -> None:
     leave_trace(ledger, n, ctx)

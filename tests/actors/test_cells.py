@@ -20,12 +20,14 @@ from asyncproc.clock import TaskIds, id_text
 from asyncproc.config import Settings
 from asyncproc.core.events import FAILED, KILLED, SUCCEEDED, Lease, Outcome
 from asyncproc.core.task import NO_LIMITS, TimeLimits
+from asyncproc.notes import Notebook, NoteLimits
 from asyncproc.registry import from_settings
 from asyncproc.tasks.generate_report import Row
 from tests.deployed import Ledger
 from tests.eventually import eventually
 
 IDS = TaskIds()
+NOTEBOOK = Notebook(NoteLimits())
 SAMPLES = Path(__file__).parent
 ROWS: list[Row] = [("queued", "mail", "Note", 3, None, 1.5)]
 Confined = Callable[..., tuple[int, str]]
@@ -60,7 +62,8 @@ def cells(loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch) -> I
     """Children end as soon as they have nothing to do, and are seen to end."""
     monkeypatch.setattr(cells_module, "IDLE_S", 1.0)
     before = set(psutil.Process().children(recursive=True))
-    yield Cells(order(), _Figures(), loop)
+    yield Cells(order(), _Figures(), loop, NOTEBOOK)
+    NOTEBOOK.open.clear()
     eventually(lambda: set(psutil.Process().children(recursive=True)) <= before)
 
 
@@ -108,6 +111,22 @@ def test_a_task_ends_there_as_it_does_in_the_worker(
         record, expected = json.loads(there[3]), json.loads(here[3])
         assert (there[4], record["type"], record["message"]) == (here[4], expected["type"], expected["message"])
         assert record["traceback"].splitlines()[-1] == expected["traceback"].splitlines()[-1]
+
+
+@pytest.mark.parametrize("task_type", ["Resume", "ResumeAsync"])
+def test_what_it_notes_there_is_noted_here(cells: Cells, task_type: str) -> None:
+    first = lease(task_type, parts=2)
+    assert run(cells, first)[2] == FAILED
+    note = NOTEBOOK.open[first[:2]].take()
+    assert note is not None
+    _, _, _, progress, checkpoint, log = note
+    assert checkpoint is not None
+    assert (checkpoint, json.loads(progress or b"")["done"]) == (b'{"part":1}', 1)
+    assert json.loads(log or b"")["message"] == "part 1 of 2"
+
+    task_id, number, attempt, name, queue, payload, rank, limits, confined, *_ = first
+    second = (task_id, number + 1, attempt + 1, name, queue, payload, rank, limits, confined, checkpoint)
+    assert run(cells, second)[2:4] == (SUCCEEDED, b"2")
 
 
 @pytest.mark.parametrize(
@@ -196,4 +215,5 @@ def test_a_process_ends_with_its_worker(ledger: Ledger, gate: Path) -> None:
 
 
 if __name__ == "__main__":
-    Cells(order(), _Figures(), asyncio.new_event_loop()).run(lease("Hold", ledger=sys.argv[1], n=1, gate=sys.argv[2]))
+    alone = Cells(order(), _Figures(), asyncio.new_event_loop(), NOTEBOOK)
+    alone.run(lease("Hold", ledger=sys.argv[1], n=1, gate=sys.argv[2]))
