@@ -315,6 +315,8 @@ class QueueActor:
         failpoints.hit("queue.after_answer")
         core.answered(self._clock.now())
         follow_up: list[Event] = [Refused([*unwritten])] if unwritten else []
+        if committed.released is not None:
+            follow_up.append(committed.released)
         return [*follow_up, *committed.pages], decision.wake_at
 
     def _refuse_tasks(self, events: list[Event], rejected: dict[TaskId, str]) -> None:

@@ -129,6 +129,8 @@ class Backlog:
 
     def is_on_disk(self, task: Task) -> bool:
         """Whether a task that waits in this place would be on disk alone."""
+        if task.state is State.BLOCKED:
+            return True
         if task.state in DUE_LATER:
             end, key = self._due.end, (task.ready_at, task.id)
         else:
@@ -230,6 +232,10 @@ class Backlog:
         for lane in self.stream(queue).lanes.values():
             self._leave(lane.rewind(START))
             self._touched[lane] = None
+
+    def overlook(self, since: float) -> None:
+        """Leave what is due from this instant on to the disk, to be read again: there is more of it than is known."""
+        self._leave(self._due.rewind((since, b"")))
 
     def forget(self, ids: Iterable[TaskId]) -> list[Task]:
         """Drop these wherever they are, and read their part of the table again: what is there is not in memory now."""

@@ -80,6 +80,9 @@ def _carry_out(core: "Core", task: Task, event: BulkAsked, options: dict[Options
     if action is Action.CANCEL and task.state is State.RUNNING and task.id in core.tasks:
         ask_to_stop(core, task, event.reason, GRACE_S)
         return True
+    if action is Action.CANCEL and task.state is State.BLOCKED:
+        cancel_waiting(core, task, event.reason)
+        return True
     if task.state not in CHANGEABLE:
         return False
     if action in CHANGES:

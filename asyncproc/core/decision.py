@@ -15,6 +15,11 @@ Changed: TypeAlias = tuple[TaskId, int, State, int, str, float, State, int, str,
 """id, lease; state, priority, queue, ready_at as they are in the table; the same as they are to be; the new rank."""
 
 
+Depends: TypeAlias = tuple[TaskId, tuple[TaskId, ...], str, bytes, float]
+"""Child, parents, what becomes of it where one fails, names of parents (`Parents.refs`), the instant before which it is
+not to run."""
+
+
 @dataclass(slots=True)
 class Writes:
     """The changes of one cycle as columns-to-be. They are applied in the order of these fields, in one transaction.
@@ -56,6 +61,10 @@ class Writes:
 
     levels: list[tuple[str, float, float]] = field(default_factory=list)
     """Token buckets from which something was taken: name, level, the instant of that level."""
+    depends: list[Depends] = field(default_factory=list)
+    """What the blocked ones of the new rows wait for."""
+    parents: list[TaskId] = field(default_factory=list)
+    """Tasks that may have ended, in this commit or before: children of those that have are released, or end too."""
 
     def __bool__(self) -> bool:
         return bool(
@@ -76,6 +85,7 @@ class Writes:
             or self.requests
             or self.levels
             or self.notes
+            or self.parents
         )
 
 

@@ -61,6 +61,8 @@ class Loaded:
     running: list[Task]
     lanes: list[tuple[str, LaneKey]]
     levels: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    owed: list[TaskId] | None = None
+    """Parents that ended and have children all the same; None where no task waits for another."""
 
 
 @dataclass(slots=True)
@@ -179,6 +181,17 @@ class Page:
 
 
 @dataclass(slots=True)
+class Released:
+    """Blocked tasks that the last commit made scheduled ones, as far as they were read."""
+
+    tasks: list[Task]
+    since: float | None = None
+    """Not all of them were read: from this instant on the table has some that memory does not know."""
+    owed: list[TaskId] = field(default_factory=list)
+    """Parents whose children were too many for one commit."""
+
+
+@dataclass(slots=True)
 class Refused:
     """Ids whose write found another state in the table than the core believed: the table is right."""
 
@@ -221,4 +234,4 @@ class Draining:
 Steering: TypeAlias = (
     RetryAsked | CancelAsked | OverdueFound | ChangeAsked | BulkAsked | RulesChanged | QueueReranked | Purged | Draining
 )
-Event: TypeAlias = Loaded | Enqueued | Registered | Polled | WorkerLost | Page | Refused | Steering
+Event: TypeAlias = Loaded | Enqueued | Registered | Polled | WorkerLost | Page | Released | Refused | Steering

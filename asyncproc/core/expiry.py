@@ -42,7 +42,7 @@ def expire_those_that_are(core: "Core", ticket: int, read: Sequence[Task]) -> No
     for row in read:
         task = core.tasks.get(row.id, row)
         is_known = task.id in core.tasks or core.backlog.is_on_disk(task)
-        if task.state in {State.QUEUED, *DUE_LATER} and is_known and task.id not in core.altered:
+        if task.state in {State.QUEUED, State.BLOCKED, *DUE_LATER} and is_known and task.id not in core.altered:
             if is_over(task, core.now):
                 expire(core, task)
                 reply.done.append(task.id)

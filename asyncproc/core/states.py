@@ -62,6 +62,7 @@ TRANSITIONS: Final = MappingProxyType(
         (_S.QUEUED, _T.EXPIRE): _S.FAILED,
         (_S.SCHEDULED, _T.EXPIRE): _S.FAILED,
         (_S.RETRYING, _T.EXPIRE): _S.FAILED,
+        (_S.BLOCKED, _T.EXPIRE): _S.FAILED,
         (_S.FAILED, _T.RETRY): _S.QUEUED,
         **{(state, _T.CANCEL): _S.CANCELLED for state in State if state not in FINAL},
     }

@@ -15,6 +15,7 @@ from asyncproc.core.change import bulk_asked, change_asked, revive
 from asyncproc.core.counters import Counters
 from asyncproc.core.dangers import Dangers, runs_alone
 from asyncproc.core.decision import Decision, EnqueueReply, PollReply, RegisterReply, RetryReply, RulesReply
+from asyncproc.core.dependents import Dependents
 from asyncproc.core.dispatch import Dispatcher
 from asyncproc.core.endings import died, unsuccessful
 from asyncproc.core.events import (
@@ -36,6 +37,7 @@ from asyncproc.core.events import (
     QueueReranked,
     Refused,
     Registered,
+    Released,
     RetryAsked,
     RulesChanged,
     Steering,
@@ -67,6 +69,7 @@ class Core:
         self.workers: dict[str, Worker] = {}
         self.run_times = RunTimes(unknown_s=settings.prefetch_s)
         self.dangers = Dangers()
+        self.dependents = Dependents()
         self.draining = False
         self._sessions = epoch << 32
         self._alarms = Alarms()
@@ -103,6 +106,10 @@ class Core:
         for event in events:
             if isinstance(event, Page):
                 self.backlog.take_page(event)
+        # And what was released is in its place before anybody asks for it.
+        for event in events:
+            if isinstance(event, Released):
+                self.dependents.take(event, self.backlog)
         for event in events:
             self._take(event)
         came_due = self.backlog.come_due(now, MAX_DUE_A_STEP)
@@ -119,6 +126,7 @@ class Core:
         if self.noted:
             self.decision.writes.notes.extend(self.noted.values())
             self.noted.clear()
+        self.dependents.close(self.decision.writes)
         self.decision.wake_at = self._next_wake()
         return self.decision
 
@@ -145,7 +153,7 @@ class Core:
                 self._refused(event.ids)
             case Loaded():
                 self._loaded(event)
-            case Page():
+            case Page() | Released():
                 pass
             case _:
                 self._steer(event)
@@ -194,7 +202,9 @@ class Core:
             inserts.append(task)
             self.fresh.add(task_id)
             self.counters.enqueued += 1
-            if state is State.QUEUED:
+            if given.parents is not None:
+                self.dependents.block(task, self.decision.writes)
+            elif state is State.QUEUED:
                 self.backlog.make_ready(task)
             else:
                 self.backlog.defer(task)
@@ -203,6 +213,7 @@ class Core:
         for queue, key in event.lanes:
             self.backlog.open(queue, key)
         self.backlog.gates.refill(event.levels)
+        self.dependents.owe(event.owed)
         for task in event.running:
             self.tasks[task.id] = task
             worker = self.workers.get(task.worker)

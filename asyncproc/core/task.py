@@ -1,6 +1,7 @@
 """The records that a task is made of, small enough for a window of hundreds of thousands."""
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from asyncproc.core.retry import RetryPolicy
@@ -60,6 +61,29 @@ def lane_key(options: Options) -> LaneKey:
     return (options.type, options.fairness_key, options.concurrency_key)
 
 
+class OnParentFailure(StrEnum):
+    """What becomes of a task when one that it depends on does not succeed."""
+
+    FAIL = "fail"
+    SKIP = "skip"
+    """It is cancelled."""
+    RUN = "run"
+    """It runs all the same, and may look at how its parents ended."""
+
+
+MAX_PARENTS: Final = 10_000
+
+
+class Parents(NamedTuple):
+    """The tasks that must have ended before a task begins."""
+
+    ids: tuple[TaskId, ...]
+    """Each once."""
+    on_failure: OnParentFailure = OnParentFailure.FAIL
+    refs: bytes = b""
+    """The names under which their request had them: a JSON object of names to ids; empty where there are none."""
+
+
 class Terms(NamedTuple):
     """What one task alone is subject to; most share `NO_TERMS`. Instants in seconds since 1970, 0 for none."""
 
@@ -70,6 +94,8 @@ class Terms(NamedTuple):
     unique_key: str = ""
     run_at: float = 0.0
     """When it is ready, in place of a delay. Of a task on its way alone: then it is its `ready_at`."""
+    parents: Parents | None = None
+    """Of a task on its way alone: then they are in the table."""
 
 
 NO_TERMS: Final = Terms()

@@ -9,9 +9,10 @@ from struct import Struct
 from typing import Any, Final, LiteralString
 
 from asyncproc.core.decision import Writes
-from asyncproc.core.states import DUE_LATER, State
+from asyncproc.core.states import State
 from asyncproc.core.task import NO_TERMS, Options, Task, TaskId
 from asyncproc.storage.arrays import PgArray, bigints, byteas, floats, ints, texts, uuids
+from asyncproc.storage.dependents import Family, family_of
 from asyncproc.storage.rows import not_ended_before
 from asyncproc.storage.statements import idempotency, moves, pages, requests
 
@@ -29,6 +30,9 @@ _STAMP: Final = Struct(">iq")
 _NUMBERS: Final = Struct(">iqiiiiiiidididididid")
 
 
+_RANKED: Final = frozenset({State.QUEUED, State.RUNNING})
+_ELSEWHERE: Final = frozenset({State.RUNNING, State.BLOCKED})
+"""States of new rows that do not wait for the core: a blocked one may be released in the commit that brings it."""
 _PLACE: Final = (texts, ints, texts, floats)
 """State, priority, queue, instant."""
 
@@ -54,6 +58,7 @@ class Batch:
     waiting: list[tuple[TaskId, int, State]]
     """Id, lease and state of the new rows that do not start."""
     revived: list[TaskId]
+    family: Family | None
     writes: Writes
     """What it was made of. Its tasks must not change before the commit is known: that is, no step before that."""
     now: float
@@ -76,8 +81,9 @@ def build(writes: Writes, now: float) -> Batch:
         copy=_copy(inserts) if len(inserts) >= COPY_FROM else None,
         claim=_claim(writes, now) if writes.claims else None,
         started=started,
-        waiting=[(task.id, task.lease, task.state) for task in inserts if task.state is not State.RUNNING],
+        waiting=[(task.id, task.lease, task.state) for task in inserts if task.state not in _ELSEWHERE],
         revived=[row[0] for row in writes.revived],
+        family=family_of(writes, now),
         writes=writes,
         now=now,
     )
@@ -171,7 +177,7 @@ def _insert(tasks: list[Task]) -> Statement:
 
 
 def _rank(task: Task) -> float | None:
-    return None if task.state in DUE_LATER else task.rank
+    return task.rank if task.state in _RANKED else None
 
 
 def _copy(tasks: list[Task]) -> bytes:

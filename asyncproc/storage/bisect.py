@@ -42,15 +42,33 @@ def _groups(writes: Writes) -> list[list[TaskId]]:
     """Ids that are written together or not at all."""
     ids = dict.fromkeys(row[0] for name in _BY_ID for row in getattr(writes, name))
     ids.update(dict.fromkeys(task.id for task in writes.inserts))
-    groups = [used[4] for used in writes.keys]
+    groups = _families([used[4] for used in writes.keys], writes)
     for group in groups:
         for task_id in group:
             ids.pop(task_id, None)
     return [[task_id] for task_id in ids] + groups
 
 
+def _families(groups: list[list[TaskId]], writes: Writes) -> list[list[TaskId]]:
+    """The same groups, and those of new tasks that wait for each other: a child is not to come before its parents."""
+    if not writes.depends:
+        return groups
+    new = {task.id for task in writes.inserts}
+    group_of = {task_id: group for group in groups for task_id in group}
+    for child, parents, *_ in writes.depends:
+        for task_id in (child, *(parent for parent in parents if parent in new)):
+            ours, theirs = group_of.setdefault(child, [child]), group_of.setdefault(task_id, [task_id])
+            if ours is not theirs:
+                ours.extend(theirs)
+                group_of.update(dict.fromkeys(theirs, ours))
+    return list({id(group): group for group in group_of.values()}.values())
+
+
 def _only(writes: Writes, ids: Container[TaskId]) -> Writes:
     part = Writes(inserts=[task for task in writes.inserts if task.id in ids])
+    part.depends = [row for row in writes.depends if row[0] in ids]
+    # Of whichever part: what has not ended is left alone.
+    part.parents = writes.parents
     part.keys = [used for used in writes.keys if used[4][0] in ids]
     for name in _BY_ID:
         setattr(part, name, [row for row in getattr(writes, name) if row[0] in ids])

@@ -12,11 +12,12 @@ import psycopg
 from asyncproc import failpoints
 from asyncproc.clock import monotonic
 from asyncproc.core.decision import PageWanted
-from asyncproc.core.events import Loaded, Page
+from asyncproc.core.events import Loaded, Page, Released
 from asyncproc.core.settings import LARGE_BYTES
 from asyncproc.core.states import State
 from asyncproc.core.task import Task, TaskId
 from asyncproc.errors import EpochLost, StorageUnavailable
+from asyncproc.storage import dependents
 from asyncproc.storage.arrays import bigints, floats, ints, texts, uuids
 from asyncproc.storage.batch import Batch, Statement
 from asyncproc.storage.bisect import salvage
@@ -48,6 +49,8 @@ class Committed:
     pages: list[Page] = field(default_factory=list)
     payloads: dict[TaskId, bytes] = field(default_factory=dict)
     checkpoints: dict[TaskId, bytes | None] = field(default_factory=dict)
+    released: Released | None = None
+    """Tasks whose parents ended."""
     rejected: dict[TaskId, str] = field(default_factory=dict)
     """Ids of which nothing was written because Postgres cannot keep a value of theirs, and what is wrong with it."""
 
@@ -106,7 +109,7 @@ class Storage:
                 await connection.execute("SET LOCAL enable_seqscan = on")
                 running = to_tasks(await _binary_rows(connection, pages.RUNNING, [self._large_bytes]))
             levels = {row[0]: (row[1], row[2]) for row in await _rows(connection, pages.LEVELS)}
-            return Loaded(running, lanes, levels)
+            return Loaded(running, lanes, levels, await dependents.load(connection))
 
     async def commit(
         self,
@@ -148,7 +151,7 @@ class Storage:
     async def _record(self, batch: Batch, replay: bool) -> Committed:
         committed = Committed()
         try:
-            as_expected = await self._write(await self._open(), batch, replay)
+            as_expected, committed.released = await self._write(await self._open(), batch, replay)
         except psycopg.Error as error:
             if not is_about_a_row(error):
                 raise
@@ -158,6 +161,8 @@ class Storage:
                 await make_ahead(await self._open(), batch.now, self._monthly)
             committed.rejected = await salvage(self._write_part, batch.writes, batch.now)
             as_expected = False
+            if batch.family is not None:
+                committed.released = dependents.overlooked(batch.family)
         if replay or not as_expected:
             refused = await self._refused(await self._open(), batch)
             committed.refused = [task_id for task_id in refused if task_id not in committed.rejected]
@@ -174,13 +179,20 @@ class Storage:
             return first_line(error)
         return None
 
-    async def _write(self, connection: Connection, batch: Batch, replay: bool) -> bool:
-        """One transaction; True where every statement changed the rows it was expected to."""
+    async def _write(self, connection: Connection, batch: Batch, replay: bool) -> tuple[bool, Released | None]:
+        """One transaction; whether every statement changed the rows it was expected to, and whom it released."""
         cursors: list[tuple[psycopg.AsyncCursor[tuple[object, ...]], int]] = []
 
         async def send(statement: Statement) -> None:
             cursor = await connection.execute(statement.text, statement.parameters)
             cursors.append((cursor, statement.expected))
+
+        async def finish() -> tuple[psycopg.AsyncCursor[tuple[object, ...]], dependents.Settled | None]:
+            if batch.claim is not None:
+                await send(batch.claim)
+            settled = None if batch.family is None else await dependents.settle(connection, batch.family)
+            await _before_commit(connection)
+            return await connection.execute("COMMIT"), settled
 
         insert = batch.insert_again() if replay else batch.insert
         copy = None if replay else batch.copy
@@ -192,22 +204,27 @@ class Storage:
             if copy is None:
                 if insert is not None:
                     await send(insert)
-                if batch.claim is not None:
-                    await send(batch.claim)
-                await _before_commit(connection)
-                last = await connection.execute("COMMIT")
+                last, settled = await finish()
         if copy is not None:
             async with connection.cursor().copy(moves.COPY_IN) as stream:
                 await stream.write(copy)
             async with connection.pipeline():
-                if batch.claim is not None:
-                    await send(batch.claim)
-                await _before_commit(connection)
-                last = await connection.execute("COMMIT")
+                last, settled = await finish()
         failpoints.hit("queue.after_commit")
         if last.statusmessage != "COMMIT":
             raise psycopg.OperationalError(f"COMMIT was answered with {last.statusmessage}")
-        return all(cursor.rowcount == expected for cursor, expected in cursors)
+        as_expected = all(cursor.rowcount == expected for cursor, expected in cursors)
+        if settled is None or batch.family is None:
+            return as_expected, None
+        return as_expected, await self._released(connection, batch.family, settled, replay)
+
+    async def _released(
+        self, connection: Connection, family: dependents.Family, settled: dependents.Settled, replay: bool
+    ) -> Released | None:
+        if replay:
+            # An earlier try may have released some already: they are found where they are now.
+            return dependents.overlooked(family)
+        return await dependents.released(connection, family, settled, self._large_bytes, self._page_bytes)
 
     async def _fence(self, connection: Connection) -> None:
         await connection.execute(reign.LOCK_SHARED, [reign.LOCK_KEY])

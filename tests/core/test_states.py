@@ -21,6 +21,7 @@ ALLOWED = {
     ("queued", "pass its deadline"): "failed",
     ("scheduled", "pass its deadline"): "failed",
     ("retrying", "pass its deadline"): "failed",
+    ("blocked", "pass its deadline"): "failed",
     ("running", "be cancelled"): "cancelled",
     ("retrying", "come due"): "queued",
     ("retrying", "be cancelled"): "cancelled",

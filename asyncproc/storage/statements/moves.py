@@ -6,8 +6,8 @@ from typing import Final, LiteralString
 _STAYS_BUT_READY_AT: Final[LiteralString] = """
     id, created_at, lease, priority, max_attempts, backoff_s, backoff_factor, backoff_cap_s, backoff_jitter, timeout_s,
     soft_timeout_s, type, queue, concurrency_key, fairness_key, origins, start_by, deadline, unique_key, created_by,
-    payload, noted, progress, log, checkpoint"""
-_STAYS: Final[LiteralString] = f"{_STAYS_BUT_READY_AT}, ready_at"
+    depends_on, parent_refs, on_parent_failure, payload, noted, progress, log, checkpoint"""
+STAYS: Final[LiteralString] = f"{_STAYS_BUT_READY_AT}, ready_at"
 
 # In:   ids, leases, numbers, progress, checkpoints, logs as columns; null is as it was.
 # Plan: nested loop on the primary key; HOT where the page has room. A note that was overtaken changes nothing, nor does
@@ -31,9 +31,9 @@ SUCCEED: Final[LiteralString] = f"""
         RETURNING t.*, o.result
     )
     INSERT INTO asyncproc.task_done (
-        {_STAYS}, attempt, losses, started_at, worker, errors, error, finished_at, state, result
+        {STAYS}, attempt, losses, started_at, worker, errors, error, finished_at, state, result
     )
-    SELECT {_STAYS}, attempt, losses, started_at, worker, errors, error, to_timestamp(%s), 'succeeded', result::json
+    SELECT {STAYS}, attempt, losses, started_at, worker, errors, error, to_timestamp(%s), 'succeeded', result::json
     FROM ended
 """
 # In: ids, leases, errors, error records as columns; now twice.
@@ -45,16 +45,16 @@ FAIL: Final[LiteralString] = f"""
         RETURNING t.*, o.error AS new_error, o.record
     )
     INSERT INTO asyncproc.task_done (
-        {_STAYS}, attempt, losses, started_at, worker, finished_at, state, error, fingerprint, errors
+        {STAYS}, attempt, losses, started_at, worker, finished_at, state, error, fingerprint, errors
     )
-    SELECT {_STAYS}, attempt, losses, started_at, worker, to_timestamp(%s), 'failed', new_error,
+    SELECT {STAYS}, attempt, losses, started_at, worker, to_timestamp(%s), 'failed', new_error,
         asyncproc.fingerprint(type, new_error),
         errors || asyncproc.error_entry(attempt, started_at, to_timestamp(%s), worker, record)
     FROM ended
 """
 # In: the same. A task that waited; its last attempt, if there was one, has its entry already.
 FAIL_WAITING: Final[LiteralString] = FAIL.replace(
-    "t.state = 'running'", "t.state IN ('queued', 'scheduled', 'retrying')"
+    "t.state = 'running'", "t.state IN ('queued', 'scheduled', 'retrying', 'blocked')"
 )
 # In: ids, leases, reasons as columns; now. Also of one that runs: its report will find no row.
 CANCEL: Final[LiteralString] = f"""
@@ -65,9 +65,9 @@ CANCEL: Final[LiteralString] = f"""
         RETURNING t.*, o.reason
     )
     INSERT INTO asyncproc.task_done (
-        {_STAYS}, attempt, losses, started_at, worker, errors, finished_at, state, error
+        {STAYS}, attempt, losses, started_at, worker, errors, finished_at, state, error
     )
-    SELECT {_STAYS}, attempt, losses, started_at, worker, errors, to_timestamp(%s), 'cancelled', reason
+    SELECT {STAYS}, attempt, losses, started_at, worker, errors, to_timestamp(%s), 'cancelled', reason
     FROM ended
 """
 # In: ids, leases, instants, losses, errors, error records as columns; now.

@@ -14,7 +14,7 @@ TASK_COLUMNS: Final[LiteralString] = """
     coalesce(pg_column_size(checkpoint), 0)
 """
 # In: bytes. A payload of more is not read: its size stands in the row itself.
-_HELD: Final[LiteralString] = "CASE WHEN pg_column_size(payload) <= %s THEN pg_column_size(payload) ELSE 0 END AS held"
+HELD: Final[LiteralString] = "CASE WHEN pg_column_size(payload) <= %s THEN pg_column_size(payload) ELSE 0 END AS held"
 # In:   queues, types, fairness keys, concurrency keys, ranks and ids to start behind, numbers of rows, as columns, one
 #       row a lane; bytes of the largest payload to read; bytes of payload a lane.
 # Out:  the number of the lane from 1, and rows in rank order, of each lane at least one where there is one.
@@ -28,7 +28,7 @@ READY_PAGES: Final[LiteralString] = f"""
         SELECT {TASK_COLUMNS} FROM (
             SELECT p.*, sum(held) OVER (ORDER BY rank, id) - held AS bytes_before
             FROM (
-                SELECT *, {_HELD} FROM asyncproc.task_live
+                SELECT *, {HELD} FROM asyncproc.task_live
                 WHERE queue = w.in_queue AND type = w.of_type AND fairness_key = w.with_fairness_key
                 AND concurrency_key = w.with_concurrency_key AND rank IS NOT NULL
                 AND (rank, id) > (w.after_rank, w.after_id) AND state = 'queued'
@@ -44,7 +44,7 @@ DUE_PAGE: Final[LiteralString] = f"""
     SELECT {TASK_COLUMNS} FROM (
         SELECT p.*, sum(held) OVER (ORDER BY ready_at, id) - held AS bytes_before
         FROM (
-            SELECT *, {_HELD} FROM asyncproc.task_live
+            SELECT *, {HELD} FROM asyncproc.task_live
             WHERE rank IS NULL AND (ready_at, id) > (to_timestamp(%s), %s::uuid)
             AND state IN ('scheduled', 'retrying')
             ORDER BY ready_at, id LIMIT %s
@@ -53,7 +53,7 @@ DUE_PAGE: Final[LiteralString] = f"""
 """
 # In: bytes of the largest payload to read.
 RUNNING: Final[LiteralString] = f"""
-    SELECT {TASK_COLUMNS} FROM (SELECT *, {_HELD} FROM asyncproc.task_live WHERE state = 'running') t
+    SELECT {TASK_COLUMNS} FROM (SELECT *, {HELD} FROM asyncproc.task_live WHERE state = 'running') t
 """
 # In: ids. Out: id and payload of those that are not finished.
 PAYLOADS: Final[LiteralString] = "SELECT id, payload::text FROM asyncproc.task_live WHERE id = ANY(%s::uuid[])"
@@ -117,7 +117,7 @@ RERANK: Final[LiteralString] = """
 # Out: the finished task as the core takes it.
 FINISHED_TASK: Final[LiteralString] = f"""
     SELECT {TASK_COLUMNS} FROM (
-        SELECT *, 0::float8 AS rank, NULL AS cancel_reason, {_HELD} FROM asyncproc.task_done
+        SELECT *, 0::float8 AS rank, NULL AS cancel_reason, {HELD} FROM asyncproc.task_done
     ) t
     WHERE id = %s AND finished_at >= to_timestamp(%s)
 """

@@ -121,12 +121,12 @@ OVERDUE: Final[LiteralString] = f"""
         SELECT *, CASE WHEN pg_column_size(payload) <= %s THEN pg_column_size(payload) ELSE 0 END AS held FROM (
             (
                 SELECT * FROM asyncproc.task_live WHERE start_by <= to_timestamp(%s) AND attempt = 0
-                AND state IN ('queued', 'scheduled', 'retrying') ORDER BY start_by LIMIT %s
+                AND state IN ('queued', 'scheduled', 'retrying', 'blocked') ORDER BY start_by LIMIT %s
             )
             UNION ALL
             (
                 SELECT * FROM asyncproc.task_live WHERE deadline <= to_timestamp(%s)
-                AND state IN ('queued', 'scheduled', 'retrying') ORDER BY deadline LIMIT %s
+                AND state IN ('queued', 'scheduled', 'retrying', 'blocked') ORDER BY deadline LIMIT %s
             )
         ) o
     ) t
