@@ -10,6 +10,7 @@ from asyncproc.core.events import Loaded, Page
 from asyncproc.core.states import DUE_LATER, State
 from asyncproc.core.task import Task, TaskId, lane_key
 from asyncproc.errors import EpochLost
+from simulation.ticks import Ticks
 
 NO_LIMIT: Final = 1 << 40
 
@@ -45,6 +46,7 @@ class Table:
     keys: dict[str, tuple[TaskId, ...]] = field(default_factory=dict)
     levels: dict[str, tuple[float, float]] = field(default_factory=dict)
     """Idempotency keys that are used up, and the tasks they are answered with."""
+    ticks: Ticks = field(default_factory=Ticks)
 
     def take_over(self) -> int:
         """Begin a reign and end all others."""
@@ -86,6 +88,7 @@ class Table:
         for task in writes.inserts:
             if task.id not in self.live and not (replay and task.id in self.done):
                 self.live[task.id] = replace(task)
+        self.ticks.apply(writes)
         self.levels.update((name, (level, at)) for name, level, at in writes.levels)
         for task_id, lease, attempt, rank, worker in writes.claims:
             row = self.live.get(task_id)
@@ -206,7 +209,7 @@ class Table:
             if row.state in {State.QUEUED, State.RUNNING}
         }
         running = [self._read(row) for row in self.live.values() if row.state is State.RUNNING]
-        return Loaded(running, sorted(ready), dict(self.levels))
+        return Loaded(running, sorted(ready), dict(self.levels), *self.ticks.found(self.live))
 
     def page(self, wanted: PageWanted) -> Page:
         key: Callable[[Task], Key] = due_key if wanted.queue is None else ready_key

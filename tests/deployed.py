@@ -88,7 +88,7 @@ class System:
     def __init__(self, settings: Settings, start_dir: Path) -> None:
         self.settings = settings
         self.registry = from_settings(settings, start_dir)
-        self.deployment = Deployment.of(settings, start_dir)
+        self.deployment = Deployment.of(settings, start_dir, self.registry)
         self.namespace = settings.ray.namespace
         self._ids = TaskIds()
         # A loop that goes on between the calls of a test: the gateway may be retrying while a test kills.

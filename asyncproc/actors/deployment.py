@@ -4,7 +4,8 @@ import asyncio
 import hashlib
 import importlib.util
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +15,8 @@ from ray.exceptions import RayError
 
 from asyncproc.config import Settings
 from asyncproc.errors import ConfigError
+from asyncproc.precedence import TaskValues
+from asyncproc.registry import Registry
 
 log = logging.getLogger(__name__)
 
@@ -34,9 +37,12 @@ class Deployment:
     start_dir: str
     fingerprint: str
     """Changes with the configuration, this package and the task modules; actors of another one are replaced."""
+    types: Mapping[str, tuple[str, TaskValues]] = field(default_factory=dict)
+    """The queue of each task type, and what its code says of its tasks: the QueueActor, which imports no task modules,
+    makes tasks of schedules."""
 
     @classmethod
-    def of(cls, settings: Settings, start_dir: Path) -> "Deployment":
+    def of(cls, settings: Settings, start_dir: Path, registry: Registry | None = None) -> "Deployment":
         """Raises `ConfigError` where no database is named."""
         if settings.storage.conninfo() is None:
             raise ConfigError(
@@ -45,7 +51,8 @@ class Deployment:
                     " `asyncproc up`, which brings its own",
                 )
             )
-        return cls(settings, str(start_dir), _fingerprint(settings, start_dir))
+        types = {} if registry is None else registry.values()
+        return cls(settings, str(start_dir), _fingerprint(settings, start_dir), types)
 
     @property
     def conninfo(self) -> str:

@@ -7,7 +7,17 @@ from itertools import count
 from typing import Final, NamedTuple
 
 from asyncproc.core.decision import Reply
-from asyncproc.core.events import BulkAsked, ChangeAsked, Enqueued, Event, Polled, Purged, RetryAsked, outcome_bytes
+from asyncproc.core.events import (
+    BulkAsked,
+    ChangeAsked,
+    Enqueued,
+    Event,
+    Polled,
+    Purged,
+    RetryAsked,
+    TicksAsked,
+    outcome_bytes,
+)
 from asyncproc.errors import Overloaded
 
 MAX_ROWS_A_CYCLE: Final = 20_000
@@ -121,7 +131,7 @@ class Inbox:
         """Turn away what clients asked and no cycle has seen: they are told at once instead of waiting."""
         kept: deque[tuple[Event, _Load]] = deque()
         for event, load in self._events:
-            if isinstance(event, Enqueued | RetryAsked | ChangeAsked | BulkAsked):
+            if isinstance(event, Enqueued | RetryAsked | ChangeAsked | BulkAsked | TicksAsked):
                 self._rows -= load.rows
                 self._bytes -= load.size
                 self.refuse(event.ticket, error)
@@ -148,6 +158,8 @@ def _load(event: Event) -> _Load:
         return _Load(rows, sum(map(outcome_bytes, event.outcomes)))
     if isinstance(event, BulkAsked):
         return _Load(len(event.tasks), 0)
+    if isinstance(event, TicksAsked):
+        return _Load(len(event.ticks), 0)
     if isinstance(event, Purged):
         return _Load(len(event.rows), 0)
     return _Load(0, 0)

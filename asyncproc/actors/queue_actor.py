@@ -16,6 +16,7 @@ from asyncproc.actors.once import Keyed, Once
 from asyncproc.actors.once import Outcome as KeyedOutcome
 from asyncproc.actors.pools import Pools
 from asyncproc.actors.repeats import Repeats
+from asyncproc.actors.schedules import Scheduling
 from asyncproc.actors.steering import Steering
 from asyncproc.changes import Change
 from asyncproc.clock import AnchoredClock, monotonic, wall_now
@@ -29,6 +30,7 @@ from asyncproc.core.decision import (
     RegisterReply,
     Reply,
     RetryReply,
+    TicksReply,
 )
 from asyncproc.core.events import (
     Draining,
@@ -88,11 +90,14 @@ class QueueActor:
         self._inbox = Inbox(settings.queue.max_waiting, settings.queue.max_waiting_bytes)
         kept_s = settings.retention.kept_s()
         self._storage = Storage(deployment.conninfo, settings.queue.max_buffer_bytes, monthly(kept_s))
-        self._retention = Retention(deployment.conninfo, kept_s)
+        self._retention = Retention(deployment.conninfo, kept_s, settings.retention.ticks)
         self._disk = Disk(deployment.conninfo, settings.storage.min_free_bytes)
         self._inspector = Inspector(deployment.conninfo, _READ_CONNECTIONS)
         self._works = LongWorks(self._storage, self._inspector, self._inbox)
-        self._steering = Steering(settings, self._storage, self._inbox, self._works, lambda: self._clock.now())
+        schedules = Scheduling(settings, deployment.types, self._storage, self._inbox, lambda: self._clock.now())
+        self._steering = Steering(
+            settings, self._storage, self._inbox, self._works, schedules, lambda: self._clock.now()
+        )
         self._once = Once(self._answers, self._steering.admit, self._commit_keyed, settings.retention.idempotency_keys)
         self._pools = Pools(deployment, self._inbox.post)
         self._clock = AnchoredClock(wall_now())
@@ -355,7 +360,7 @@ class QueueActor:
         log.info("epoch %d begins: %d tasks run, %d workers live", self._storage.epoch, len(loaded.running), len(alive))
         gone = sorted({task.worker for task in loaded.running} - alive)
         lost = [WorkerLost(name, "it was gone when the reign began", charged=False) for name in gone]
-        return [RulesChanged(0, rules), loaded, *lost]
+        return [RulesChanged(0, rules), loaded, self._steering.schedules, *lost]
 
     def _now_away(self, error: StorageUnavailable | SchemaTooNew) -> None:
         cause = error.cause if isinstance(error, StorageUnavailable) else str(error)
@@ -367,7 +372,7 @@ class QueueActor:
     def _give_up(self, decision: Decision, error: StorageUnavailable) -> None:
         """Tell clients whose tasks are in the open transaction that the outcome is unknown."""
         for reply in decision.replies:
-            if isinstance(reply, EnqueueReply | RetryReply | ChangeReply | BulkReply):
+            if isinstance(reply, EnqueueReply | RetryReply | ChangeReply | BulkReply | TicksReply):
                 self._inbox.refuse(reply.ticket, error)
 
     def _why_away(self) -> str:

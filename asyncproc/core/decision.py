@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from asyncproc.core.events import Lease
+from asyncproc.core.schedule import Kind
+from asyncproc.core.schedule import Outcome as TickOutcome
 from asyncproc.core.states import State
 from asyncproc.core.task import KeyUsed, LaneKey, Task, TaskId
 
@@ -53,6 +55,13 @@ class Writes:
     levels: list[tuple[str, float, float]] = field(default_factory=list)
     """Token buckets from which something was taken: name, level, the instant of that level."""
 
+    ticks: list[tuple[TaskId, str, float, Kind, TickOutcome, float]] = field(default_factory=list)
+    """id of the task that was made, or would have been; schedule, instant, why it is one, what became of it, now."""
+    positions: list[tuple[str, str, float, TaskId | None]] = field(default_factory=list)
+    """How far schedules are: name, stamp, instant, last task."""
+    positions_over: list[str] = field(default_factory=list)
+    """Schedules that are no more. Goes before `positions`."""
+
     def __bool__(self) -> bool:
         return bool(
             self.inserts
@@ -70,6 +79,9 @@ class Writes:
             or self.revived
             or self.keys
             or self.levels
+            or self.ticks
+            or self.positions
+            or self.positions_over
         )
 
 
@@ -104,8 +116,16 @@ class PollReply:
 
 
 @dataclass(slots=True)
+class TicksReply:
+    """`decided` ticks were asked for and are decided; 0 where there is no such schedule."""
+
+    ticket: int
+    decided: int
+
+
+@dataclass(slots=True)
 class RulesReply:
-    """The rules are in force."""
+    """The rules, or schedules, are in force."""
 
     ticket: int
 
@@ -169,6 +189,7 @@ Reply: TypeAlias = (
     | BulkReply
     | RulesReply
     | PurgeReply
+    | TicksReply
 )
 
 

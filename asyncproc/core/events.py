@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from asyncproc.core.asked import NO_CHANGE, Action, Change
+from asyncproc.core.schedule import Position, Schedule, Tick
 from asyncproc.core.steering import Rules
 from asyncproc.core.task import KeyUsed, LaneKey, NewTask, Task, TaskId, TimeLimits
 
@@ -46,6 +47,10 @@ class Loaded:
     running: list[Task]
     lanes: list[tuple[str, LaneKey]]
     levels: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    positions: Mapping[str, Position] = field(default_factory=dict)
+    """How far the schedules are."""
+    waiting: Sequence[tuple[str, Tick]] = ()
+    """Ticks that wait for the task before them, in their order, each with its schedule."""
 
 
 @dataclass(slots=True)
@@ -175,6 +180,25 @@ class RulesChanged:
 
 
 @dataclass(slots=True)
+class SchedulesChanged:
+    """Schedules that are so from now on; None for those that are no more."""
+
+    ticket: int
+    schedules: Mapping[str, Schedule | None]
+    is_all: bool = False
+    """There are no others."""
+
+
+@dataclass(slots=True)
+class TicksAsked:
+    """Somebody wants tasks of a schedule out of turn."""
+
+    ticket: int
+    name: str
+    ticks: Sequence[Tick]
+
+
+@dataclass(slots=True)
 class QueueReranked:
     """The ranks of a queue were computed anew in the table."""
 
@@ -202,4 +226,6 @@ class Draining:
 Steering: TypeAlias = (
     RetryAsked | CancelAsked | OverdueFound | ChangeAsked | BulkAsked | RulesChanged | QueueReranked | Purged | Draining
 )
-Event: TypeAlias = Loaded | Enqueued | Registered | Polled | WorkerLost | Page | Refused | Steering
+Event: TypeAlias = (
+    Loaded | Enqueued | Registered | Polled | WorkerLost | Page | Refused | SchedulesChanged | TicksAsked | Steering
+)

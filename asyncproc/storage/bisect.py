@@ -12,7 +12,7 @@ Write: TypeAlias = Callable[[Batch], Awaitable[str | None]]
 
 _BY_ID: Final = (
     "succeeded", "failed", "overdue", "retried", "requeued", "snoozed", "stopping", "cancelled", "revived", "changed",
-    "came_due", "claims",
+    "came_due", "claims", "ticks",
 )  # fmt: skip
 
 
@@ -51,6 +51,8 @@ def _groups(writes: Writes) -> list[list[TaskId]]:
 
 def _only(writes: Writes, ids: Container[TaskId]) -> Writes:
     part = Writes(inserts=[task for task in writes.inserts if task.id in ids])
+    # How far a schedule is goes with every part: what is refused of its ticks would be refused again.
+    part.positions, part.positions_over = writes.positions, writes.positions_over
     part.keys = [used for used in writes.keys if used[4][0] in ids]
     for name in _BY_ID:
         setattr(part, name, [row for row in getattr(writes, name) if row[0] in ids])

@@ -17,6 +17,7 @@ from asyncproc.core.settings import LARGE_BYTES
 from asyncproc.core.states import State
 from asyncproc.core.task import Task, TaskId
 from asyncproc.errors import EpochLost, StorageUnavailable
+from asyncproc.storage import schedules
 from asyncproc.storage.arrays import bigints, floats, ints, texts, uuids
 from asyncproc.storage.batch import Batch, Statement
 from asyncproc.storage.bisect import salvage
@@ -105,7 +106,7 @@ class Storage:
                 await connection.execute("SET LOCAL enable_seqscan = on")
                 running = to_tasks(await _binary_rows(connection, pages.RUNNING, [self._large_bytes]))
             levels = {row[0]: (row[1], row[2]) for row in await _rows(connection, pages.LEVELS)}
-            return Loaded(running, lanes, levels)
+            return Loaded(running, lanes, levels, *await schedules.found(connection))
 
     async def commit(
         self, batch: Batch | None, wanted: Sequence[PageWanted], replay: bool, payloads: Sequence[TaskId] = ()
