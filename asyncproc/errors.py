@@ -140,7 +140,8 @@ class QueueDraining(AsyncprocError):
 
 @dataclass(eq=False)
 class SettingsRefused(AsyncprocError):
-    """What an operator asked to change cannot be; `kind` is `invalid`, `exists`, `used`, `full` or `busy`."""
+    """What an operator asked to change cannot be; `kind` is `invalid`, `exists`, `missing`, `used`, `stale`, `full` or
+    `busy`."""
 
     kind: str
     problem: str

@@ -13,7 +13,7 @@ from asyncproc.changes import AskTicks, DeleteSchedule, PutSchedule, ScheduleCha
 from asyncproc.config import Settings
 from asyncproc.core.decision import TicksReply
 from asyncproc.core.events import SchedulesChanged, TicksAsked
-from asyncproc.core.schedule import MAX_SCHEDULES, Schedule
+from asyncproc.core.schedule import MAX_LINE, MAX_SCHEDULES, Schedule
 from asyncproc.core.steering import Pause
 from asyncproc.errors import SettingsRefused
 from asyncproc.plans import ScheduleSettings, StoredSchedule, settings_of, to_schedule
@@ -106,7 +106,13 @@ class Scheduling:
         if not ticks:
             return
         reply = await self._inbox.ask(lambda ticket: TicksAsked(ticket, asked.name, ticks))
-        if isinstance(reply, TicksReply) and not reply.decided:
+        if not isinstance(reply, TicksReply):
+            raise TypeError(f"asked for ticks, answered {type(reply).__name__}")
+        if reply.is_full:
+            raise SettingsRefused(
+                "full", f"{MAX_LINE} ticks of schedule {asked.name} may wait for the task before them, and no more"
+            )
+        if not reply.decided:
             raise SettingsRefused("missing", f"there is no schedule {asked.name} in force")
 
     async def _tell(self, changed: Mapping[str, Schedule | None]) -> None:

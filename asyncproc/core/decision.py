@@ -117,10 +117,12 @@ class PollReply:
 
 @dataclass(slots=True)
 class TicksReply:
-    """`decided` ticks were asked for and are decided; 0 where there is no such schedule."""
+    """`decided` ticks were asked for and are decided: all or none. None are where there is no such schedule, or where
+    so many cannot wait in its line."""
 
     ticket: int
     decided: int
+    is_full: bool = False
 
 
 @dataclass(slots=True)

@@ -61,7 +61,7 @@ class Schedules:
 
     def obey(self, event: SchedulesChanged | TicksAsked) -> RulesReply | TicksReply:
         if isinstance(event, TicksAsked):
-            return TicksReply(event.ticket, self._ask(event))
+            return self._ask(event)
         self._change(event)
         return RulesReply(event.ticket)
 
@@ -77,15 +77,16 @@ class Schedules:
             ]:
                 self._forget(name)
 
-    def _ask(self, event: TicksAsked) -> int:
-        """How many of the ticks are decided."""
+    def _ask(self, event: TicksAsked) -> TicksReply:
         entry = self._entries.get(event.name)
         if entry is None:
-            return 0
+            return TicksReply(event.ticket, 0)
+        if entry.schedule.overlap is Overlap.QUEUE and len(entry.line) + len(event.ticks) > MAX_LINE:
+            return TicksReply(event.ticket, 0, is_full=True)
         for tick in event.ticks:
             self._decide(entry, tick)
         self._moved.add(event.name)
-        return len(event.ticks)
+        return TicksReply(event.ticket, len(event.ticks))
 
     def _set(self, schedule: Schedule) -> None:
         name = schedule.name
