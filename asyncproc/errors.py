@@ -179,6 +179,21 @@ class SoftTimeLimitExceeded(AsyncprocError):
 
 
 @dataclass(eq=False)
+class ExtensionRefused(AsyncprocError):
+    """An attempt asked for more time than it may have; its limits stay as they are."""
+
+    asked_s: float
+    extended_s: float
+    most_s: float
+
+    def __str__(self) -> str:
+        return (
+            f"ctx.extend by {self.asked_s:g} s: the limits of this attempt are put off by {self.extended_s:g} s"
+            f" already, and may be by {self.most_s:g} s in all (queue.maxExtended)"
+        )
+
+
+@dataclass(eq=False)
 class TimeLimitExceeded(AsyncprocError):
     """An attempt ran past its time limit."""
 
