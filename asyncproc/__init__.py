@@ -1,12 +1,12 @@
 """Background tasks on Ray, kept in Postgres. Everything not named here is internal."""
 
-from asyncproc.errors import AsyncprocError, NoteRefused, SoftTimeLimitExceeded
+from asyncproc.errors import AsyncprocError, ExtensionRefused, NoteRefused, SoftTimeLimitExceeded
 from asyncproc.processable import Processable, TaskContext, task
 from asyncproc.transaction import enqueue, enqueue_async
 from asyncproc.unique import Unique
 from asyncproc.verdicts import Fail, Retry, Snooze
 
 __all__ = [
-    "AsyncprocError", "Fail", "NoteRefused", "Processable", "Retry", "Snooze", "SoftTimeLimitExceeded", "TaskContext",
-    "Unique", "enqueue", "enqueue_async", "task",
+    "AsyncprocError", "ExtensionRefused", "Fail", "NoteRefused", "Processable", "Retry", "Snooze",
+    "SoftTimeLimitExceeded", "TaskContext", "Unique", "enqueue", "enqueue_async", "task",
 ]  # fmt: skip

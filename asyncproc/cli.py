@@ -15,6 +15,7 @@ from asyncproc.commands.operations import bulk, operations
 from asyncproc.commands.pauses import pause, resume
 from asyncproc.commands.queues import queues
 from asyncproc.commands.rates import rates
+from asyncproc.commands.schedules import schedules
 from asyncproc.commands.tasks import tasks
 from asyncproc.commands.types import types
 from asyncproc.config import Settings
@@ -101,7 +102,7 @@ def config(path: Path | None) -> None:
 
 # ---- what calls the API
 
-for _command in (tasks, queues, types, rates, pause, resume, bulk, operations, dead):
+for _command in (tasks, queues, types, rates, schedules, pause, resume, bulk, operations, dead):
     cli.add_command(_command)
 for _command in (change, explain):
     tasks.add_command(_command)

@@ -162,7 +162,8 @@ class QueueDraining(AsyncprocError):
 
 @dataclass(eq=False)
 class SettingsRefused(AsyncprocError):
-    """What an operator asked to change cannot be; `kind` is `invalid`, `exists`, `used`, `full` or `busy`."""
+    """What an operator asked to change cannot be; `kind` is `invalid`, `exists`, `missing`, `used`, `stale`, `full` or
+    `busy`."""
 
     kind: str
     problem: str
@@ -208,6 +209,20 @@ class NoteRefused(AsyncprocError, ValueError):
 
     def __str__(self) -> str:
         return f"{self.what} {self.problem}"
+
+
+class ExtensionRefused(AsyncprocError):
+    """An attempt asked for more time than it may have; its limits stay as they are."""
+
+    asked_s: float
+    extended_s: float
+    most_s: float
+
+    def __str__(self) -> str:
+        return (
+            f"ctx.extend by {self.asked_s:g} s: the limits of this attempt are put off by {self.extended_s:g} s"
+            f" already, and may be by {self.most_s:g} s in all (queue.maxExtended)"
+        )
 
 
 @dataclass(eq=False)

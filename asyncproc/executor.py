@@ -2,8 +2,8 @@
 
 import inspect
 import traceback
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Final, TypeAlias
 from uuid import UUID
 
 from pydantic_core import PydanticSerializationError, to_json
@@ -16,6 +16,8 @@ from asyncproc.notes import Notebook, NoteLimits
 from asyncproc.processable import Processable, TaskContext
 from asyncproc.registry import Registry, UnknownTaskType
 from asyncproc.verdicts import Fail, Retry, Snooze
+
+Extend: TypeAlias = Callable[[float], None]
 
 MAX_MESSAGE: Final = 1_000
 MAX_TRACEBACK: Final = 16 * 1024
@@ -58,11 +60,11 @@ class Executor:
     def is_async(self, type_name: str) -> bool:
         return type_name in self._async
 
-    def run(self, lease: Lease) -> Outcome:
-        """Run a sync task to its end, in the calling thread."""
+    def run(self, lease: Lease, extend: Extend | None = None) -> Outcome:
+        """Run a sync task to its end, in the calling thread. `extend` puts off its time limits, where it has any."""
         started = monotonic()
         try:
-            model, ctx = self._prepare(lease)
+            model, ctx = self._prepare(lease, extend)
             if failpoints.armed:
                 failpoints.hit("worker.before_effect")
             result = model.process(ctx)
@@ -73,11 +75,11 @@ class Executor:
             # A task may raise anything, SystemExit and KeyboardInterrupt included: it fails, its worker does not.
             return failed(lease, error, monotonic() - started)
 
-    async def run_async(self, lease: Lease) -> Outcome:
+    async def run_async(self, lease: Lease, extend: Extend | None = None) -> Outcome:
         """Run an `async def` task on the calling loop."""
         started = monotonic()
         try:
-            model, ctx = self._prepare(lease)
+            model, ctx = self._prepare(lease, extend)
             if failpoints.armed:
                 failpoints.hit("worker.before_effect")
             result = await model.process(ctx)
@@ -87,14 +89,14 @@ class Executor:
         except BaseException as error:
             return failed(lease, error, monotonic() - started)
 
-    def _prepare(self, lease: Lease) -> tuple[Processable, TaskContext]:
+    def _prepare(self, lease: Lease, extend: Extend | None) -> tuple[Processable, TaskContext]:
         task_id, _, attempt, type_name, queue, payload, *_ = lease
         cls = self._models.get(type_name)
         if cls is None:
             raise UnknownTaskType(type_name, tuple(self._models))
         ctx = TaskContext(
             id_text(task_id), attempt, queue, self._worker, self._services, self._make_id, self.stops, lease,
-            self.notebook,
+            self.notebook, _extend=extend,
         )  # fmt: skip
         return cls.model_validate_json(payload), ctx
 

@@ -80,6 +80,7 @@ class TaskContext:
     _lease: Lease | None = None
     _notebook: Notebook | None = None
     _notes: Notes | None = None
+    _extend: Callable[[float], None] | None = None
     children: list[Child] = field(default_factory=list)
 
     @property
@@ -143,6 +144,18 @@ class TaskContext:
         child = Child(self._make_id(), task, queue, priority, delay_s)
         self.children.append(child)
         return child.id
+
+    def extend(self, by: timedelta | float) -> None:
+        """Put off the time limits of this attempt, in seconds where it is a number. What has none needs none; the soft
+        limit stays where it is once it was told, and the deadline of the task always.
+
+        Raises `ExtensionRefused` where that is more than `queue.maxExtended` allows one attempt in all.
+        """
+        by_s = by.total_seconds() if isinstance(by, timedelta) else float(by)
+        if not 0 < by_s <= MAX_DELAY_S:
+            raise ValueError(f"extend by {by!r}: it must be more than 0 and at most {MAX_DELAY_S:.0f} seconds")
+        if self._extend is not None:
+            self._extend(by_s)
 
     def service(self, kind: type[S]) -> S | None:
         """What the worker was given under this type, such as the SMTP settings; None where it was not."""

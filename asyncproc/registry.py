@@ -9,13 +9,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
+from pydantic import ValidationError
 from pydantic_core import to_json
 
 from asyncproc.config import DEFAULT, Settings
+from asyncproc.core.duration import parse_duration
 from asyncproc.core.origin import Origin
 from asyncproc.core.retry import MAX_ATTEMPTS, MAX_BACKOFF_S, RetryPolicy, constant, exponential
 from asyncproc.core.task import MAX_TIMEOUT_S, MAX_TYPE_NAME, NO_LIMITS, Options, TimeLimits
 from asyncproc.errors import AsyncprocError
+from asyncproc.plans import ScheduleSettings
 from asyncproc.precedence import NOTHING, BackOff, TaskValues, task_defaults
 from asyncproc.processable import Processable, check_options
 from asyncproc.rules import Stored
@@ -71,6 +74,10 @@ class Registry:
 
     def names(self) -> list[str]:
         return sorted(self._types)
+
+    def assume(self, name: str) -> None:
+        """A type that is not known here is one whose code says nothing: its tasks show that nobody can run them."""
+        self._types.setdefault(name, TaskType(Processable, DEFAULT))
 
     def get(self, name: str) -> TaskType:
         """Raises `UnknownTaskType`."""
@@ -130,6 +137,21 @@ class Registry:
             ),
         )
 
+    def scheduled(self, name: str, settings: ScheduleSettings) -> Options:
+        """What the tasks of a schedule are enqueued with. Raises `UnknownTaskType`."""
+        back_off = settings.back_off_duration
+        return self.options_for(
+            settings.task_type,
+            queue=settings.queue,
+            priority=settings.priority,
+            backoff_s=None if back_off is None else parse_duration(back_off),
+            timeout_s=settings.timeout,
+            soft_timeout_s=settings.soft_timeout,
+            created_by=f"schedule {name}",
+            concurrency_key=settings.concurrency_key or "",
+            fairness_key=settings.fairness_key or "",
+        )
+
     def _plain(self, name: str, queue: str) -> Options:
         """What a task of this type is enqueued with in this queue where it says nothing. Raises `UnknownTaskType`."""
         known = self._known.get((name, queue))
@@ -159,7 +181,21 @@ def from_settings(settings: Settings, start_dir: Path | None = None) -> Registry
                     " give one of them another name=..."
                 )
             types[name] = _resolve(cls, pool_of)
-    return Registry(types, settings)
+    registry = Registry(types, settings)
+    for name, schedule in settings.schedules.items():
+        _check(registry, name, schedule)
+    return registry
+
+
+def _check(registry: Registry, name: str, schedule: ScheduleSettings) -> None:
+    try:
+        registry.validate(schedule.task_type, schedule.example())
+    except UnknownTaskType as error:
+        raise RegistryError(f"schedules.{name}.taskType: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, ("schedules", name, "payload", *first["loc"])))
+        raise RegistryError(f"{where}: {first['msg']}") from error
 
 
 def _import(name: str) -> ModuleType:

@@ -10,6 +10,7 @@ from asyncproc.core.events import Loaded, Page
 from asyncproc.core.states import DUE_LATER, State
 from asyncproc.core.task import NewTask, Task, TaskId, lane_key
 from asyncproc.errors import EpochLost
+from simulation.ticks import Ticks
 
 NO_LIMIT: Final = 1 << 40
 
@@ -53,6 +54,7 @@ class Table:
     keys: dict[str, tuple[TaskId, ...]] = field(default_factory=dict)
     """Idempotency keys that are used up, and the tasks they are answered with."""
     levels: dict[str, tuple[float, float]] = field(default_factory=dict)
+    ticks: Ticks = field(default_factory=Ticks)
 
     def take_over(self) -> int:
         """Begin a reign and end all others."""
@@ -99,6 +101,7 @@ class Table:
             if task.id not in self.live and not (replay and task.id in self.done):
                 self.live[task.id] = replace(task)
                 self.noted.pop(task.id, None)
+        self.ticks.apply(writes)
         self.levels.update((name, (level, at)) for name, level, at in writes.levels)
         for task_id, lease, attempt, rank, worker in writes.claims:
             row = self.live.get(task_id)
@@ -238,7 +241,8 @@ class Table:
             if row.state in {State.QUEUED, State.RUNNING}
         }
         running = [self._read(row) for row in self.live.values() if row.state is State.RUNNING]
-        return Loaded(running, sorted(ready), dict(self.levels))
+        positions, waiting = self.ticks.found(self.live)
+        return Loaded(running, sorted(ready), dict(self.levels), positions=positions, waiting=waiting)
 
     def page(self, wanted: PageWanted) -> Page:
         key: Callable[[Task], Key] = due_key if wanted.queue is None else ready_key

@@ -119,7 +119,8 @@ def _live(order: Order, registry: Registry, connection: Connection) -> NoReturn:
         parent.send("ended", outcome)
 
     try:
-        parent.serve(Slots(executor, 1, ended, ended))
+        most_s = order.settings.queue.max_extended
+        parent.serve(Slots(executor, 1, ended, ended, None, most_s, lambda by_s: parent.send("extended", by_s)))
     except (EOFError, OSError):
         os._exit(0)
     os._exit(1)

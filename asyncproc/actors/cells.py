@@ -17,6 +17,7 @@ from threading import Condition, Lock, Thread
 from typing import Final
 
 from asyncproc.actors.cell_process import ENDED, FORKED, Order
+from asyncproc.actors.watchdog import extended
 from asyncproc.clock import monotonic
 from asyncproc.core.events import KILLED, Lease, Outcome
 from asyncproc.core.task import TaskId
@@ -46,6 +47,8 @@ class _Cell:
     connection: Connection
     sending: Lock = field(default_factory=Lock)
     idle_since: float = field(default_factory=monotonic)
+    extended_s: float = 0.0
+    """By how much the limits of its task were put off."""
 
     def send(self, kind: str, content: object) -> None:
         with self.sending:
@@ -94,7 +97,8 @@ class Cells:
         cell.connection.close()
         with self._changed:
             self._busy -= 1
-        return outcome or self._why_it_died(lease, code, monotonic() - began)
+        limit_s = extended(lease[7], cell.extended_s)
+        return outcome or self._why_it_died(lease, limit_s, code, monotonic() - began)
 
     def stop(self, task_id: TaskId) -> None:
         """Tell a task to end; nothing where it does not run here."""
@@ -109,11 +113,11 @@ class Cells:
 
     def _converse(self, cell: _Cell, lease: Lease) -> Outcome | None:
         """None where the child does not end the task though its time is over."""
-        limit_s = lease[7].timeout_s
-        deadline = monotonic() + limit_s + OVERDUE_S if limit_s else None
+        began, cell.extended_s = monotonic(), 0.0
         cell.send("run", lease)
         while True:
-            wait_s = None if deadline is None else max(0.0, deadline - monotonic())
+            limit_s = extended(lease[7], cell.extended_s)
+            wait_s = max(0.0, began + limit_s + OVERDUE_S - monotonic()) if limit_s else None
             if not cell.connection.poll(wait_s):
                 return None
             kind, content = cell.connection.recv()
@@ -124,11 +128,13 @@ class Cells:
                 if content[:2] == lease[:2]:
                     self._notebook.of(lease).adopt(content)
                 continue
+            if kind == "extended":
+                cell.extended_s += content
+                continue
             rows = asyncio.run_coroutine_threadsafe(self._figures.read(), self._loop).result(FIGURES_S)
             cell.send("figures", rows)
 
-    def _why_it_died(self, lease: Lease, code: int | None, seconds: float) -> Outcome:
-        limit_s = lease[7].timeout_s
+    def _why_it_died(self, lease: Lease, limit_s: float, code: int | None, seconds: float) -> Outcome:
         if limit_s and seconds >= limit_s:
             return as_killed(failed(lease, TimeLimitExceeded(limit_s), seconds, ""))
         return as_killed(failed(lease, WorkerDied(_words(code)), seconds, ""))

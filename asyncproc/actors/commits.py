@@ -15,6 +15,7 @@ from asyncproc.core.decision import (
     PollReply,
     Reply,
     RetryReply,
+    TicksReply,
 )
 from asyncproc.core.events import Lease
 from asyncproc.core.states import State
@@ -75,7 +76,7 @@ class Commits:
     def _give_up(self, decision: Decision, error: StorageUnavailable) -> None:
         """Tell clients whose tasks are in the open transaction that the outcome is unknown."""
         for reply in decision.replies:
-            if isinstance(reply, EnqueueReply | RetryReply | ChangeReply | BulkReply):
+            if isinstance(reply, EnqueueReply | RetryReply | ChangeReply | BulkReply | TicksReply):
                 self._inbox.refuse(reply.ticket, error)
 
     def why_away(self) -> str:

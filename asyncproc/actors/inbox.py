@@ -15,6 +15,7 @@ from asyncproc.core.events import (
     Polled,
     Purged,
     RetryAsked,
+    TicksAsked,
     note_bytes,
     outcome_bytes,
 )
@@ -131,7 +132,7 @@ class Inbox:
         """Turn away what clients asked and no cycle has seen: they are told at once instead of waiting."""
         kept: deque[tuple[Event, _Load]] = deque()
         for event, load in self._events:
-            if isinstance(event, Enqueued | RetryAsked | ChangeAsked | BulkAsked):
+            if isinstance(event, Enqueued | RetryAsked | ChangeAsked | BulkAsked | TicksAsked):
                 self._rows -= load.rows
                 self._bytes -= load.size
                 self.refuse(event.ticket, error)
@@ -161,6 +162,8 @@ def _load(event: Event) -> _Load:
         )
     if isinstance(event, BulkAsked):
         return _Load(len(event.tasks), 0)
+    if isinstance(event, TicksAsked):
+        return _Load(len(event.ticks), 0)
     if isinstance(event, Purged):
         return _Load(len(event.rows), 0)
     return _Load(0, 0)

@@ -18,6 +18,7 @@ from asyncproc.actors.once import Outcome as KeyedOutcome
 from asyncproc.actors.pools import Pools
 from asyncproc.actors.repeats import Repeats
 from asyncproc.actors.requests import Requests
+from asyncproc.actors.schedules import Scheduling
 from asyncproc.actors.steering import Steering
 from asyncproc.actors.unique import Unique
 from asyncproc.changes import Change
@@ -79,11 +80,14 @@ class QueueActor:
         kept_s = settings.retention.kept_s()
         self._storage = Storage(deployment.conninfo, settings.queue.max_buffer_bytes, monthly(kept_s))
         self._commits = Commits(self._storage, self._inbox)
-        self._retention = Retention(deployment.conninfo, kept_s)
+        self._retention = Retention(deployment.conninfo, kept_s, settings.retention.ticks)
         self._disk = Disk(deployment.conninfo, settings.storage.min_free_bytes)
         self._inspector = Inspector(deployment.conninfo, _READ_CONNECTIONS)
         self._works = LongWorks(self._storage, self._inspector, self._inbox)
-        self._steering = Steering(settings, self._storage, self._inbox, self._works, lambda: self._clock.now())
+        schedules = Scheduling(settings, deployment.types, self._storage, self._inbox, lambda: self._clock.now())
+        self._steering = Steering(
+            settings, self._storage, self._inbox, self._works, schedules, lambda: self._clock.now()
+        )
         self._pools = Pools(deployment, self._inbox.post)
         self._clock = AnchoredClock(wall_now())
         self._changes = Changes(
@@ -341,7 +345,7 @@ class QueueActor:
         log.info("epoch %d begins: %d tasks run, %d workers live", self._storage.epoch, len(loaded.running), len(alive))
         gone = sorted({task.worker for task in loaded.running} - alive)
         lost = [WorkerLost(name, "it was gone when the reign began", charged=False) for name in gone]
-        return [RulesChanged(0, rules), loaded, *lost]
+        return [RulesChanged(0, rules), loaded, self._steering.schedules, *lost]
 
     def _answering(self) -> int:
         """Workers that hold a poll open, or were heard from within the time of one."""

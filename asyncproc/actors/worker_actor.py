@@ -81,7 +81,8 @@ class WorkerActor:
         executor = make_executor(settings, registry, self._name, figures)
         self._conversation.attend(executor.notebook)
         cells = Cells(Order(settings, str(self._start_dir), self._name), figures, self._loop, executor.notebook)
-        slots = Slots(executor, self._pool.concurrency, self._ended, self._overdue, cells)
+        most_s = settings.queue.max_extended
+        slots = Slots(executor, self._pool.concurrency, self._ended, self._overdue, cells, most_s)
         self._slots = slots
         self._imported.set()
         await self._conversation.run(slots)

@@ -25,6 +25,8 @@ from asyncproc.api import (
     queue_bodies,
     queues,
     rates,
+    schedule_bodies,
+    schedules,
     tasks,
     types,
 )
@@ -67,9 +69,9 @@ _STATUS: Final[dict[type[AsyncprocError], int]] = {
 }
 _PARSED: Final[tuple[type[BaseModel], ...]] = (
     EnqueueBody, changes.ChangeBody, operations.BulkBody, dead_letters.RedriveBody, dead_letters.DiscardBody,
-    *queue_bodies.PARSED,
+    *queue_bodies.PARSED, *schedule_bodies.PARSED,
 )  # fmt: skip
-_SETTINGS_STATUS: Final = {"invalid": 400, "busy": 429}
+_SETTINGS_STATUS: Final = {"invalid": 400, "missing": 404, "busy": 429}
 RETRY_AFTER_S: Final = 1
 DISK_RETRY_AFTER_S: Final = 30
 """Somebody has to make room first."""
@@ -84,7 +86,7 @@ def build(open_door: OpenDoor) -> FastAPI:
         lifespan=_lifespan(open_door),
     )
     app.include_router(health.router)
-    for subject in (tasks, lists, changes, explain, operations, dead_letters, queues, types, rates, events):
+    for subject in (tasks, lists, changes, explain, operations, dead_letters, queues, types, rates, schedules, events):
         app.include_router(subject.router)
     app.add_exception_handler(BodyRefused, _refused)
     app.add_exception_handler(AsyncprocError, _failed)

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from asyncproc.core.events import Lease, Note
+from asyncproc.core.schedule import Kind
+from asyncproc.core.schedule import Outcome as TickOutcome
 from asyncproc.core.states import State
 from asyncproc.core.task import KeyUsed, LaneKey, Task, TaskId
 
@@ -66,6 +68,13 @@ class Writes:
     parents: list[TaskId] = field(default_factory=list)
     """Tasks that may have ended, in this commit or before: children of those that have are released, or end too."""
 
+    ticks: list[tuple[TaskId, str, float, Kind, TickOutcome, float]] = field(default_factory=list)
+    """id of the task that was made, or would have been; schedule, instant, why it is one, what became of it, now."""
+    positions: list[tuple[str, str, float, TaskId | None]] = field(default_factory=list)
+    """How far schedules are: name, stamp, instant, last task."""
+    positions_over: list[str] = field(default_factory=list)
+    """Schedules that are no more. Goes before `positions`."""
+
     def __bool__(self) -> bool:
         return bool(
             self.inserts
@@ -86,6 +95,9 @@ class Writes:
             or self.levels
             or self.notes
             or self.parents
+            or self.ticks
+            or self.positions
+            or self.positions_over
         )
 
 
@@ -120,8 +132,18 @@ class PollReply:
 
 
 @dataclass(slots=True)
+class TicksReply:
+    """`decided` ticks were asked for and are decided: all or none. None are where there is no such schedule, or where
+    so many cannot wait in its line."""
+
+    ticket: int
+    decided: int
+    is_full: bool = False
+
+
+@dataclass(slots=True)
 class RulesReply:
-    """The rules are in force."""
+    """The rules, or schedules, are in force."""
 
     ticket: int
 
@@ -185,6 +207,7 @@ Reply: TypeAlias = (
     | BulkReply
     | RulesReply
     | PurgeReply
+    | TicksReply
 )
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from asyncproc.core.asked import NO_CHANGE, Action, Change
+from asyncproc.core.schedule import Position, Schedule, Tick
 from asyncproc.core.steering import Rules
 from asyncproc.core.task import KeyUsed, LaneKey, NewTask, Task, TaskId, TimeLimits
 
@@ -63,6 +64,10 @@ class Loaded:
     levels: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     owed: list[TaskId] | None = None
     """Parents that ended and have children all the same; None where no task waits for another."""
+    positions: Mapping[str, Position] = field(default_factory=dict)
+    """How far the schedules are."""
+    waiting: Sequence[tuple[str, Tick]] = ()
+    """Ticks that wait for the task before them, in their order, each with its schedule."""
 
 
 @dataclass(slots=True)
@@ -207,6 +212,25 @@ class RulesChanged:
 
 
 @dataclass(slots=True)
+class SchedulesChanged:
+    """Schedules that are so from now on; None for those that are no more."""
+
+    ticket: int
+    schedules: Mapping[str, Schedule | None]
+    is_all: bool = False
+    """There are no others."""
+
+
+@dataclass(slots=True)
+class TicksAsked:
+    """Somebody wants tasks of a schedule out of turn."""
+
+    ticket: int
+    name: str
+    ticks: Sequence[Tick]
+
+
+@dataclass(slots=True)
 class QueueReranked:
     """The ranks of a queue were computed anew in the table."""
 
@@ -234,4 +258,16 @@ class Draining:
 Steering: TypeAlias = (
     RetryAsked | CancelAsked | OverdueFound | ChangeAsked | BulkAsked | RulesChanged | QueueReranked | Purged | Draining
 )
-Event: TypeAlias = Loaded | Enqueued | Registered | Polled | WorkerLost | Page | Released | Refused | Steering
+Event: TypeAlias = (
+    Loaded
+    | Enqueued
+    | Registered
+    | Polled
+    | WorkerLost
+    | Page
+    | Released
+    | Refused
+    | SchedulesChanged
+    | TicksAsked
+    | Steering
+)

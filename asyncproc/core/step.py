@@ -40,7 +40,9 @@ from asyncproc.core.events import (
     Released,
     RetryAsked,
     RulesChanged,
+    SchedulesChanged,
     Steering,
+    TicksAsked,
     WorkerLost,
 )
 from asyncproc.core.expiry import expire, expire_those_that_are, limits_of
@@ -48,6 +50,7 @@ from asyncproc.core.notes import take_notes
 from asyncproc.core.purge import purge
 from asyncproc.core.rank import micros_until, to_micros
 from asyncproc.core.recall import look_again_at, recall
+from asyncproc.core.schedules import Schedules
 from asyncproc.core.settings import CoreSettings
 from asyncproc.core.states import State, Trigger, after
 from asyncproc.core.task import NO_TERMS, NewTask, Task, TaskId
@@ -70,6 +73,7 @@ class Core:
         self.run_times = RunTimes(unknown_s=settings.prefetch_s)
         self.dangers = Dangers()
         self.dependents = Dependents()
+        self.schedules = Schedules(settings.tick_grace_s)
         self.draining = False
         self._sessions = epoch << 32
         self._alarms = Alarms()
@@ -100,6 +104,7 @@ class Core:
             task.payload = b""  # it is committed by now
         self._large.clear()
         self.backlog.begin(now)
+        self.schedules.begin(now, self.decision.writes)
         self._dispatcher.begin()
         # A page is older than all that happened since: taken later, it would move the end of its window past tasks
         # that were left to the disk in the meantime.
@@ -112,6 +117,8 @@ class Core:
                 self.dependents.take(event, self.backlog)
         for event in events:
             self._take(event)
+        self.schedules.ended(self.decision.writes)
+        self._enqueue(self.schedules.come_due())
         came_due = self.backlog.come_due(now, MAX_DUE_A_STEP)
         self._ring_alarms()
         if not self.draining:
@@ -127,6 +134,7 @@ class Core:
             self.decision.writes.notes.extend(self.noted.values())
             self.noted.clear()
         self.dependents.close(self.decision.writes)
+        self.schedules.finish()
         self.decision.wake_at = self._next_wake()
         return self.decision
 
@@ -153,6 +161,8 @@ class Core:
                 self._refused(event.ids)
             case Loaded():
                 self._loaded(event)
+            case SchedulesChanged() | TicksAsked():
+                self.decision.replies.append(self.schedules.obey(event))
             case Page() | Released():
                 pass
             case _:
@@ -214,6 +224,7 @@ class Core:
             self.backlog.open(queue, key)
         self.backlog.gates.refill(event.levels)
         self.dependents.owe(event.owed)
+        self.schedules.found(event.positions, event.waiting)
         for task in event.running:
             self.tasks[task.id] = task
             worker = self.workers.get(task.worker)
@@ -445,7 +456,7 @@ class Core:
     def _next_wake(self) -> float | None:
         if self._dispatcher.is_cut or self.backlog.is_behind():
             return self.now
-        instants = [self.backlog.next_due(), self.backlog.next_change(), self._alarms.next()]
+        instants = [self.backlog.next_due(), self.backlog.next_change(), self._alarms.next(), self.schedules.next_at()]
         if not self.draining:
             instants += [look_again_at(pool, self.settings, self.now) for pool in self.backlog.pools.values()]
         return min((at for at in instants if at is not None), default=None)
@@ -453,6 +464,7 @@ class Core:
     def _refused(self, ids: list[TaskId]) -> None:
         """The table knows better: forget these tasks, wherever they are, and read them again."""
         self.counters.refused_writes += len(ids)
+        self.schedules.gone(ids)
         for task in self.backlog.forget(ids):
             if (worker := self.workers.get(task.worker)) is not None:
                 worker.release(task.id)

@@ -28,6 +28,8 @@ class TimeLimits(NamedTuple):
     """The attempt fails then, and where nothing else ends it its process is killed."""
     soft_timeout_s: float = 0.0
     """The task is told then, and may put things in order before it ends."""
+    last_s: float = 0.0
+    """Of an attempt alone: when the deadline of its task is over, however much time it asks for."""
 
 
 NO_LIMITS: Final = TimeLimits()

@@ -14,7 +14,7 @@ from asyncproc.core.task import NO_TERMS, Options, Task, TaskId
 from asyncproc.storage.arrays import PgArray, bigints, byteas, floats, ints, texts, uuids
 from asyncproc.storage.dependents import Family, family_of
 from asyncproc.storage.rows import not_ended_before
-from asyncproc.storage.statements import idempotency, moves, pages, requests
+from asyncproc.storage.statements import idempotency, moves, pages, requests, schedules
 
 COPY_FROM: Final = 50
 """From this many new rows on, COPY's extra round trips cost less than what INSERT ... unnest does per row."""
@@ -112,6 +112,13 @@ def _ended(writes: Writes, now: float) -> list[Statement]:
         _statement(moves.CHANGE, writes.changed, (*of_lease, *_PLACE, *_PLACE, floats)),
         _statement(moves.COME_DUE, writes.came_due, (uuids, floats)),
         _statement(pages.SET_LEVELS, writes.levels, (texts, floats, floats)),
+        _statement(schedules.DECIDE, writes.ticks, (uuids, texts, floats, texts, texts, floats)),
+        _statement(schedules.FORGET, [(name,) for name in writes.positions_over], (texts,)),
+        _statement(
+            schedules.MOVE,
+            [(*row, task_id and task_id.hex()) for *row, task_id in writes.positions],
+            (texts, texts, floats, texts),
+        ),
         _statement(
             idempotency.USE_KEYS,
             [(key, body_hash, answer, now + kept_s) for key, body_hash, answer, kept_s, _ in writes.keys],

@@ -17,7 +17,7 @@ from asyncproc.core.settings import LARGE_BYTES
 from asyncproc.core.states import State
 from asyncproc.core.task import Task, TaskId
 from asyncproc.errors import EpochLost, StorageUnavailable
-from asyncproc.storage import dependents
+from asyncproc.storage import dependents, schedules
 from asyncproc.storage.arrays import bigints, floats, ints, texts, uuids
 from asyncproc.storage.batch import Batch, Statement
 from asyncproc.storage.bisect import salvage
@@ -109,7 +109,8 @@ class Storage:
                 await connection.execute("SET LOCAL enable_seqscan = on")
                 running = to_tasks(await _binary_rows(connection, pages.RUNNING, [self._large_bytes]))
             levels = {row[0]: (row[1], row[2]) for row in await _rows(connection, pages.LEVELS)}
-            return Loaded(running, lanes, levels, await dependents.load(connection))
+            owed = await dependents.load(connection)
+            return Loaded(running, lanes, levels, owed, *await schedules.found(connection))
 
     async def commit(
         self,

@@ -8,16 +8,20 @@ import psycopg
 
 from asyncproc.core.decision import Key
 from asyncproc.core.record import Glimpse, TaskFilter, TaskRecord
+from asyncproc.core.schedule import TickRecord
 from asyncproc.core.settings import LARGE_BYTES
 from asyncproc.core.states import State
 from asyncproc.core.task import Task, TaskId
 from asyncproc.core.unique import Holder, Wanted
 from asyncproc.errors import StorageUnavailable
+from asyncproc.plans import StoredSchedule
 from asyncproc.rules import Stored
+from asyncproc.storage import schedules
 from asyncproc.storage.arrays import byteas, floats, texts, uuids
 from asyncproc.storage.connection import first_line, reader_pool
 from asyncproc.storage.rows import not_ended_before, to_tasks
 from asyncproc.storage.statements import idempotency, moves, pages, reads, steering, unique
+from asyncproc.storage.statements import schedules as statements
 from asyncproc.storage.steering import Purge, to_stored
 
 _LAST_ID: Final = b"\xff" * 16
@@ -127,6 +131,23 @@ class Inspector:
     async def steering_version(self) -> int:
         """Of what operators set: another number says that something changed."""
         return int((await self._read(steering.VERSION, {}))[0][0])
+
+    async def schedules(self) -> dict[str, StoredSchedule]:
+        """What operators said of schedules."""
+        return schedules.to_stored(await self._read(statements.STORED, {}))
+
+    async def schedule(self, name: str) -> StoredSchedule | None:
+        """The same of one; None where nothing was said."""
+        return schedules.to_stored(await self._read(statements.ONE, [name])).get(name)
+
+    async def last_ticks(self, names: Sequence[str], most: int) -> dict[str, list[TickRecord]]:
+        """The last ticks of some schedules, so many of each that has any, the newest first."""
+        found: dict[str, list[TickRecord]] = {}
+        for name, task, due_at, kind, outcome, decided_at in await self._read(
+            statements.LAST_TICKS, [texts(names), most]
+        ):
+            found.setdefault(name, []).append(TickRecord(task.bytes, due_at, kind, outcome, decided_at))
+        return found
 
     async def ready(self, queue: str, after: ReadyKey, limit: int) -> list[tuple[ReadyKey, int, float]]:
         """Ready tasks of a queue behind `after`: place, lease, instant of making."""

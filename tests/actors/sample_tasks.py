@@ -84,6 +84,25 @@ def hold(ledger: str, n: int, gate: str, ctx: TaskContext) -> None:
         time.sleep(0.005)
 
 
+@task(name="Extend")
+def extend(by: list[float], seconds: float, ctx: TaskContext) -> str:
+    """Ask for more time, some at a time, and take as long as that."""
+    for by_s in by:
+        ctx.extend(by_s)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        time.sleep(0.005)
+    return "done"
+
+
+@task(name="ExtendAsync")
+async def extend_async(by: list[float], seconds: float, ctx: TaskContext) -> str:
+    for by_s in by:
+        ctx.extend(timedelta(seconds=by_s))
+    await asyncio.sleep(seconds)
+    return "done"
+
+
 @task(name="HoldAsync")
 async def hold_async(ledger: str, n: int, gate: str, ctx: TaskContext) -> None:
     leave_trace(ledger, n, ctx)

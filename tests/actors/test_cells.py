@@ -162,6 +162,14 @@ def test_the_soft_limit_is_told_there_too(cells: Cells) -> None:
     assert (outcome[2], outcome[3]) == (SUCCEEDED, b'"tidied up"')
 
 
+def test_a_task_may_ask_for_more_time_there_too(cells: Cells, ledger: Ledger) -> None:
+    outcome = run(cells, limited(TimeLimits(0.3), "Extend", by=[1.0, 60.0], seconds=1.0))
+    assert (outcome[2], outcome[3]) == (SUCCEEDED, b'"done"')
+    outcome = run(cells, limited(TimeLimits(0.2), "Extend", by=[0.1], seconds=60.0))
+    assert (outcome[2], "longer than 0.3 s" in outcome[4]) == (KILLED, True)
+    assert "in all (queue.maxExtended)" in run(cells, limited(TimeLimits(9.0), "Extend", by=[3601.0], seconds=0.0))[4]
+
+
 def test_a_process_serves_one_task_after_the_other(cells: Cells, ledger: Ledger) -> None:
     for n in range(5):
         assert run(cells, lease("Note", ledger=ledger.path, n=n))[2] == SUCCEEDED
