@@ -211,6 +211,7 @@ class NoteRefused(AsyncprocError, ValueError):
         return f"{self.what} {self.problem}"
 
 
+@dataclass(eq=False)
 class ExtensionRefused(AsyncprocError):
     """An attempt asked for more time than it may have; its limits stay as they are."""
 
