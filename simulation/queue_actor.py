@@ -42,7 +42,7 @@ _LAST_RETRY_S: Final = 1.0
 class KeyedReply(EnqueueReply):
     """The tasks that the first request with the key has made."""
 
-    ids: tuple[TaskId, ...]
+    ids: tuple[TaskId, ...] = ()
 
 
 class QueueActor:
@@ -121,11 +121,11 @@ class QueueActor:
         if self.scene.away_until > self.scene.agenda.now:
             self._landed(key, None)
         elif known is not None:
-            self._landed(key, KeyedReply(0, known))
+            self._landed(key, KeyedReply(0, ids=known))
         else:
             ids = [task[0] for task in tasks]
             used = (key, b"", b"", 0.0, ids)
-            reply = KeyedReply(0, tuple(ids))
+            reply = KeyedReply(0, ids=tuple(ids))
             self.ask(
                 lambda ticket: Enqueued(ticket, tasks, [used]),
                 lambda enqueued, _: self._landed(key, None if enqueued is None else reply),

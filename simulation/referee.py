@@ -59,7 +59,7 @@ class Referee:
         self._granted(decision)
         self._listened(events, replies, now)
         self._counted(events, decision, replies)
-        if any(isinstance(event, ChangeAsked | BulkAsked) for event in events):
+        if any(isinstance(event, ChangeAsked | BulkAsked) for event in events) or decision.writes.replaced:
             self._shares.give_up()
         self._draining = self._draining or any(isinstance(event, Draining) for event in events)
         require(not (self._draining and started_in(decision)), Rule.DRAINED, "a task starts all the same")

@@ -135,6 +135,7 @@ class Table:
                 row.attempt, row.losses, row.worker = 0, 0, ""
                 self.revivals[task_id] += 1
         self._change(writes)
+        self._replace(writes)
         for task_id, rank in writes.came_due:
             row = self.live.get(task_id)
             if row is not None and row.state in DUE_LATER:
@@ -147,6 +148,14 @@ class Table:
                 row.state, row.ready_at = state, ready_at
                 row.options = row.options._replace(priority=priority, queue=queue)
                 row.rank = row.rank if new_rank is None else new_rank
+
+    def _replace(self, writes: Writes) -> None:
+        for task_id, lease, *was, state, ready_at, rank, new in writes.replaced:
+            row = self.live.get(task_id)
+            if row is not None and row.lease == lease and _figures(row) == tuple(was):
+                row.state, row.ready_at, row.attempt, row.losses, row.worker = state, ready_at, 0, 0, ""
+                row.rank = row.rank if rank is None else rank
+                row.payload, row.options, row.terms = new[1], new[2], new[4]
 
     def _runs(self, task_id: TaskId, lease: int) -> Task | None:
         row = self.live.get(task_id)
@@ -165,7 +174,13 @@ class Table:
         refused += [task.id for task in writes.inserts if task.state is not State.RUNNING and not self._waits(task)]
         refused += [row[0] for row in writes.revived if row[0] not in self.live]
         refused += [row[0] for row in writes.cancelled if not self._is_cancelled(row[0])]
-        return refused + [row[0] for row in writes.changed if not self._is_changed(row[0], row[7:10])]
+        refused += [row[0] for row in writes.changed if not self._is_changed(row[0], row[7:10])]
+        contents = [(row[0], row[-1][2], row[7]) for row in writes.replaced]
+        return refused + [
+            task_id
+            for task_id, options, ready_at in contents
+            if not self._is_changed(task_id, (options.priority, options.queue, ready_at))
+        ]
 
     def _is_cancelled(self, task_id: TaskId) -> bool:
         row = self.done.get(task_id)

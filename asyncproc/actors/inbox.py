@@ -142,7 +142,9 @@ class Inbox:
 def _load(event: Event) -> _Load:
     if isinstance(event, Enqueued):
         size = sum(len(task[1]) for task in event.tasks) + sum(len(used[2]) for used in event.keys)
-        return _Load(len(event.tasks), size)
+        if event.replaced:
+            size += sum(len(new[1]) for _, new in event.replaced)
+        return _Load(len(event.tasks) + len(event.replaced), size)
     if isinstance(event, Polled):
         rows = len(event.returned) + sum(1 + len(outcome[7]) for outcome in event.outcomes)
         return _Load(rows, sum(map(outcome_bytes, event.outcomes)))

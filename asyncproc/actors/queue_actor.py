@@ -48,7 +48,7 @@ from asyncproc.core.rank import to_micros
 from asyncproc.core.record import Order
 from asyncproc.core.states import State
 from asyncproc.core.step import Core
-from asyncproc.core.task import KeyUsed, NewTask, TaskId
+from asyncproc.core.task import KeyUsed, NewTask, Task, TaskId
 from asyncproc.errors import (
     AsyncprocError,
     EpochLost,
@@ -100,8 +100,8 @@ class QueueActor:
         )
         keys_kept_s = settings.retention.idempotency_keys
         self._unique = Unique(
-            self._inspector.holders, self._known, self._steering.admit, self._commit_keyed, self._why_away,
-            lambda: self._clock.now(), self._changes.exchange, keys_kept_s,
+            self._inspector.holders, self._known, self._inspector.live_tasks, self._steering.admit, self._commit_keyed,
+            self._why_away, lambda: self._clock.now(), self._changes.exchange, keys_kept_s,
         )  # fmt: skip
         self._once = Once(self._answers, self._steering.admit, self._commit_keyed, self._unique.enqueue, keys_kept_s)
         self._away = "the reign has not begun"
@@ -252,12 +252,17 @@ class QueueActor:
     async def _answers(self, keys: Sequence[tuple[str, bytes]]) -> dict[str, bytes | None]:
         return await self._inspector.answers(keys, self._clock.now())
 
-    async def _known(self, tasks: list[NewTask]) -> set[TaskId]:
+    async def _known(self, tasks: list[NewTask], again: bool) -> set[TaskId]:
+        if again:
+            self._repeats.note(tasks)
         return await self._inspector.existing([t[0] for t in tasks]) if self._repeats.include(tasks) else set()
 
-    async def _commit_keyed(self, tasks: list[NewTask], keys: list[KeyUsed]) -> None:
+    async def _commit_keyed(
+        self, tasks: list[NewTask], keys: list[KeyUsed], replaced: Sequence[tuple[Task, NewTask]] = ()
+    ) -> bool:
         self._disk.admit()
-        await self._inbox.ask(lambda ticket: Enqueued(ticket, tasks, keys))
+        reply = await self._inbox.ask(lambda ticket: Enqueued(ticket, tasks, keys, replaced))
+        return not _expect(reply, EnqueueReply).stale
 
     async def _rule(self) -> None:
         events: list[Event] = await self._take_over()
@@ -313,7 +318,8 @@ class QueueActor:
         """Tell whoever enqueued a task that Postgres will not have; its neighbours are committed."""
         for event in events:
             if isinstance(event, Enqueued):
-                causes = {task[0]: rejected[task[0]] for task in event.tasks if task[0] in rejected}
+                tasks = [*event.tasks, *(new for _, new in event.replaced)]
+                causes = {task[0]: rejected[task[0]] for task in tasks if task[0] in rejected}
                 if causes:
                     self._inbox.refuse(event.ticket, TasksRejected(causes))
 
@@ -403,6 +409,8 @@ def _correct(reply: Reply, unwritten: Container[TaskId]) -> None:
     elif isinstance(reply, RetryReply) and reply.task_id in unwritten:
         # Somebody else's retry came first: the row is not among the failed any more.
         reply.refused = State.QUEUED
+    elif isinstance(reply, EnqueueReply) and reply.replaced:
+        reply.stale = any(task_id in unwritten for task_id in reply.replaced)
     elif isinstance(reply, ChangeReply) and reply.task_id in unwritten:
         reply.stale = True
     elif isinstance(reply, BulkReply):

@@ -8,21 +8,28 @@ was read still holds when it is committed, but that some may have ended.
 import asyncio
 import json
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 from asyncproc.actors.answers import Refusal
-from asyncproc.actors.once import Admit, Commit, Keyed, Outcome
+from asyncproc.actors.once import Admit, Keyed, Outcome
 from asyncproc.clock import id_text
-from asyncproc.core.task import KeyUsed, NewTask, TaskId
+from asyncproc.core.task import KeyUsed, NewTask, Task, TaskId
 from asyncproc.core.unique import Asked, Holder, Settled, Settling, Wanted
 from asyncproc.errors import AsyncprocError, StorageUnavailable, UniqueConflict
 
 MAX_TASKS_AT_ONCE: Final = 5_000
+TRIES: Final = 5
+"""How often all is decided anew because a task that was to be replaced has just begun."""
 
 Holders: TypeAlias = Callable[[Sequence[Wanted]], Awaitable[dict[Wanted, Holder]]]
-Known: TypeAlias = Callable[[list[NewTask]], Awaitable[set[TaskId]]]
-"""Of these tasks, those that an earlier call may have brought and has."""
+Known: TypeAlias = Callable[[list[NewTask], bool], Awaitable[set[TaskId]]]
+"""Of these tasks, those that an earlier call may have brought and has. The second says that there was one."""
+Rows: TypeAlias = Callable[[Sequence[TaskId]], Awaitable[dict[TaskId, Task]]]
+"""Reads tasks that have not ended."""
+Commit: TypeAlias = Callable[[list[NewTask], list[KeyUsed], list[tuple[Task, NewTask]]], Awaitable[bool]]
+"""Tasks to enqueue, keys, and tasks as read with what they are to be from now on. Returns once all is committed: False
+where one of the last was not as it was read. Raises `AsyncprocError`."""
 
 
 class _Call(NamedTuple):
@@ -35,6 +42,7 @@ class Unique:
         self,
         holders: Holders,
         known: Known,
+        rows: Rows,
         admit: Admit,
         commit: Commit,
         why_away: Callable[[], str],
@@ -45,6 +53,7 @@ class Unique:
         """`exchange` is held by whoever reads tasks to change them."""
         self._holders = holders
         self._known = known
+        self._rows = rows
         self._admit = admit
         self._commit = commit
         self._why_away = why_away
@@ -100,41 +109,49 @@ class Unique:
         if not taken:
             return outcomes
         try:
-            settled = await self._decided([requests[number] for number in taken])
+            settled = await self._decided([requests[number] for number in taken], TRIES)
         except AsyncprocError as error:
             return [Refusal.of(error) if outcome is None else outcome for outcome in outcomes]
         for number, outcome in zip(taken, settled, strict=True):
             outcomes[number] = outcome
         return outcomes
 
-    async def _decided(self, requests: list[Keyed]) -> list[Outcome]:
+    async def _decided(self, requests: list[Keyed], tries: int) -> list[Outcome]:
         now = self._now()
         asked = [Asked(request.tasks, request.wishes) for request in requests]
-        known = await self._known([task for request in requests for task in request.tasks])
+        known = await self._known([task for request in requests for task in request.tasks], tries < TRIES)
         wanted = list(dict.fromkeys(each for one in asked for each in one.wanted(now)))
         settling = Settling(await self._holders(wanted) if wanted else {}, known, now)
         settled = [settling.settle(one) for one in asked]
         keys: list[KeyUsed] = []
         answers: list[bytes | None] = []
         for request, one in zip(requests, settled, strict=True):
-            answer = _amended(request.answer, one.found) if one.found else None
+            answer = _amended(request.answer, one) if one.found else None
             answers.append(answer)
             if request.key and not one.conflicts:
                 keys.append((request.key, request.body_hash, answer or request.answer, self._kept_s, one.ids()))
-        refusal = await self._committed(settling.tasks(), keys)
+        try:
+            if not await self._committed(settling, keys):
+                if not tries:
+                    raise StorageUnavailable(f"a task that was to be replaced changed {TRIES} times meanwhile")
+                return await self._decided(requests, tries - 1)
+            refusal = None
+        except AsyncprocError as error:
+            refusal = Refusal.of(error)
         return [
             _outcome(request, one, answer, refusal)
             for request, one, answer in zip(requests, settled, answers, strict=True)
         ]
 
-    async def _committed(self, tasks: list[NewTask], keys: list[KeyUsed]) -> Refusal | None:
-        if not tasks and not keys:
-            return None
-        try:
-            await self._commit(tasks, keys)
-        except AsyncprocError as error:
-            return Refusal.of(error)
-        return None
+    async def _committed(self, settling: Settling, keys: list[KeyUsed]) -> bool:
+        """False where a task that was to be replaced was not as it was read."""
+        tasks, contents = settling.tasks(), settling.replaced()
+        rows = await self._rows([content[0] for content in contents]) if contents else {}
+        if len(rows) < len(contents):
+            return False
+        if not tasks and not keys and not contents:
+            return True
+        return await self._commit(tasks, keys, [(rows[content[0]], content) for content in contents])
 
     def _refusal(self, request: Keyed) -> Refusal | None:
         try:
@@ -157,10 +174,10 @@ def _outcome(request: Keyed, settled: Settled, answer: bytes | None, refusal: Re
     return answer
 
 
-def _amended(answer: bytes, found: Mapping[int, Holder]) -> bytes:
+def _amended(answer: bytes, settled: Settled) -> bytes:
     """An answer made as if all of its tasks were new."""
     document = json.loads(answer)
-    for index, holder in found.items():
+    for index, holder in settled.found.items():
         document["tasks"][index] |= {
             "id": id_text(holder.id),
             "priority": holder.priority,
@@ -168,4 +185,6 @@ def _amended(answer: bytes, found: Mapping[int, Holder]) -> bytes:
             "queue": holder.queue,
             "existing": True,
         }
+        if index in settled.replaced:
+            document["tasks"][index]["replaced"] = True
     return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()

@@ -55,6 +55,9 @@ class Enqueued:
     ticket: int
     tasks: list[NewTask]
     keys: Sequence[KeyUsed] = ()
+    replaced: Sequence[tuple[Task, NewTask]] = ()
+    """Tasks that wait, as read from the table, and what they are to be from now on, under their own ids. Where one of
+    them is not as it was read, nothing of the event is done."""
 
 
 @dataclass(slots=True)
