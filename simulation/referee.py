@@ -229,6 +229,8 @@ class Referee:
         if self._epoch != table.epoch:
             return
         but = {*unwritten, *scene.ledger.taken}
+        keys = Counter((row.options.type, row.terms.unique_key) for row in table.live.values() if row.terms.unique_key)
+        require(all(number == 1 for number in keys.values()), Rule.UNIQUE, f"{keys.most_common(1)}")
         agree(self._core, table, but)
         started = started_in(decision)
         rules = None if scene.rules is None else self._core.backlog.rules

@@ -9,6 +9,7 @@ from asyncproc.core.decision import Key, PageWanted, Writes
 from asyncproc.core.events import Loaded, Page
 from asyncproc.core.states import DUE_LATER, State
 from asyncproc.core.task import Task, TaskId, lane_key
+from asyncproc.core.unique import Slot
 from asyncproc.errors import EpochLost
 
 NO_LIMIT: Final = 1 << 40
@@ -195,6 +196,22 @@ class Table:
         row = self.live.get(task.id)
         return row is not None and row.lease == task.lease and row.state is task.state
 
+    def holding(self, slot: Slot) -> list[Task]:
+        """Those with the key that have not ended, rather one that waits than one that runs."""
+        rows = [row for row in self.live.values() if slot[1] and _slot(row) == slot]
+        return [self._read(row) for row in sorted(rows, key=lambda row: (row.state is State.RUNNING, row.id))]
+
+    def whose_keys_are_free(self, rows: Iterable[Task]) -> list[Task]:
+        """All of them but the failed ones beside which others have their keys."""
+        taken = {_slot(row) for row in self.live.values() if row.terms.unique_key}
+        free: list[Task] = []
+        for row in rows:
+            if row.state is not State.FAILED or _slot(row) not in taken:
+                free.append(row)
+            if row.terms.unique_key:
+                taken.add(_slot(row))
+        return free
+
     def copy_of_failed(self, task_id: TaskId) -> Task | None:
         row = self.done.get(task_id)
         return self._read(row) if row is not None and row.state is State.FAILED else None
@@ -253,6 +270,10 @@ class Table:
 
 def _figures(task: Task) -> tuple[object, ...]:
     return (task.state, task.options.priority, task.queue, task.ready_at)
+
+
+def _slot(task: Task) -> Slot:
+    return (task.options.type, task.terms.unique_key)
 
 
 def ready_key(task: Task) -> Key:

@@ -130,7 +130,7 @@ def _statement(
 
 
 def _replace(rows: Sequence[Replaced]) -> Statement:
-    kinds = (uuids, bigints, *_PLACE, texts, floats, floats)
+    kinds: tuple[Callable[[Iterable[Any]], PgArray], ...] = (uuids, bigints, *_PLACE, texts, floats, floats)
     places = zip(*(row[:-1] for row in rows), strict=True)
     options, terms = [row[-1][2] for row in rows], [row[-1][4] for row in rows]
     columns: list[PgArray | float] = [

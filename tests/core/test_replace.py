@@ -16,7 +16,7 @@ OPTIONS = Options("Short", "images", 3, constant(2, 1.0), "me")
 
 
 def content(task_id: TaskId, payload: bytes = b'"new"', delay_s: float = 0.0, **terms: float) -> NewTask:
-    return (task_id, payload, OPTIONS, delay_s, Terms(unique_key="k", **terms))  # type: ignore[arg-type]
+    return (task_id, payload, OPTIONS, delay_s, Terms(unique_key="k", **terms))
 
 
 class Replacing(World):
