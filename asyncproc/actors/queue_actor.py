@@ -100,8 +100,8 @@ class QueueActor:
         )
         keys_kept_s = settings.retention.idempotency_keys
         self._unique = Unique(
-            self._inspector.holders, self._known, self._inspector.live_tasks, self._steering.admit, self._commit_keyed,
-            self._why_away, lambda: self._clock.now(), self._changes.exchange, keys_kept_s,
+            self._inspector, self._repeats, self._steering.admit, self._commit_keyed, self._why_away,
+            lambda: self._clock.now(), self._changes.exchange, keys_kept_s,
         )  # fmt: skip
         self._once = Once(self._answers, self._steering.admit, self._commit_keyed, self._unique.enqueue, keys_kept_s)
         self._away = "the reign has not begun"
@@ -152,18 +152,13 @@ class QueueActor:
 
     async def enqueue_unique(self, requests: list[Keyed], again: bool) -> list[KeyedOutcome]:
         """The same of requests without keys, some of whose tasks are to be the only ones of their kind."""
-        if again:
-            self._repeats.note(task for request in requests for task in request.tasks)
-        return await self._unique.enqueue(requests)
+        return await self._unique.enqueue(requests, again)
 
     async def retry(self, task_id: TaskId) -> bool | Refusal:
         """Run a failed task again: whether it was one. The answer follows its commit."""
         if away := self._why_away():
             return Refusal(Cause.STORAGE, away)
-        try:
-            return await self._changes.retry(task_id)
-        except AsyncprocError as error:
-            return Refusal.of(error)
+        return await or_refusal(self._changes.retry(task_id))
 
     async def change_task(self, task_id: TaskId, change: TaskChange) -> ChangeOutcome | Refusal:
         """Change a task that waits. The answer follows its commit."""
@@ -251,11 +246,6 @@ class QueueActor:
 
     async def _answers(self, keys: Sequence[tuple[str, bytes]]) -> dict[str, bytes | None]:
         return await self._inspector.answers(keys, self._clock.now())
-
-    async def _known(self, tasks: list[NewTask], again: bool) -> set[TaskId]:
-        if again:
-            self._repeats.note(tasks)
-        return await self._inspector.existing([t[0] for t in tasks]) if self._repeats.include(tasks) else set()
 
     async def _commit_keyed(
         self, tasks: list[NewTask], keys: list[KeyUsed], replaced: Sequence[tuple[Task, NewTask]] = ()

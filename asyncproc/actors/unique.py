@@ -9,10 +9,11 @@ import asyncio
 import json
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from asyncproc.actors.answers import Refusal
 from asyncproc.actors.once import Admit, Keyed, Outcome
+from asyncproc.actors.repeats import Repeats
 from asyncproc.clock import id_text
 from asyncproc.core.task import KeyUsed, NewTask, Task, TaskId
 from asyncproc.core.unique import Asked, Holder, Settled, Settling, Wanted
@@ -22,14 +23,17 @@ MAX_TASKS_AT_ONCE: Final = 5_000
 TRIES: Final = 5
 """How often all is decided anew because a task that was to be replaced has just begun."""
 
-Holders: TypeAlias = Callable[[Sequence[Wanted]], Awaitable[dict[Wanted, Holder]]]
-Known: TypeAlias = Callable[[list[NewTask], bool], Awaitable[set[TaskId]]]
-"""Of these tasks, those that an earlier call may have brought and has. The second says that there was one."""
-Rows: TypeAlias = Callable[[Sequence[TaskId]], Awaitable[dict[TaskId, Task]]]
-"""Reads tasks that have not ended."""
 Commit: TypeAlias = Callable[[list[NewTask], list[KeyUsed], list[tuple[Task, NewTask]]], Awaitable[bool]]
 """Tasks to enqueue, keys, and tasks as read with what they are to be from now on. Returns once all is committed: False
 where one of the last was not as it was read. Raises `AsyncprocError`."""
+
+
+class Reads(Protocol):
+    """What the `Inspector` reads of the tables."""
+
+    async def holders(self, wanted: Sequence[Wanted]) -> dict[Wanted, Holder]: ...
+    async def existing(self, ids: Sequence[TaskId]) -> set[TaskId]: ...
+    async def live_tasks(self, ids: Sequence[TaskId]) -> dict[TaskId, Task]: ...
 
 
 class _Call(NamedTuple):
@@ -40,9 +44,8 @@ class _Call(NamedTuple):
 class Unique:
     def __init__(
         self,
-        holders: Holders,
-        known: Known,
-        rows: Rows,
+        reads: Reads,
+        repeats: Repeats,
         admit: Admit,
         commit: Commit,
         why_away: Callable[[], str],
@@ -51,9 +54,8 @@ class Unique:
         kept_s: float,
     ) -> None:
         """`exchange` is held by whoever reads tasks to change them."""
-        self._holders = holders
-        self._known = known
-        self._rows = rows
+        self._reads = reads
+        self._repeats = repeats
         self._admit = admit
         self._commit = commit
         self._why_away = why_away
@@ -64,8 +66,11 @@ class Unique:
         self._carrier: asyncio.Task[None] | None = None
         """A task of its own: a caller that goes away must not end what others wait for."""
 
-    async def enqueue(self, requests: Sequence[Keyed]) -> list[Outcome]:
-        """For each None where all of its tasks are new, or the answer in which others stand for some of them."""
+    async def enqueue(self, requests: Sequence[Keyed], again: bool = False) -> list[Outcome]:
+        """For each None where all of its tasks are new, or the answer in which others stand for some of them. `again`
+        says that an earlier call may have brought some of them."""
+        if again:
+            self._repeats.note(_tasks(requests))
         loop = asyncio.get_running_loop()
         calls = [_Call(request, loop.create_future()) for request in requests]
         self._waiting.extend(calls)
@@ -119,9 +124,13 @@ class Unique:
     async def _decided(self, requests: list[Keyed], tries: int) -> list[Outcome]:
         now = self._now()
         asked = [Asked(request.tasks, request.wishes) for request in requests]
-        known = await self._known([task for request in requests for task in request.tasks], tries < TRIES)
+        tasks = _tasks(requests)
+        if tries < TRIES:
+            # The table may have refused the replacement alone: then what was new is there.
+            self._repeats.note(tasks)
+        known = await self._reads.existing([task[0] for task in tasks]) if self._repeats.include(tasks) else ()
         wanted = list(dict.fromkeys(each for one in asked for each in one.wanted(now)))
-        settling = Settling(await self._holders(wanted) if wanted else {}, known, now)
+        settling = Settling(await self._reads.holders(wanted) if wanted else {}, known, now)
         settled = [settling.settle(one) for one in asked]
         keys: list[KeyUsed] = []
         answers: list[bytes | None] = []
@@ -146,7 +155,7 @@ class Unique:
     async def _committed(self, settling: Settling, keys: list[KeyUsed]) -> bool:
         """False where a task that was to be replaced was not as it was read."""
         tasks, contents = settling.tasks(), settling.replaced()
-        rows = await self._rows([content[0] for content in contents]) if contents else {}
+        rows = await self._reads.live_tasks([content[0] for content in contents]) if contents else {}
         if len(rows) < len(contents):
             return False
         if not tasks and not keys and not contents:
@@ -159,6 +168,10 @@ class Unique:
         except AsyncprocError as error:
             return Refusal.of(error)
         return None
+
+
+def _tasks(requests: Sequence[Keyed]) -> list[NewTask]:
+    return [task for request in requests for task in request.tasks]
 
 
 def _outcome(request: Keyed, settled: Settled, answer: bytes | None, refusal: Refusal | None) -> Outcome:

@@ -12,7 +12,8 @@ import pytest
 
 from asyncproc.actors.answers import Cause, Refusal
 from asyncproc.actors.once import Keyed, Outcome
-from asyncproc.actors.unique import Unique
+from asyncproc.actors.repeats import Repeats
+from asyncproc.actors.unique import TRIES, Unique
 from asyncproc.core.retry import constant
 from asyncproc.core.states import State
 from asyncproc.core.task import NO_TERMS, KeyUsed, NewTask, Options, Task, TaskId
@@ -55,17 +56,17 @@ class Table:
     away: str = ""
     stale: int = 0
     """How many commits find that what they were to replace has begun."""
-    agains: list[bool] = field(default_factory=list)
+    looked_for: int = 0
 
     async def holders(self, wanted: Sequence[Wanted]) -> dict[Wanted, Holder]:
         await asyncio.sleep(0)
         return {one: to_be(self.rows[one.type, one.key]) for one in wanted if (one.type, one.key) in self.rows}
 
-    async def brought(self, tasks: list[NewTask], again: bool) -> set[TaskId]:
-        self.agains.append(again)
-        return self.known & {task[0] for task in tasks}
+    async def existing(self, ids: Sequence[TaskId]) -> set[TaskId]:
+        self.looked_for += 1
+        return self.known & {*ids}
 
-    async def live(self, ids: Sequence[TaskId]) -> dict[TaskId, Task]:
+    async def live_tasks(self, ids: Sequence[TaskId]) -> dict[TaskId, Task]:
         rows = {row[0]: row for row in self.rows.values()}
         return {task_id: Task(task_id, b"", OPTIONS, State.QUEUED, 0.0, 0.0) for task_id in ids if task_id in rows}
 
@@ -93,7 +94,7 @@ def table() -> Table:
 @pytest.fixture
 def unique(table: Table) -> Unique:
     return Unique(
-        table.holders, table.brought, table.live, lambda _: None, table.commit, lambda: table.away, lambda: 1_000.0,
+        table, Repeats(), lambda _: None, table.commit, lambda: table.away, lambda: 1_000.0,
         asyncio.Lock(), 60.0,
     )  # fmt: skip
 
@@ -195,6 +196,7 @@ async def test_what_an_earlier_call_has_brought_is_answered_as_new(table: Table,
     one = request("k")
     table.known.add(one.tasks[0][0])
 
+    assert await unique.enqueue([one], again=True) == [None]
     assert await unique.enqueue([one]) == [None]
     assert table.commits == []
 
@@ -231,7 +233,6 @@ async def test_the_last_of_those_that_replace_at_once_is_what_the_task_is_then(t
 async def test_what_has_just_begun_is_looked_at_again(table: Table, unique: Unique) -> None:
     table.go.set()
     await unique.enqueue([request("k")])
-    table.agains.clear()
     table.stale = 2
 
     outcomes = await unique.enqueue([request("k", "new", wish=REPLACE)])
@@ -239,7 +240,7 @@ async def test_what_has_just_begun_is_looked_at_again(table: Table, unique: Uniq
     never = await unique.enqueue([request("k", wish=REPLACE)])
 
     assert id_in(outcomes[0]) == table.commits[0][0]
-    assert table.agains[:3] == [False, True, True]
+    assert table.looked_for == 2 + TRIES
     assert isinstance(never[0], Refusal)
     assert never[0].cause is Cause.STORAGE
 
