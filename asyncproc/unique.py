@@ -79,7 +79,8 @@ class Unique(BaseModel):
     """Others count for so long from their enqueueing on; without it for as long as they are kept."""
     on_conflict: OnConflict = OnConflict.RETURN
     """`return`: the answer names the other in place of the task, with `existing`. `reject`: nothing of the request is
-    enqueued, and 409 names the other."""
+    enqueued, and 409 names the other. `replace`: where the other waits it gets all that this task has but its id, and
+    is answered with `replaced` too; else it is as with `return`."""
 
     @model_validator(mode="after")
     def _one_of(self) -> "Unique":

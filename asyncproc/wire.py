@@ -120,6 +120,8 @@ class TaskSummary(Body):
 class EnqueuedTask(TaskSummary):
     existing: bool | None = None
     """Of a task with `unique` alone: whether this is another, which was there already and stands for it."""
+    replaced: bool | None = None
+    """True where that other waited and has all that this task brought."""
 
 
 class EnqueueAnswer(Body):

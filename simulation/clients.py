@@ -10,6 +10,7 @@ from asyncproc.core.events import Purged
 from asyncproc.core.retry import RetryPolicy
 from asyncproc.core.states import State
 from asyncproc.core.task import NO_TERMS, NewTask, Options, TaskId
+from asyncproc.core.unique import NOT_ENDED, OnConflict, Wish
 from simulation.faults import Fault
 from simulation.ledger import name
 from simulation.network import Link, Network
@@ -205,6 +206,41 @@ class Clients:
             self._take_row()
         if nemesis.tries(Fault.PURGED):
             self._purge()
+        if nemesis.tries(Fault.UNIQUE):
+            self._ask_for_the_only_one()
+
+    def _ask_for_the_only_one(self) -> None:
+        chance = self._scene.chance
+        task_id, _, options, delay_s, _ = self._new()
+        terms = NO_TERMS._replace(unique_key=chance.choice(("a", "b")))
+        task = (task_id, b"the only %d" % self._made, options, delay_s, terms)
+        self._scene.ledger.post(task)
+        self._send_unique(task, Wish(NOT_ENDED, 0.0, chance.choice(tuple(OnConflict))), Link(), 1)
+
+    def _send_unique(self, task: NewTask, wish: Wish, link: Link, tries: int) -> None:
+        actor = self._find()
+        if actor is None:
+            return
+        again = tries > 1
+        self._scene.nemesis.note(Fault.UNIQUE_AGAIN if again else Fault.UNIQUE)
+        self._scene.say("client asks for the only task with %s: %s, %s", task[4].unique_key, name(task[0]), wish[2])
+        self._network.call(
+            link,
+            actor,
+            lambda actor, back: actor.enqueue_unique(task, wish, again, back),
+            partial(self._told_of_the_only_one, task, wish, link, tries),
+            in_order=True,
+        )
+
+    def _told_of_the_only_one(
+        self, task: NewTask, wish: Wish, link: Link, tries: int, reply: Reply | None, _: int
+    ) -> None:
+        if isinstance(reply, KeyedReply):
+            self._scene.ledger.acked.update(reply.ids)
+        elif tries < TRIES and not self._scene.calm:
+            self._scene.agenda.after(
+                self._scene.chance.uniform(0.05, 1.0), self._send_unique, task, wish, link, tries + 1
+            )
 
     def _purge(self) -> None:
         """What waits is read first; much may become of it until the QueueActor hears of it."""

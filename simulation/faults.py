@@ -47,6 +47,10 @@ class Fault(StrEnum):
     CHANGED = "somebody changes a waiting task"
     CHANGED_MANY = "somebody changes, cancels or redrives many"
     PURGED = "somebody purges a queue"
+    UNIQUE = "a client asks for the only task with a key"
+    UNIQUE_AGAIN = "a client asks again for the only task with a key"
+    FOUND = "another task has its key"
+    REPLACED = "a waiting task gets the content of another"
 
 
 ODDS: Final = {
@@ -84,6 +88,7 @@ ODDS: Final = {
     Fault.CHANGED: 0.5,
     Fault.CHANGED_MANY: 0.1,
     Fault.PURGED: 0.01,
+    Fault.UNIQUE: 0.1,
 }
 """For each occasion. What has no odds follows from other faults."""
 

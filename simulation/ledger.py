@@ -35,6 +35,8 @@ class Ledger:
     table: Table
     posted: dict[TaskId, NewTask] = field(default_factory=dict)
     """Every task that a client or a parent made."""
+    contents: defaultdict[TaskId, list[tuple[int, NewTask]]] = field(default_factory=lambda: defaultdict(list))
+    """What tasks were replaced by, each with the number of the last lease before."""
     due_at: dict[TaskId, float] = field(default_factory=dict)
     """The earliest instant at which the task may start next, by the client's delay or its last failure."""
     parents: dict[TaskId, tuple[TaskId, bytes]] = field(default_factory=dict)
@@ -63,6 +65,11 @@ class Ledger:
         if parent is not None:
             self.parents[task[0]] = parent
 
+    def content(self, task_id: TaskId, lease: int) -> tuple[int, NewTask]:
+        """What a task is under this lease, and how often it had been replaced by then."""
+        contents = [new for before, new in self.contents[task_id] if before < lease]
+        return len(contents), contents[-1] if contents else self.posted[task_id]
+
     def cut_off(self, worker: str) -> None:
         self.cut_off_at[worker] = self.agenda.now
 
@@ -74,19 +81,28 @@ class Ledger:
             if task.state is State.RUNNING:
                 self._granted(task.id, task.lease, task.worker)
         for task_id, lease, _, _, _, body in writes.retried:
-            run = self._run_that_ended(task_id, lease, False, body)
-            if run is not None and run.checkpoint is not None and task_id not in self.taken:
-                on_record = self.table.checkpoints.get(task_id)
-                left = f"{name(task_id)} left {run.checkpoint!r}, and {on_record!r} is on record"
-                require(on_record == run.checkpoint, Rule.CHECKPOINT, left)
-            if run is not None and run.ended_at is not None and run.outcome is not None:
-                wait_s = backoff_s(self.posted[task_id][2].retry, run.attempt, run.outcome[6])
-                self.due_at[task_id] = run.ended_at + wait_s
+            self._tried_again(task_id, lease, body)
 
         for task_id, _, state, *_, was_ready_at, new_state, _, _, ready_at, _ in writes.changed:
             row = self.table.live.get(task_id)
             if (state, was_ready_at) != (new_state, ready_at) and row is not None and row.ready_at == ready_at:
                 self.due_at[task_id] = ready_at
+
+        for task_id, lease, *_, ready_at, _, new in writes.replaced:
+            row = self.table.live.get(task_id)
+            if row is not None and row.payload == new[1] and (lease, new) not in self.contents[task_id][-1:]:
+                self.contents[task_id].append((lease, new))
+                self.due_at[task_id] = ready_at
+
+    def _tried_again(self, task_id: TaskId, lease: int, body: bytes) -> None:
+        run = self._run_that_ended(task_id, lease, False, body)
+        if run is not None and run.checkpoint is not None and task_id not in self.taken:
+            on_record = self.table.checkpoints.get(task_id)
+            left = f"{name(task_id)} left {run.checkpoint!r}, and {on_record!r} is on record"
+            require(on_record == run.checkpoint, Rule.CHECKPOINT, left)
+        if run is not None and run.ended_at is not None and run.outcome is not None:
+            wait_s = backoff_s(self.content(task_id, lease)[1][2].retry, run.attempt, run.outcome[6])
+            self.due_at[task_id] = run.ended_at + wait_s
 
     def _granted(self, task_id: TaskId, lease: int, worker: str) -> None:
         row = self.table.live.get(task_id)
@@ -101,7 +117,8 @@ class Ledger:
     def started(self, granted: Lease, worker: str) -> Run:
         """A worker begins an attempt: may it?"""
         now, (task_id, lease, attempt, _, _, payload, *_) = self.agenda.now, granted
-        if payload != self.posted[task_id][1]:
+        replaced, content = self.content(task_id, lease)
+        if payload != content[1]:
             raise Violation(Rule.PAYLOAD, f"{name(task_id)} starts with {payload!r}")
         if task_id in self.taken:
             # Whoever repeats its call brings back a row that somebody deleted, and it begins at lease 1 again.
@@ -123,7 +140,7 @@ class Ledger:
             raise Violation(
                 Rule.EXPECTED, f"{name(task_id)} is the child of a run of {name(parent)} that does not count"
             )
-        run = Run(lease, attempt, worker, self.table.revivals[task_id], granted_at)
+        run = Run(lease, attempt, worker, self.table.revivals[task_id] + replaced, granted_at)
         for earlier in self.runs[task_id]:
             self._follows(task_id, run, earlier)
         self.runs[task_id].append(run)
@@ -189,20 +206,20 @@ class Ledger:
                 raise Violation(Rule.ACKNOWLEDGED, f"{name(task_id)} is in neither table")
         for task_id, row in table.done.items():
             require(task_id in self.posted, Rule.EXPECTED, f"{name(task_id)} was posted by nobody")
-            self._judge_end(task_id, row.state, row.attempt)
+            self._judge_end(task_id, row.state, row.attempt, row.lease)
         for key, tries in self.tries.items():
             made = [ids for ids in tries if any(task_id in table.done or task_id in self.taken for task_id in ids)]
             require(len(made) <= 1, Rule.ONE_ANSWER, f"{key} made {len(made)} sets of tasks")
         for task_id in self.revivals_acked:
             require(table.revivals[task_id], Rule.ACKNOWLEDGED, f"a retry of {name(task_id)} is lost")
 
-    def _judge_end(self, task_id: TaskId, state: State, attempt: int) -> None:
+    def _judge_end(self, task_id: TaskId, state: State, attempt: int, lease: int) -> None:
         table = self.table
         require(state in FINAL, Rule.FINAL, f"{name(task_id)} is {state} and done")
         ends, revivals = table.ends[task_id], table.revivals[task_id]
         require(task_id not in table.live, Rule.FINAL, f"{name(task_id)} is done and not done")
         require(ends == 1 + revivals, Rule.FINAL, f"{name(task_id)} ended {ends} times, was revived {revivals} times")
-        most = self.posted[task_id][2].retry.max_attempts
+        most = self.content(task_id, lease + 1)[1][2].retry.max_attempts
         least = {State.FAILED: most, State.CANCELLED: 0}.get(state, 1)
         counted = least <= attempt <= most
         require(counted, Rule.ATTEMPTS, f"{name(task_id)} is {state} after attempt {attempt} of {most}")

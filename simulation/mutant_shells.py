@@ -5,8 +5,9 @@ from typing import Final
 
 from asyncproc.core.decision import Decision, PollReply, Reply
 from asyncproc.core.events import Event, Outcome, Page
-from asyncproc.core.task import NewTask, TaskId
-from simulation.queue_actor import Answered, QueueActor
+from asyncproc.core.task import NewTask, Task, TaskId
+from asyncproc.core.unique import Wish
+from simulation.queue_actor import Answered, Make, QueueActor, Read
 from simulation.requests import Requests
 from simulation.table import Committed, Table
 from simulation.workers import Worker
@@ -169,10 +170,35 @@ class LosesSightOfKeys(QueueActor):
         self._flights.setdefault(key, []).extend(others)
 
 
+class ReadsWhileUnknown(QueueActor):
+    """Who has a key is read while the commit before may still come."""
+
+    def blind(self) -> bool:
+        return False
+
+
+class LooksBesideOthers(QueueActor):
+    """Who has a key is read while another may be about to take it."""
+
+    def exchange(self, read: Read, make: Make, answered: Answered) -> None:
+        self.scene.agenda.after(self.scene.chance.latency() / 2, self._exchange_anyway, make, read(), answered)
+
+    def _exchange_anyway(self, make: Make, rows: list[Task], answered: Answered) -> None:
+        if not self.over:
+            self.ask(lambda ticket: make(ticket, rows), answered)
+
+
+class ForgetsWhatItBrought(QueueActor):
+    """A repeated call for the only task with a key is not compared with what is there."""
+
+    def enqueue_unique(self, task: NewTask, wish: Wish, again: bool, answered: Answered) -> None:
+        super().enqueue_unique(task, wish, False, answered)
+
+
 TABLES: Final = (SkipsTheFence, ForgetsKeys, KeepsRequests, TakesOvertakenNotes)
 ACTORS: Final = (
     AcknowledgesBeforeCommit, GrantsWhatWasRefused, LosesAPage, ReadsPagesShort, LeavesPayloadsOut,
     LeavesCheckpointsOut, KeepsRefusalsToItself, GoesOnWithoutCommit, RepeatsWithoutLooking, LooksUpNoKey,
-    LosesSightOfKeys, ForgetsRequestsInACrash,
+    LosesSightOfKeys, ForgetsRequestsInACrash, ReadsWhileUnknown, LooksBesideOthers, ForgetsWhatItBrought,
 )  # fmt: skip
 WORKERS: Final = (TrustsAnyEpoch, ForgetsBeforeRecorded, ReturnsWhatItRuns, RunsWhatWasDropped)

@@ -9,6 +9,7 @@ from asyncproc.core.decision import Decision, Key, PageWanted, Writes
 from asyncproc.core.events import Loaded, Page
 from asyncproc.core.states import DUE_LATER, State
 from asyncproc.core.task import NewTask, Task, TaskId, lane_key
+from asyncproc.core.unique import Slot
 from asyncproc.errors import EpochLost
 from simulation.ticks import Ticks
 
@@ -166,6 +167,7 @@ class Table:
                 row.attempt, row.losses, row.worker = 0, 0, ""
                 self.revivals[task_id] += 1
         self._change(writes)
+        self._replace(writes)
         for task_id, rank in writes.came_due:
             row = self.live.get(task_id)
             if row is not None and row.state in DUE_LATER:
@@ -178,6 +180,14 @@ class Table:
                 row.state, row.ready_at = state, ready_at
                 row.options = row.options._replace(priority=priority, queue=queue)
                 row.rank = row.rank if new_rank is None else new_rank
+
+    def _replace(self, writes: Writes) -> None:
+        for task_id, lease, *was, state, ready_at, rank, new in writes.replaced:
+            row = self.live.get(task_id)
+            if row is not None and row.lease == lease and _figures(row) == tuple(was):
+                row.state, row.ready_at, row.attempt, row.losses, row.worker = state, ready_at, 0, 0, ""
+                row.rank = row.rank if rank is None else rank
+                row.payload, row.options, row.terms = new[1], new[2], new[4]
 
     def _runs(self, task_id: TaskId, lease: int) -> Task | None:
         row = self.live.get(task_id)
@@ -196,7 +206,13 @@ class Table:
         refused += [task.id for task in writes.inserts if task.state is not State.RUNNING and not self._waits(task)]
         refused += [row[0] for row in writes.revived if row[0] not in self.live]
         refused += [row[0] for row in writes.cancelled if not self._is_cancelled(row[0])]
-        return refused + [row[0] for row in writes.changed if not self._is_changed(row[0], row[7:10])]
+        refused += [row[0] for row in writes.changed if not self._is_changed(row[0], row[7:10])]
+        contents = [(row[0], row[-1][2], row[7]) for row in writes.replaced]
+        return refused + [
+            task_id
+            for task_id, options, ready_at in contents
+            if not self._is_changed(task_id, (options.priority, options.queue, ready_at))
+        ]
 
     def _is_cancelled(self, task_id: TaskId) -> bool:
         row = self.done.get(task_id)
@@ -210,6 +226,22 @@ class Table:
     def _waits(self, task: Task) -> bool:
         row = self.live.get(task.id)
         return row is not None and row.lease == task.lease and row.state is task.state
+
+    def holding(self, slot: Slot) -> list[Task]:
+        """Those with the key that have not ended, rather one that waits than one that runs."""
+        rows = [row for row in self.live.values() if slot[1] and _slot(row) == slot]
+        return [self._read(row) for row in sorted(rows, key=lambda row: (row.state is State.RUNNING, row.id))]
+
+    def whose_keys_are_free(self, rows: Iterable[Task]) -> list[Task]:
+        """All of them but the failed ones beside which others have their keys."""
+        taken = {_slot(row) for row in self.live.values() if row.terms.unique_key}
+        free: list[Task] = []
+        for row in rows:
+            if row.state is not State.FAILED or _slot(row) not in taken:
+                free.append(row)
+            if row.terms.unique_key:
+                taken.add(_slot(row))
+        return free
 
     def copy_of_failed(self, task_id: TaskId) -> Task | None:
         row = self.done.get(task_id)
@@ -275,6 +307,10 @@ class Table:
 
 def _figures(task: Task) -> tuple[object, ...]:
     return (task.state, task.options.priority, task.queue, task.ready_at)
+
+
+def _slot(task: Task) -> Slot:
+    return (task.options.type, task.terms.unique_key)
 
 
 def ready_key(task: Task) -> Key:

@@ -104,6 +104,8 @@ def correct(reply: Reply, unwritten: Container[TaskId]) -> None:
     elif isinstance(reply, RetryReply) and reply.task_id in unwritten:
         # Somebody else's retry came first: the row is not among the failed any more.
         reply.refused = State.QUEUED
+    elif isinstance(reply, EnqueueReply) and reply.replaced:
+        reply.stale = any(task_id in unwritten for task_id in reply.replaced)
     elif isinstance(reply, ChangeReply) and reply.task_id in unwritten:
         reply.stale = True
     elif isinstance(reply, BulkReply):

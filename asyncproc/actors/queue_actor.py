@@ -25,6 +25,7 @@ from asyncproc.changes import Change
 from asyncproc.clock import AnchoredClock, monotonic, wall_now
 from asyncproc.core.asked import Change as TaskChange
 from asyncproc.core.decision import (
+    EnqueueReply,
     PollReply,
     RegisterReply,
     Reply,
@@ -46,7 +47,7 @@ from asyncproc.core.explain import Look
 from asyncproc.core.rank import to_micros
 from asyncproc.core.record import Order
 from asyncproc.core.step import Core
-from asyncproc.core.task import KeyUsed, NewTask, TaskId
+from asyncproc.core.task import KeyUsed, NewTask, Task, TaskId
 from asyncproc.errors import (
     AsyncprocError,
     EpochLost,
@@ -95,7 +96,7 @@ class QueueActor:
         )
         keys_kept_s = settings.retention.idempotency_keys
         self._unique = Unique(
-            self._inspector.holders, self._known, self._steering.admit, self._commit_keyed, self._commits.why_away,
+            self._inspector, self._repeats, self._steering.admit, self._commit_keyed, self._commits.why_away,
             lambda: self._clock.now(), self._changes.exchange, keys_kept_s,
         )  # fmt: skip
         self._once = Once(self._answers, self._steering.admit, self._commit_keyed, self._unique.enqueue, keys_kept_s)
@@ -146,18 +147,13 @@ class QueueActor:
 
     async def enqueue_unique(self, requests: list[Keyed], again: bool) -> list[KeyedOutcome]:
         """The same of requests without keys, some of whose tasks are to be the only ones of their kind."""
-        if again:
-            self._repeats.note(task for request in requests for task in request.tasks)
-        return await self._unique.enqueue(requests)
+        return await self._unique.enqueue(requests, again)
 
     async def retry(self, task_id: TaskId) -> bool | Refusal:
         """Run a failed task again: whether it was one. The answer follows its commit."""
         if away := self._commits.why_away():
             return Refusal(Cause.STORAGE, away)
-        try:
-            return await self._changes.retry(task_id)
-        except AsyncprocError as error:
-            return Refusal.of(error)
+        return await or_refusal(self._changes.retry(task_id))
 
     async def change_task(self, task_id: TaskId, change: TaskChange) -> ChangeOutcome | Refusal:
         """Change a task that waits. The answer follows its commit."""
@@ -249,12 +245,12 @@ class QueueActor:
     async def _answers(self, keys: Sequence[tuple[str, bytes]]) -> dict[str, bytes | None]:
         return await self._inspector.answers(keys, self._clock.now())
 
-    async def _known(self, tasks: list[NewTask]) -> set[TaskId]:
-        return await self._inspector.existing([t[0] for t in tasks]) if self._repeats.include(tasks) else set()
-
-    async def _commit_keyed(self, tasks: list[NewTask], keys: list[KeyUsed]) -> None:
+    async def _commit_keyed(
+        self, tasks: list[NewTask], keys: list[KeyUsed], replaced: Sequence[tuple[Task, NewTask]] = ()
+    ) -> bool:
         self._disk.admit()
-        await self._inbox.ask(lambda ticket: Enqueued(ticket, tasks, keys))
+        reply = await self._inbox.ask(lambda ticket: Enqueued(ticket, tasks, keys, replaced=replaced))
+        return not _expect(reply, EnqueueReply).stale
 
     async def _rule(self) -> None:
         events: list[Event] = await self._take_over()
@@ -314,7 +310,8 @@ class QueueActor:
         """Tell whoever enqueued a task that Postgres will not have; its neighbours are committed."""
         for event in events:
             if isinstance(event, Enqueued):
-                causes = {task[0]: rejected[task[0]] for task in event.tasks if task[0] in rejected}
+                tasks = [*event.tasks, *(new for _, new in event.replaced)]
+                causes = {task[0]: rejected[task[0]] for task in tasks if task[0] in rejected}
                 if causes:
                     self._inbox.refuse(event.ticket, TasksRejected(causes))
 

@@ -8,21 +8,32 @@ was read still holds when it is committed, but that some may have ended.
 import asyncio
 import json
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Final, NamedTuple, TypeAlias
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from asyncproc.actors.answers import Refusal
-from asyncproc.actors.once import Admit, Commit, Keyed, Outcome
+from asyncproc.actors.once import Admit, Keyed, Outcome
+from asyncproc.actors.repeats import Repeats
 from asyncproc.clock import id_text
-from asyncproc.core.task import KeyUsed, NewTask, TaskId
+from asyncproc.core.task import KeyUsed, NewTask, Task, TaskId
 from asyncproc.core.unique import Asked, Holder, Settled, Settling, Wanted
 from asyncproc.errors import AsyncprocError, StorageUnavailable, UniqueConflict
 
 MAX_TASKS_AT_ONCE: Final = 5_000
+TRIES: Final = 5
+"""How often all is decided anew because a task that was to be replaced has just begun."""
 
-Holders: TypeAlias = Callable[[Sequence[Wanted]], Awaitable[dict[Wanted, Holder]]]
-Known: TypeAlias = Callable[[list[NewTask]], Awaitable[set[TaskId]]]
-"""Of these tasks, those that an earlier call may have brought and has."""
+Commit: TypeAlias = Callable[[list[NewTask], list[KeyUsed], list[tuple[Task, NewTask]]], Awaitable[bool]]
+"""Tasks to enqueue, keys, and tasks as read with what they are to be from now on. Returns once all is committed: False
+where one of the last was not as it was read. Raises `AsyncprocError`."""
+
+
+class Reads(Protocol):
+    """What the `Inspector` reads of the tables."""
+
+    async def holders(self, wanted: Sequence[Wanted]) -> dict[Wanted, Holder]: ...
+    async def existing(self, ids: Sequence[TaskId]) -> set[TaskId]: ...
+    async def live_tasks(self, ids: Sequence[TaskId]) -> dict[TaskId, Task]: ...
 
 
 class _Call(NamedTuple):
@@ -33,8 +44,8 @@ class _Call(NamedTuple):
 class Unique:
     def __init__(
         self,
-        holders: Holders,
-        known: Known,
+        reads: Reads,
+        repeats: Repeats,
         admit: Admit,
         commit: Commit,
         why_away: Callable[[], str],
@@ -43,8 +54,8 @@ class Unique:
         kept_s: float,
     ) -> None:
         """`exchange` is held by whoever reads tasks to change them."""
-        self._holders = holders
-        self._known = known
+        self._reads = reads
+        self._repeats = repeats
         self._admit = admit
         self._commit = commit
         self._why_away = why_away
@@ -55,8 +66,11 @@ class Unique:
         self._carrier: asyncio.Task[None] | None = None
         """A task of its own: a caller that goes away must not end what others wait for."""
 
-    async def enqueue(self, requests: Sequence[Keyed]) -> list[Outcome]:
-        """For each None where all of its tasks are new, or the answer in which others stand for some of them."""
+    async def enqueue(self, requests: Sequence[Keyed], again: bool = False) -> list[Outcome]:
+        """For each None where all of its tasks are new, or the answer in which others stand for some of them. `again`
+        says that an earlier call may have brought some of them."""
+        if again:
+            self._repeats.note(_tasks(requests))
         loop = asyncio.get_running_loop()
         calls = [_Call(request, loop.create_future()) for request in requests]
         self._waiting.extend(calls)
@@ -100,41 +114,53 @@ class Unique:
         if not taken:
             return outcomes
         try:
-            settled = await self._decided([requests[number] for number in taken])
+            settled = await self._decided([requests[number] for number in taken], TRIES)
         except AsyncprocError as error:
             return [Refusal.of(error) if outcome is None else outcome for outcome in outcomes]
         for number, outcome in zip(taken, settled, strict=True):
             outcomes[number] = outcome
         return outcomes
 
-    async def _decided(self, requests: list[Keyed]) -> list[Outcome]:
+    async def _decided(self, requests: list[Keyed], tries: int) -> list[Outcome]:
         now = self._now()
         asked = [Asked(request.tasks, request.wishes) for request in requests]
-        known = await self._known([task for request in requests for task in request.tasks])
+        tasks = _tasks(requests)
+        if tries < TRIES:
+            # The table may have refused the replacement alone: then what was new is there.
+            self._repeats.note(tasks)
+        known = await self._reads.existing([task[0] for task in tasks]) if self._repeats.include(tasks) else ()
         wanted = list(dict.fromkeys(each for one in asked for each in one.wanted(now)))
-        settling = Settling(await self._holders(wanted) if wanted else {}, known, now)
+        settling = Settling(await self._reads.holders(wanted) if wanted else {}, known, now)
         settled = [settling.settle(one) for one in asked]
         keys: list[KeyUsed] = []
         answers: list[bytes | None] = []
         for request, one in zip(requests, settled, strict=True):
-            answer = _amended(request.answer, one.found) if one.found else None
+            answer = _amended(request.answer, one) if one.found else None
             answers.append(answer)
             if request.key and not one.conflicts:
                 keys.append((request.key, request.body_hash, answer or request.answer, self._kept_s, one.ids()))
-        refusal = await self._committed(settling.tasks(), keys)
+        try:
+            if not await self._committed(settling, keys):
+                if not tries:
+                    raise StorageUnavailable(f"a task that was to be replaced changed {TRIES} times meanwhile")
+                return await self._decided(requests, tries - 1)
+            refusal = None
+        except AsyncprocError as error:
+            refusal = Refusal.of(error)
         return [
             _outcome(request, one, answer, refusal)
             for request, one, answer in zip(requests, settled, answers, strict=True)
         ]
 
-    async def _committed(self, tasks: list[NewTask], keys: list[KeyUsed]) -> Refusal | None:
-        if not tasks and not keys:
-            return None
-        try:
-            await self._commit(tasks, keys)
-        except AsyncprocError as error:
-            return Refusal.of(error)
-        return None
+    async def _committed(self, settling: Settling, keys: list[KeyUsed]) -> bool:
+        """False where a task that was to be replaced was not as it was read."""
+        tasks, contents = settling.tasks(), settling.replaced()
+        rows = await self._reads.live_tasks([content[0] for content in contents]) if contents else {}
+        if len(rows) < len(contents):
+            return False
+        if not tasks and not keys and not contents:
+            return True
+        return await self._commit(tasks, keys, [(rows[content[0]], content) for content in contents])
 
     def _refusal(self, request: Keyed) -> Refusal | None:
         try:
@@ -142,6 +168,10 @@ class Unique:
         except AsyncprocError as error:
             return Refusal.of(error)
         return None
+
+
+def _tasks(requests: Sequence[Keyed]) -> list[NewTask]:
+    return [task for request in requests for task in request.tasks]
 
 
 def _outcome(request: Keyed, settled: Settled, answer: bytes | None, refusal: Refusal | None) -> Outcome:
@@ -157,10 +187,10 @@ def _outcome(request: Keyed, settled: Settled, answer: bytes | None, refusal: Re
     return answer
 
 
-def _amended(answer: bytes, found: Mapping[int, Holder]) -> bytes:
+def _amended(answer: bytes, settled: Settled) -> bytes:
     """An answer made as if all of its tasks were new."""
     document = json.loads(answer)
-    for index, holder in found.items():
+    for index, holder in settled.found.items():
         document["tasks"][index] |= {
             "id": id_text(holder.id),
             "priority": holder.priority,
@@ -168,4 +198,6 @@ def _amended(answer: bytes, found: Mapping[int, Holder]) -> bytes:
             "queue": holder.queue,
             "existing": True,
         }
+        if index in settled.replaced:
+            document["tasks"][index]["replaced"] = True
     return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()

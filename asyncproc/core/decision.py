@@ -1,5 +1,6 @@
 """What the core answers: rows to write, calls to answer after the commit, pages to read, an instant to be woken at."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -7,7 +8,7 @@ from asyncproc.core.events import Lease, Note
 from asyncproc.core.schedule import Kind
 from asyncproc.core.schedule import Outcome as TickOutcome
 from asyncproc.core.states import State
-from asyncproc.core.task import KeyUsed, LaneKey, Task, TaskId
+from asyncproc.core.task import KeyUsed, LaneKey, NewTask, Task, TaskId
 
 Key: TypeAlias = tuple[float, TaskId]
 """A place in an order: rank (or `ready_at`), then id."""
@@ -15,6 +16,10 @@ Key: TypeAlias = tuple[float, TaskId]
 
 Changed: TypeAlias = tuple[TaskId, int, State, int, str, float, State, int, str, float, float | None]
 """id, lease; state, priority, queue, ready_at as they are in the table; the same as they are to be; the new rank."""
+
+Replaced: TypeAlias = tuple[TaskId, int, State, int, str, float, State, float, float | None, NewTask]
+"""id, lease; state, priority, queue, ready_at as they are in the table; state, ready_at and rank as they are to be, and
+the task whose content it has then."""
 
 
 Depends: TypeAlias = tuple[TaskId, tuple[TaskId, ...], str, bytes, float]
@@ -50,6 +55,7 @@ class Writes:
     revived: list[tuple[TaskId, float, float]] = field(default_factory=list)
     """id, ready_at, rank: from `task_done` back to `task_live`."""
     changed: list[Changed] = field(default_factory=list)
+    replaced: list[Replaced] = field(default_factory=list)
     came_due: list[tuple[TaskId, float]] = field(default_factory=list)
     """id, rank."""
     keys: list[KeyUsed] = field(default_factory=list)
@@ -88,6 +94,7 @@ class Writes:
             or self.stopping
             or self.cancelled
             or self.changed
+            or self.replaced
             or self.came_due
             or self.revived
             or self.keys
@@ -106,6 +113,9 @@ class EnqueueReply:
     """The tasks are committed."""
 
     ticket: int
+    replaced: Sequence[TaskId] = ()
+    stale: bool = False
+    """One that was to be replaced was not as it was read: read it again."""
 
 
 @dataclass(slots=True)

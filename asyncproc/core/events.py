@@ -79,6 +79,9 @@ class Enqueued:
     tasks: list[NewTask]
     keys: Sequence[KeyUsed] = ()
     requested: bool = False
+    replaced: Sequence[tuple[Task, NewTask]] = ()
+    """Tasks that wait, as read from the table, and what they are to be from now on, under their own ids. Where one of
+    them is not as it was read, nothing of the event is done."""
 
 
 @dataclass(slots=True)

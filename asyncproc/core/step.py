@@ -48,8 +48,9 @@ from asyncproc.core.events import (
 from asyncproc.core.expiry import expire, expire_those_that_are, limits_of
 from asyncproc.core.notes import take_notes
 from asyncproc.core.purge import purge
-from asyncproc.core.rank import micros_until, to_micros
+from asyncproc.core.rank import micros_until
 from asyncproc.core.recall import look_again_at, recall
+from asyncproc.core.replace import due_at, replace
 from asyncproc.core.schedules import Schedules
 from asyncproc.core.settings import CoreSettings
 from asyncproc.core.states import State, Trigger, after
@@ -148,11 +149,7 @@ class Core:
             case Polled():
                 self._polled(event)
             case Enqueued():
-                self._enqueue(event.tasks)
-                self.decision.writes.keys.extend(event.keys)
-                if event.requested:
-                    self.decision.writes.requests.extend((task[0],) for task in event.tasks)
-                self.decision.replies.append(EnqueueReply(event.ticket))
+                self._enqueued(event)
             case Registered():
                 self._registered(event)
             case WorkerLost():
@@ -195,20 +192,36 @@ class Core:
 
     # ---- tasks come in
 
+    def _enqueued(self, event: Enqueued) -> None:
+        reply = EnqueueReply(event.ticket)
+        self.decision.replies.append(reply)
+        if event.replaced:
+            if not replace(self, event.replaced):
+                reply.stale = True
+                return
+            reply.replaced = [task.id for task, _ in event.replaced]
+        self._enqueue(event.tasks)
+        self.decision.writes.keys.extend(event.keys)
+        if event.requested:
+            self.decision.writes.requests.extend((task[0],) for task in event.tasks)
+
+    def leave_out(self, task: Task) -> None:
+        """A large payload is held no longer than until it is committed."""
+        task.left_out = len(task.payload)
+        self._large.append(task)
+
     def _enqueue(self, tasks: Iterable[NewTask]) -> None:
         now = micros_until(self.now)
         inserts = self.decision.writes.inserts
-        for task_id, payload, options, delay_s, given in tasks:
+        for new in tasks:
+            task_id, payload, options, delay_s, given = new
             if task_id in self.tasks or task_id in self.fresh:
                 continue
-            ready_at = to_micros(now + delay_s) if delay_s else now
-            if given.run_at:
-                ready_at, given = max(now, to_micros(given.run_at)), given._replace(run_at=0.0)
+            ready_at, terms = due_at(new, self.now) if delay_s or given != NO_TERMS else (now, NO_TERMS)
             state = State.SCHEDULED if ready_at > self.now else State.QUEUED
-            task = Task(task_id, payload, options, state, ready_at, now, terms=NO_TERMS if given == NO_TERMS else given)
+            task = Task(task_id, payload, options, state, ready_at, now, terms=terms)
             if len(payload) > self.settings.large_bytes:
-                task.left_out = len(payload)
-                self._large.append(task)
+                self.leave_out(task)
             inserts.append(task)
             self.fresh.add(task_id)
             self.counters.enqueued += 1

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, NamedTuple, TypeAlias
 
+from asyncproc.core.asked import CHANGEABLE
 from asyncproc.core.states import State
 from asyncproc.core.task import NewTask, TaskId
 
@@ -23,6 +24,8 @@ class OnConflict(StrEnum):
     """The one that is there stands for it."""
     REJECT = "reject"
     """Nothing of its request is enqueued."""
+    REPLACE = "replace"
+    """One that waits gets its content; one that does not stands for it as it is."""
 
 
 class Wish(NamedTuple):
@@ -76,6 +79,8 @@ class Settled:
     """By index, the tasks that stand for its own."""
     conflicts: dict[int, Holder] = field(default_factory=dict)
     """By index, the tasks for which all of it is refused."""
+    replaced: set[int] = field(default_factory=set)
+    """Of those that were found, the ones that have its content now."""
     leans: bool = False
     """On a task that is not committed yet: its own, or one of a request before it."""
 
@@ -99,6 +104,10 @@ def to_be(task: NewTask) -> Holder:
     return Holder(task[0], State.SCHEDULED if task[3] > 0 else State.QUEUED, options.priority, options.queue)
 
 
+_Undo: TypeAlias = tuple[dict[TaskId, NewTask], TaskId, NewTask | None]
+"""Where a task was put, and what was there before."""
+
+
 class Settling:
     """The requests of one commit."""
 
@@ -110,32 +119,43 @@ class Settling:
         self._new: dict[TaskId, NewTask] = {}
         self._taken: dict[Slot, dict[TaskId, NewTask]] = {}
         """Of these, those with a key."""
+        self._replaced: dict[TaskId, NewTask] = {}
 
     def tasks(self) -> list[NewTask]:
         """All that is to be enqueued."""
         return list(self._new.values())
 
+    def replaced(self) -> list[NewTask]:
+        """What tasks in the table are to be from now on, under their own ids."""
+        return list(self._replaced.values())
+
     def settle(self, asked: Asked) -> Settled:
-        settled = Settled()
-        new: list[NewTask] = []
+        settled, undo = Settled(), list[_Undo]()
         for index, (task, wish) in enumerate(zip(asked.tasks, asked.wishes, strict=True)):
+            holder = None if wish is None or task[0] in self._known else self._holder(task, wish, settled)
             if task[0] in self._known:
                 settled.new.append(task[0])
-                continue
-            holder = None if wish is None else self._holder(task, wish, settled)
-            if holder is None:
-                self._add(task)
-                new.append(task)
-            elif wish is not None and wish.on_conflict is OnConflict.REJECT:
+            elif wish is None or holder is None:
+                undo += _put(task, self._places(task))
+                settled.new.append(task[0])
+                settled.leans = True
+            elif wish.on_conflict is OnConflict.REJECT:
                 settled.conflicts[index] = holder
+            elif wish.on_conflict is OnConflict.REPLACE and holder.state in CHANGEABLE:
+                content: NewTask = (holder.id, *task[1:])
+                undo += _put(content, self._places(content) if holder.id in self._new else [self._replaced])
+                settled.found[index] = to_be(content)
+                settled.replaced.add(index)
+                settled.leans = True
             else:
                 settled.found[index] = holder
         if settled.conflicts:
-            for task in new:
-                self._take_back(task)
-        elif new:
-            settled.new += [task[0] for task in new]
-            settled.leans = True
+            settled.new = []
+            for kept, task_id, before in reversed(undo):
+                if before is None:
+                    del kept[task_id]
+                else:
+                    kept[task_id] = before
         return settled
 
     def _holder(self, task: NewTask, wish: Wish, settled: Settled) -> Holder | None:
@@ -145,14 +165,22 @@ class Settling:
                 return coming
         holder = self._holders.get(wanted(task, wish, self._now))
         # What has come by an earlier call is in nobody's way.
-        return None if holder is None or holder.id == task[0] else holder
+        if holder is None or holder.id == task[0]:
+            return None
+        content = self._replaced.get(holder.id)
+        if content is None:
+            return holder
+        settled.leans = True
+        return to_be(content)
 
-    def _add(self, task: NewTask) -> None:
-        self._new[task[0]] = task
-        if task[4].unique_key:
-            self._taken.setdefault(slot_of(task), {})[task[0]] = task
+    def _places(self, task: NewTask) -> list[dict[TaskId, NewTask]]:
+        """Where a new one is kept."""
+        slot = slot_of(task)
+        return [self._new, self._taken.setdefault(slot, {})] if slot[1] else [self._new]
 
-    def _take_back(self, task: NewTask) -> None:
-        del self._new[task[0]]
-        if task[4].unique_key:
-            del self._taken[slot_of(task)][task[0]]
+
+def _put(task: NewTask, places: Iterable[dict[TaskId, NewTask]]) -> list[_Undo]:
+    undo = [(kept, task[0], kept.get(task[0])) for kept in places]
+    for kept, task_id, _ in undo:
+        kept[task_id] = task
+    return undo

@@ -252,6 +252,15 @@ class Storage:
             columns = [uuids(ids), ints(priorities), texts(queues), floats(instants)]
             agreeing = _ids(await _rows(connection, moves.CHANGED, columns))
             refused += [task_id for task_id in ids if task_id not in agreeing]
+        if replaced := batch.writes.replaced:
+            columns = [
+                uuids(row[0] for row in replaced),
+                ints(row[-1][2].priority for row in replaced),
+                texts(row[-1][2].queue for row in replaced),
+                floats(row[7] for row in replaced),
+            ]
+            agreeing = _ids(await _rows(connection, moves.CHANGED, columns))
+            refused += [row[0] for row in replaced if row[0] not in agreeing]
         return list(dict.fromkeys(refused))
 
     async def _pages(self, connection: Connection, wanted: Sequence[PageWanted]) -> list[Page]:

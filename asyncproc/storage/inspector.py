@@ -98,6 +98,10 @@ class Inspector:
         rows = await self._read(unique.HOLDERS, columns)
         return {wanted[row[0] - 1]: Holder(row[1].bytes, State(row[2]), row[3], row[4]) for row in rows}
 
+    async def live_tasks(self, ids: Sequence[TaskId]) -> dict[TaskId, Task]:
+        """Those that are not finished, as the core takes them."""
+        return {task.id: task for task in to_tasks(await self._read(unique.LIVE_TASKS, [LARGE_BYTES, uuids(ids)]))}
+
     async def figures(self) -> list[tuple[str, str, str, int, float | None, float | None]]:
         """Rows of state, queue, type, number, mean run time in seconds, longest wait in seconds."""
         return [(row[0], row[1], row[2], row[3], row[4], row[5]) for row in await self._read(reads.FIGURES, {})]

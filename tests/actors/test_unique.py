@@ -12,10 +12,11 @@ import pytest
 
 from asyncproc.actors.answers import Cause, Refusal
 from asyncproc.actors.once import Keyed, Outcome
-from asyncproc.actors.unique import Unique
+from asyncproc.actors.repeats import Repeats
+from asyncproc.actors.unique import TRIES, Unique
 from asyncproc.core.retry import constant
 from asyncproc.core.states import State
-from asyncproc.core.task import NO_TERMS, KeyUsed, NewTask, Options, TaskId
+from asyncproc.core.task import NO_TERMS, KeyUsed, NewTask, Options, Task, TaskId
 from asyncproc.core.unique import NOT_ENDED, Holder, OnConflict, Wanted, Wish, to_be
 from asyncproc.errors import StorageUnavailable, TasksRejected
 from tests.actors.conftest import Deploy
@@ -53,21 +54,36 @@ class Table:
     known: set[TaskId] = field(default_factory=set)
     failure: Exception | None = None
     away: str = ""
+    stale: int = 0
+    """How many commits find that what they were to replace has begun."""
+    looked_for: int = 0
 
     async def holders(self, wanted: Sequence[Wanted]) -> dict[Wanted, Holder]:
         await asyncio.sleep(0)
         return {one: to_be(self.rows[one.type, one.key]) for one in wanted if (one.type, one.key) in self.rows}
 
-    async def brought(self, tasks: list[NewTask]) -> set[TaskId]:
-        return self.known & {task[0] for task in tasks}
+    async def existing(self, ids: Sequence[TaskId]) -> set[TaskId]:
+        self.looked_for += 1
+        return self.known & {*ids}
 
-    async def commit(self, tasks: list[NewTask], keys: list[KeyUsed]) -> None:
+    async def live_tasks(self, ids: Sequence[TaskId]) -> dict[TaskId, Task]:
+        rows = {row[0]: row for row in self.rows.values()}
+        return {task_id: Task(task_id, b"", OPTIONS, State.QUEUED, 0.0, 0.0) for task_id in ids if task_id in rows}
+
+    async def commit(
+        self, tasks: list[NewTask], keys: list[KeyUsed], replaced: Sequence[tuple[Task, NewTask]] = ()
+    ) -> bool:
         self.commits.append([task[0] for task in tasks])
         await self.go.wait()
         if self.failure is not None:
             raise self.failure
-        self.rows.update({(task[2].type, task[4].unique_key): task for task in tasks})
+        if self.stale:
+            self.stale -= 1
+            return False
+        for task in (*tasks, *(new for _, new in replaced)):
+            self.rows[task[2].type, task[4].unique_key] = task
         self.keys += keys
+        return True
 
 
 @pytest.fixture
@@ -78,7 +94,7 @@ def table() -> Table:
 @pytest.fixture
 def unique(table: Table) -> Unique:
     return Unique(
-        table.holders, table.brought, lambda _: None, table.commit, lambda: table.away, lambda: 1_000.0,
+        table, Repeats(), lambda _: None, table.commit, lambda: table.away, lambda: 1_000.0,
         asyncio.Lock(), 60.0,
     )  # fmt: skip
 
@@ -180,6 +196,7 @@ async def test_what_an_earlier_call_has_brought_is_answered_as_new(table: Table,
     one = request("k")
     table.known.add(one.tasks[0][0])
 
+    assert await unique.enqueue([one], again=True) == [None]
     assert await unique.enqueue([one]) == [None]
     assert table.commits == []
 
@@ -193,6 +210,43 @@ async def test_a_caller_that_goes_away_ends_nothing_for_the_others(table: Table,
     table.go.set()
 
     assert id_in((await second)[0]) == table.commits[0][0]
+
+
+REPLACE = Wish(NOT_ENDED, on_conflict=OnConflict.REPLACE)
+
+
+async def test_the_last_of_those_that_replace_at_once_is_what_the_task_is_then(table: Table, unique: Unique) -> None:
+    table.go.set()
+    (first,) = (await unique.enqueue([request("k", wish=REPLACE)]),)
+    there = table.rows["Note", "k"][0]
+    requests = [request("k", wish=REPLACE)._replace(tasks=[_with(b"%d" % n, "k")]) for n in range(3)]
+
+    outcomes = await unique.enqueue(requests)
+
+    assert first == [None]
+    assert {id_in(outcome) for outcome in outcomes} == {there}
+    assert all(isinstance(outcome, bytes) and json.loads(outcome)["tasks"][0]["replaced"] for outcome in outcomes)
+    assert table.rows["Note", "k"][:2] == (there, b"2")
+    assert table.commits[1:] == [[]]
+
+
+async def test_what_has_just_begun_is_looked_at_again(table: Table, unique: Unique) -> None:
+    table.go.set()
+    await unique.enqueue([request("k")])
+    table.stale = 2
+
+    outcomes = await unique.enqueue([request("k", "new", wish=REPLACE)])
+    table.stale = 100
+    never = await unique.enqueue([request("k", wish=REPLACE)])
+
+    assert id_in(outcomes[0]) == table.commits[0][0]
+    assert table.looked_for == 2 + TRIES
+    assert isinstance(never[0], Refusal)
+    assert never[0].cause is Cause.STORAGE
+
+
+def _with(payload: bytes, key: str) -> NewTask:
+    return (next(_ids).to_bytes(16), payload, OPTIONS, 0.0, NO_TERMS._replace(unique_key=key))
 
 
 def note(system: System, ledger: Ledger, key: str) -> list[NewTask]:

@@ -196,6 +196,41 @@ def test_the_command_asks_for_it(api: Api, creator: str) -> None:
     assert json.loads(terminal.text("tasks", "show", first["id"], "--json"))["uniqueKey"] == creator
 
 
+def test_many_that_replace_at_once_leave_one_task_with_what_one_of_them_brought(api: Api, creator: str) -> None:
+    replacing = {"key": creator, "onConflict": "replace"}
+    (first,) = api.enqueue(a_task(creator, unique=replacing, priority=1))
+
+    def send(number: int) -> dict[str, Any]:
+        body = a_task(creator, unique=replacing, payload={"processType": f"{number}"}, delay="1h", timeout="30s")
+        with httpx.Client(base_url=api.url, timeout=60) as http:
+            answer = http.post("/tasks/enqueue", json={"tasks": [body]})
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json()["tasks"][0])
+
+    with ThreadPoolExecutor(8) as threads:
+        told = list(threads.map(send, range(24)))
+
+    (task,) = api.listed(createdBy=creator)
+    assert {(one["id"], one["existing"], one["replaced"], one["status"]) for one in told} == {
+        (first["id"], True, True, "scheduled")
+    }
+    assert (task["id"], task["priority"], task["timeout"], task["status"]) == (first["id"], 0, "30s", "scheduled")
+    assert task["payload"]["processType"] in {f"{number}" for number in range(24)}
+
+
+def test_one_that_has_ended_is_not_replaced(api: Api, ledger: Ledger, creator: str) -> None:
+    unique = {"key": creator, "states": ["unfinished", "succeeded"], "onConflict": "replace"}
+    task = a_task(creator, taskType="Note", payload={"ledger": ledger.path, "n": 1}, queue="default", unique=unique)
+    (first,) = api.enqueue(task)
+    api.ended(first["id"])
+
+    (again,) = api.enqueue({**task, "payload": {"ledger": ledger.path, "n": 2}})
+
+    assert (again["id"], again["existing"], again["status"]) == (first["id"], True, "succeeded")
+    assert "replaced" not in again
+    assert ledger.runs() == {1: 1}
+
+
 def test_a_failed_task_is_not_run_again_beside_another_with_its_key(api: Api, creator: str) -> None:
     failing = {"payload": {"processType": "want to fail"}, "queue": "default", "backOffDuration": "0s"}
     failed = [api.enqueue(a_task(creator, **failing))[0]["id"]]

@@ -144,3 +144,59 @@ def test_tasks_without_a_wish_are_made_beside_the_others() -> None:
 
     assert list(settled.found) == [2]
     assert plain[0] in ids(settling)
+
+
+REPLACE = Wish(NOT_ENDED, on_conflict=OnConflict.REPLACE)
+
+
+@pytest.mark.parametrize("state", State)
+def test_one_that_waits_is_replaced_and_any_other_stands_for_it(state: State) -> None:
+    held, one = holder(state), task(delay_s=5.0)
+    settling = Settling({Wanted("Note", "k", NOT_ENDED, 0.0): held}, (), NOW)
+
+    settled = settle(settling, one, wish=REPLACE)
+
+    if state in {State.QUEUED, State.SCHEDULED, State.RETRYING}:
+        assert settling.replaced() == [(held.id, *one[1:])]
+        assert settled.found == {0: Holder(held.id, State.SCHEDULED, 0, "default")}
+        assert settled.replaced == {0}
+    else:
+        assert settling.replaced() == []
+        assert (settled.found, settled.replaced) == ({0: held}, set())
+
+
+def test_of_many_that_replace_one_the_last_does() -> None:
+    held, first, last = holder(), task(), task(delay_s=1.0)
+    settling = Settling({Wanted("Note", "k", NOT_ENDED, 0.0): held}, (), NOW)
+
+    settle(settling, first, wish=REPLACE)
+    settle(settling, last, wish=REPLACE)
+
+    assert settling.replaced() == [(held.id, *last[1:])]
+    assert settle(settling, task()).found[0].state is State.SCHEDULED
+
+
+def test_one_that_is_not_committed_yet_is_replaced_before_it_is() -> None:
+    settling, first, second = nobody(), task(), task()
+
+    settled = settle(settling, first, second, wish=REPLACE)
+    later = settle(settling, third := task(), wish=REPLACE)
+
+    assert (settled.new, settled.replaced, later.replaced) == ([first[0]], {1}, {0})
+    assert settling.tasks() == [(first[0], *third[1:])]
+    assert settling.replaced() == []
+
+
+def test_a_request_that_is_rejected_replaces_nothing() -> None:
+    held, kept = holder(), task("new")
+    settling = Settling({Wanted("Note", key, NOT_ENDED, 0.0): held for key in ("k", "held")}, (), NOW)
+    settle(settling, kept)
+    before = settling.tasks()
+
+    settled = settling.settle(
+        Asked([task("k"), task("new", 5.0), task("other"), task("held")], [REPLACE, REPLACE, REPLACE, REJECT])
+    )
+
+    assert list(settled.conflicts) == [3]
+    assert (settling.tasks(), settling.replaced()) == (before, [])
+    assert settle(settling, task("other")).found == {}

@@ -1,19 +1,22 @@
 """Who holds a unique key is read from both tables, by index."""
 
 from collections.abc import AsyncIterator
+from typing import Any, Final
 
 import psycopg
 import pytest
 
+from asyncproc.core.decision import Replaced
+from asyncproc.core.retry import RetryPolicy
 from asyncproc.core.states import FINAL, State
-from asyncproc.core.task import Task, Terms
+from asyncproc.core.task import Options, Task, Terms, TimeLimits
 from asyncproc.core.unique import NOT_ENDED, WAITING, Holder, Wanted
 from asyncproc.storage.batch import COPY_FROM
 from asyncproc.storage.connection import READER_OPTIONS, hardened
-from asyncproc.storage.cycle import Storage
+from asyncproc.storage.cycle import Committed, Storage
 from asyncproc.storage.inspector import Inspector
 from asyncproc.storage.statements import unique
-from tests.storage.table import ERROR, NOW, a_task, query, write
+from tests.storage.table import ERROR, NOW, a_task, live, query, write, write_again
 
 ALL = tuple(State)
 
@@ -101,3 +104,67 @@ async def test_holders_are_found_by_index_and_those_that_ended_only_where_they_a
     assert succeeded
     assert all("never executed" in line for line in succeeded)
     assert any("never executed" not in line for line in failed)
+
+
+CONTENT: Final = Options(
+    "send", "other", 7, RetryPolicy(9, 1.0, 2.0, 3.0, 0.5), "you", TimeLimits(4.0, 2.0), "c", "f", "t"
+)
+
+
+def replacing(task: Task, state: State = State.QUEUED, payload: bytes = b'{"new": 1}') -> Replaced:
+    new = (task.id, payload, CONTENT, 0.0, Terms(NOW + 60.0, NOW + 90.0, "k"))
+    was = (task.state, task.options.priority, task.queue, task.ready_at)
+    return (task.id, task.lease, *was, state, NOW + 5.0, None if state is State.SCHEDULED else 1.5, new)
+
+
+async def test_a_task_that_waits_has_all_of_the_other(storage: Storage, inspector: Inspector) -> None:
+    task, other = holding(), holding(key="other")
+    await write(storage, inserts=[task, other])
+    for committed in (
+        await write(storage, replaced=[replacing(task, State.SCHEDULED)]),
+        await write_again(storage, replaced=[replacing(task, State.SCHEDULED)]),
+    ):
+        assert committed == Committed()
+
+    now = (await inspector.live_tasks([task.id, b"n" * 16]))[task.id]
+
+    assert (now.payload, now.options) == (b'{"new": 1}', CONTENT)
+    assert (now.state, now.ready_at, now.created_at) == (State.SCHEDULED, NOW + 5.0, task.created_at)
+    assert now.terms == Terms(NOW + 60.0, NOW + 90.0, "k")
+    untouched = (await inspector.live_tasks([other.id]))[other.id]
+    assert (untouched.payload, untouched.options) == (other.payload, other.options)
+
+
+async def test_a_task_is_replaced_and_claimed_in_one_commit_and_again(storage: Storage, database: str) -> None:
+    task = holding()
+    await write(storage, inserts=[task])
+    writes: dict[str, Any] = {"replaced": [replacing(task)], "claims": [(task.id, 1, 1, 1.5, "w")]}
+
+    assert await write(storage, **writes) == Committed()
+    before = live(database)
+    assert await write_again(storage, **writes) == Committed()
+
+    assert live(database) == before
+    assert (before[task.id]["state"], before[task.id]["payload"]) == ("running", {"new": 1})
+
+
+@pytest.mark.parametrize("change", [{"lease": 1}, {"state": "'retrying'"}, {"priority": 3}, {"queue": "'elsewhere'"}])
+async def test_one_that_is_not_as_it_was_is_left_alone(storage: Storage, database: str, change: dict[str, Any]) -> None:
+    task = holding()
+    await write(storage, inserts=[task])
+    ((column, value),) = change.items()
+    query(database, f"UPDATE asyncproc.task_live SET {column} = {value}")
+
+    assert (await write(storage, replaced=[replacing(task)])).refused == [task.id]
+
+    assert live(database)[task.id]["payload"] == {"n": 1}
+
+
+async def test_content_that_postgres_refuses_fails_alone(storage: Storage, database: str) -> None:
+    bad, good = holding(), holding(key="good")
+    await write(storage, inserts=[bad, good])
+
+    committed = await write(storage, replaced=[replacing(bad, payload=b"{"), replacing(good)])
+
+    assert set(committed.rejected) == {bad.id}
+    assert [live(database)[task.id]["payload"] for task in (bad, good)] == [{"n": 1}, {"new": 1}]
