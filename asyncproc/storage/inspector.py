@@ -16,7 +16,7 @@ from asyncproc.rules import Stored
 from asyncproc.storage.arrays import byteas, texts, uuids
 from asyncproc.storage.connection import first_line, reader_pool
 from asyncproc.storage.rows import not_ended_before, to_tasks
-from asyncproc.storage.statements import idempotency, moves, pages, reads, steering
+from asyncproc.storage.statements import idempotency, moves, pages, reads, requests, steering
 from asyncproc.storage.steering import Purge, to_stored
 
 _LAST_ID: Final = b"\xff" * 16
@@ -131,6 +131,10 @@ class Inspector:
         """The same of tasks that wait for something else than a worker."""
         rows = await self._read(steering.NOT_READY, [queue, after[0], UUID(bytes=after[1]), limit])
         return [((row[0], row[1].bytes), row[2], row[3]) for row in rows]
+
+    async def requested(self, most: int, most_bytes: int) -> list[tuple[Any, ...]]:
+        """Committed requests for tasks, as `storage.requests` takes them."""
+        return await self._read(requests.WAITING, [most, most_bytes])
 
     async def within(
         self, seconds: float, text: Any, parameters: Sequence[object] | Mapping[str, object]

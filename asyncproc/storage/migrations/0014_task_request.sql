@@ -104,6 +104,11 @@ BEGIN
             USING ERRCODE = 'invalid_parameter_value', HINT = 'Types are known once the system of this release is up.';
     END IF;
 
+    -- The cast of a type that a caller made would be carried out with the rights of our owner.
+    IF pg_typeof(payload) NOT IN ('json'::regtype, 'jsonb'::regtype, 'text'::regtype, 'character varying'::regtype) THEN
+        RAISE EXCEPTION 'asyncproc.enqueue: payload is of type %: it must be json, jsonb or text', pg_typeof(payload)
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
     BEGIN
         body := payload::text::json;
         -- What is JSON and cannot be kept as text, a NUL or half a character, is always written as an escape.
