@@ -19,9 +19,11 @@ from asyncproc.core.task import MAX_DELAY_S, MAX_KEY, MAX_TIMEOUT_S, QUEUE_NAME,
 from asyncproc.errors import StorageUnavailable
 from asyncproc.storage import requests
 from asyncproc.storage.batch import COPY_FROM, build
+from asyncproc.storage.connection import READER_OPTIONS, hardened
 from asyncproc.storage.cycle import Committed, Storage
 from asyncproc.storage.inspector import Inspector
 from asyncproc.storage.requests import Bell
+from asyncproc.storage.statements.requests import WAITING
 from tests.storage.table import a_task, done, live, query, write, write_again
 
 MOST_BYTES: Final = 1_000
@@ -284,7 +286,21 @@ async def test_a_request_of_which_no_task_can_be_kept_stays_and_hinders_nobody(
     assert (asked(database), [*live(database)]) == ([bad.id], [good.id])
     await storage.between(requests.refuse, committed.rejected)
     assert await requests.waiting(inspector, 10, MOST_BYTES) == []
-    assert "json" in query(database, "SELECT refused FROM asyncproc.task_request")[0][0]
+    ((refused, cause),) = query(database, "SELECT id, cause FROM asyncproc.task_refused")
+    assert refused.bytes == bad.id
+    assert "json" in cause
+
+
+@pytest.mark.usefixtures("known")
+def test_the_first_requests_are_found_without_reading_the_others(database: str) -> None:
+    query(database, "SELECT count(asyncproc.enqueue('greet')) FROM generate_series(1, 20000)")
+    with psycopg.connect(hardened(database, "reader", READER_OPTIONS)) as reader:
+        for analysed in (False, True):
+            if analysed:
+                query(database, "ANALYZE asyncproc.task_request")
+            plan = str(reader.execute(f"EXPLAIN {WAITING}".encode(), [2_000, 1 << 24]).fetchall())
+            assert "Index Scan using task_request_pkey" in plan
+            assert "Seq Scan" not in plan
 
 
 async def test_types_are_those_of_the_reign(storage: Storage, database: str) -> None:
