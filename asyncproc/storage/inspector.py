@@ -175,6 +175,7 @@ def filter_parameters(narrowed: TaskFilter) -> dict[str, object]:
     }  # fmt: skip
     ids = _several(narrowed.id)
     asked["id"] = None if ids is None else [UUID(bytes=task_id) for task_id in ids]
+    asked["payload"] = narrowed.payload
     return {**asked, "created_after": narrowed.created_after, "created_before": narrowed.created_before}
 
 

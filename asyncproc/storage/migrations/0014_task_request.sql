@@ -177,3 +177,13 @@ BEGIN
 END $$;
 -- Whoever is to enqueue is granted it, and USAGE on the schema.
 REVOKE ALL ON FUNCTION asyncproc.enqueue FROM PUBLIC;
+
+-- Whether a payload contains a document, as jsonb's @> has it. What is JSON and no jsonb, an escaped NUL for one, contains
+-- nothing: one such row must not fail a list of thousands.
+CREATE FUNCTION asyncproc.payload_contains(payload json, part jsonb) RETURNS boolean
+LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE COST 1000 AS $$
+BEGIN
+    RETURN payload::jsonb @> part;
+EXCEPTION WHEN data_exception THEN
+    RETURN false;
+END $$;
