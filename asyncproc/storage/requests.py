@@ -52,18 +52,20 @@ class Bell:
 
     async def listen(self) -> None:
         """Until cancelled; a connection that breaks is made anew."""
-        wait_s = _FIRST_RETRY_S
+        wait_s, said = _FIRST_RETRY_S, ""
         while True:
             try:
                 async with await self._connect() as connection:
                     await connection.execute(requests.LISTEN)
                     # What was committed while nobody listened.
                     self._rung.set()
-                    wait_s = _FIRST_RETRY_S
+                    wait_s, said = _FIRST_RETRY_S, ""
                     async for _ in connection.notifies():
                         self._rung.set()
             except psycopg.Error as error:
-                log.warning("notifications of new requests are not heard: %s", first_line(error))
+                if first_line(error) != said:
+                    said = first_line(error)
+                    log.warning("notifications of new requests are not heard: %s", said)
             await asyncio.sleep(wait_s)
             wait_s = min(2 * wait_s, _LAST_RETRY_S)
 
