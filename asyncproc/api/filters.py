@@ -37,7 +37,7 @@ def _storable(part: dict[str, Any]) -> dict[str, Any]:
     return part
 
 
-_Part = Annotated[dict[str, Any], BeforeValidator(_parsed), AfterValidator(_storable), Field(min_length=1)]
+_Part = Annotated[dict[str, Any], Field(min_length=1), BeforeValidator(_parsed), AfterValidator(_storable)]
 
 
 class FilterBody(Asked):
