@@ -67,7 +67,8 @@ class Inbox:
         ticket = next(self._tickets)
         event = make(ticket)
         load = _load(event)
-        if isinstance(event, Enqueued) and self._rows and self._is_full_for(load):
+        # What is requested was promised, and is one batch at most.
+        if isinstance(event, Enqueued) and not event.requested and self._rows and self._is_full_for(load):
             raise Overloaded(self._rows)
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._waiting[ticket] = future

@@ -69,7 +69,7 @@ class Requests:
 
     async def run(self) -> None:
         """For as long as the reign lasts. Raises `EpochLost`; all else is tried again."""
-        wait_s, is_known = _FIRST_RETRY_S, False
+        wait_s, is_known, said = _FIRST_RETRY_S, False, ""
         while True:
             try:
                 if not is_known:
@@ -77,14 +77,16 @@ class Requests:
                     is_known = True
                 # What the last reign or the last attempt left in doubt is certain after this.
                 await self._inbox.flush()
-                wait_s = _FIRST_RETRY_S
                 while True:
                     await self._drain()
+                    wait_s, said = _FIRST_RETRY_S, ""
                     await self._bell.wait(POLL_S)
             except EpochLost:
                 raise
             except AsyncprocError as error:
-                log.warning("requests of other transactions wait: %s", error)
+                if str(error) != said:
+                    said = str(error)
+                    log.warning("requests of other transactions wait: %s", said)
                 await asyncio.sleep(wait_s)
                 wait_s = min(2 * wait_s, _LAST_RETRY_S)
 

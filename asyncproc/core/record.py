@@ -75,6 +75,8 @@ class TaskFilter:
     concurrency_key: str | tuple[str, ...] | None = None
     fairness_key: str | tuple[str, ...] | None = None
     id: TaskId | tuple[TaskId, ...] | None = None
+    payload: str | None = None
+    """JSON that the payload is to contain."""
 
     def is_empty(self) -> bool:
         return self == NO_FILTER

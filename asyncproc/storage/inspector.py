@@ -20,7 +20,7 @@ from asyncproc.storage import schedules
 from asyncproc.storage.arrays import byteas, floats, texts, uuids
 from asyncproc.storage.connection import first_line, reader_pool
 from asyncproc.storage.rows import not_ended_before, to_tasks
-from asyncproc.storage.statements import idempotency, moves, pages, reads, steering, unique
+from asyncproc.storage.statements import idempotency, moves, pages, reads, requests, steering, unique
 from asyncproc.storage.statements import schedules as statements
 from asyncproc.storage.steering import Purge, to_stored
 
@@ -165,6 +165,10 @@ class Inspector:
         rows = await self._read(steering.NOT_READY, [queue, after[0], UUID(bytes=after[1]), limit])
         return [((row[0], row[1].bytes), row[2], row[3]) for row in rows]
 
+    async def requested(self, most: int, most_bytes: int) -> list[tuple[Any, ...]]:
+        """Committed requests for tasks, as `storage.requests` takes them."""
+        return await self._read(requests.WAITING, [most, most_bytes])
+
     async def within(
         self, seconds: float, text: Any, parameters: Sequence[object] | Mapping[str, object]
     ) -> list[tuple[Any, ...]] | None:
@@ -204,6 +208,7 @@ def filter_parameters(narrowed: TaskFilter) -> dict[str, object]:
     }  # fmt: skip
     ids = _several(narrowed.id)
     asked["id"] = None if ids is None else [UUID(bytes=task_id) for task_id in ids]
+    asked["payload"] = narrowed.payload
     return {**asked, "created_after": narrowed.created_after, "created_before": narrowed.created_before}
 
 

@@ -9,7 +9,6 @@ import psycopg
 from psycopg import AsyncConnection
 
 from asyncproc.core.task import TaskId
-from asyncproc.errors import StorageUnavailable
 from asyncproc.storage.arrays import texts, uuids
 from asyncproc.storage.connection import Connection, Fence, first_line, hardened
 from asyncproc.storage.inspector import Inspector
@@ -19,7 +18,6 @@ log = logging.getLogger(__name__)
 
 _FIRST_RETRY_S: Final = 0.1
 _LAST_RETRY_S: Final = 5.0
-READ_S: Final = 5.0
 _OPTIONS: Final = "-c default_transaction_read_only=on -c timezone=UTC"
 
 
@@ -54,18 +52,20 @@ class Bell:
 
     async def listen(self) -> None:
         """Until cancelled; a connection that breaks is made anew."""
-        wait_s = _FIRST_RETRY_S
+        wait_s, said = _FIRST_RETRY_S, ""
         while True:
             try:
                 async with await self._connect() as connection:
                     await connection.execute(requests.LISTEN)
                     # What was committed while nobody listened.
                     self._rung.set()
-                    wait_s = _FIRST_RETRY_S
+                    wait_s, said = _FIRST_RETRY_S, ""
                     async for _ in connection.notifies():
                         self._rung.set()
             except psycopg.Error as error:
-                log.warning("notifications of new requests are not heard: %s", first_line(error))
+                if first_line(error) != said:
+                    said = first_line(error)
+                    log.warning("notifications of new requests are not heard: %s", said)
             await asyncio.sleep(wait_s)
             wait_s = min(2 * wait_s, _LAST_RETRY_S)
 
@@ -84,10 +84,7 @@ class Bell:
 
 async def waiting(inspector: Inspector, most: int, most_bytes: int) -> list[Request]:
     """Those that were committed before this was asked, by id. Raises `StorageUnavailable`."""
-    rows = await inspector.within(READ_S, requests.WAITING, [most, most_bytes])
-    if rows is None:
-        raise StorageUnavailable(f"to read requests took longer than {READ_S:g} s")
-    return [Request(*row) for row in rows]
+    return [Request(*row) for row in await inspector.requested(most, most_bytes)]
 
 
 async def know_types(connection: Connection, fence: Fence, queues: Mapping[str, str], max_payload_bytes: int) -> None:

@@ -14,13 +14,16 @@ from psycopg.types.json import Jsonb
 from asyncproc.clock import wall_now
 from asyncproc.core.decision import Writes
 from asyncproc.core.rank import MAX_PRIORITY, MIN_PRIORITY
-from asyncproc.core.task import MAX_KEY, TaskId
+from asyncproc.core.retry import MAX_BACKOFF_S
+from asyncproc.core.task import MAX_DELAY_S, MAX_KEY, MAX_TIMEOUT_S, QUEUE_NAME, TaskId
 from asyncproc.errors import StorageUnavailable
 from asyncproc.storage import requests
 from asyncproc.storage.batch import COPY_FROM, build
+from asyncproc.storage.connection import READER_OPTIONS, hardened
 from asyncproc.storage.cycle import Committed, Storage
 from asyncproc.storage.inspector import Inspector
 from asyncproc.storage.requests import Bell
+from asyncproc.storage.statements.requests import WAITING
 from tests.storage.table import a_task, done, live, query, write, write_again
 
 MOST_BYTES: Final = 1_000
@@ -101,6 +104,7 @@ BAD: Final[dict[str, tuple[str, str]]] = {
     "not JSON": ("'greet', '{'", "payload: invalid input syntax"),
     "not an object": ("'greet', '[]'", "payload is array: it must be a JSON object"),
     "null": ("'greet', NULL", "payload is null: it must be a JSON object"),
+    "another type": ("'greet', 1", "payload is of type integer: it must be json, jsonb or text"),
     "a NUL": (r"""'greet', '{"a": "\u0000"}'""", "payload: unsupported Unicode escape"),
     "half a character": (r"""'greet', '{"a": "\ud800"}'""", "payload: invalid input syntax"),
     "too large": (f"'greet', json_build_object('a', repeat('x', {MOST_BYTES}))", "payload is 1010 bytes: at most 1000"),
@@ -130,8 +134,18 @@ def test_what_cannot_become_a_task_fails_the_callers_transaction_and_says_why(da
             ask(database, arguments)
         assert f"asyncproc.enqueue: {message}" in str(refusal.value), case
     assert asked(database) == []
+
+
+@pytest.mark.usefixtures("known")
+def test_the_bounds_are_those_of_all_other_tasks(database: str) -> None:
     for priority in (MIN_PRIORITY, MAX_PRIORITY):
         ask(database, f"'greet', priority => {priority}, concurrency_key => repeat('x', {MAX_KEY})")
+    bounds = {"delay": MAX_DELAY_S, "timeout": MAX_TIMEOUT_S, "soft_timeout": MAX_TIMEOUT_S, "back_off": MAX_BACKOFF_S}
+    for name, most in bounds.items():
+        ask(database, f"'greet', {name} => make_interval(secs => {most})")
+        with pytest.raises(psycopg.errors.InvalidParameterValue, match=f"{name} is"):
+            ask(database, f"'greet', {name} => make_interval(secs => {most + 1})")
+    assert f"'{QUEUE_NAME}'" in query(database, "SELECT prosrc FROM pg_proc WHERE proname = 'enqueue'")[0][0]
 
 
 @pytest.mark.usefixtures("known")
@@ -147,6 +161,14 @@ def test_a_caller_needs_the_function_and_no_table(database: str) -> None:
         query(theirs, "CREATE FUNCTION shop.json_typeof(json) RETURNS text LANGUAGE sql AS $$SELECT 'theirs'$$")
         made = ask(make_conninfo(theirs, options="-c search_path=shop,pg_catalog"))
         assert asked(database) == [made]
+        query(
+            theirs,
+            "CREATE TYPE shop.note AS (a int);"
+            " CREATE FUNCTION shop.cast_it(shop.note) RETURNS text LANGUAGE sql AS $$SELECT current_user::text$$;"
+            " CREATE CAST (shop.note AS text) WITH FUNCTION shop.cast_it AS ASSIGNMENT",
+        )
+        with pytest.raises(psycopg.errors.InvalidParameterValue, match=r"payload is of type shop\.note"):
+            ask(theirs, "'greet', ROW(1)::shop.note")
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             query(theirs, "SELECT * FROM asyncproc.task_request")
     finally:
@@ -264,7 +286,21 @@ async def test_a_request_of_which_no_task_can_be_kept_stays_and_hinders_nobody(
     assert (asked(database), [*live(database)]) == ([bad.id], [good.id])
     await storage.between(requests.refuse, committed.rejected)
     assert await requests.waiting(inspector, 10, MOST_BYTES) == []
-    assert "json" in query(database, "SELECT refused FROM asyncproc.task_request")[0][0]
+    ((refused, cause),) = query(database, "SELECT id, cause FROM asyncproc.task_refused")
+    assert refused.bytes == bad.id
+    assert "json" in cause
+
+
+@pytest.mark.usefixtures("known")
+def test_the_first_requests_are_found_without_reading_the_others(database: str) -> None:
+    query(database, "SELECT count(asyncproc.enqueue('greet')) FROM generate_series(1, 20000)")
+    with psycopg.connect(hardened(database, "reader", READER_OPTIONS)) as reader:
+        for analysed in (False, True):
+            if analysed:
+                query(database, "ANALYZE asyncproc.task_request")
+            plan = str(reader.execute(f"EXPLAIN {WAITING}".encode(), [2_000, 1 << 24]).fetchall())
+            assert "Index Scan using task_request_pkey" in plan
+            assert "Seq Scan" not in plan
 
 
 async def test_types_are_those_of_the_reign(storage: Storage, database: str) -> None:

@@ -8,8 +8,7 @@ CREATE TABLE asyncproc.task_type (
     max_payload_bytes integer NOT NULL
 );
 
--- Null is what the caller left to others. `refused` is what Postgres had against the task: such a row stays, for somebody
--- to look at, and is not tried again.
+-- Null is what the caller left to others.
 CREATE TABLE asyncproc.task_request (
     id uuid PRIMARY KEY,
     type text NOT NULL,
@@ -25,13 +24,16 @@ CREATE TABLE asyncproc.task_request (
     fairness_key text NOT NULL,
     created_by text NOT NULL,
     size integer NOT NULL,
-    payload json NOT NULL,
-    refused text
+    payload json NOT NULL
 ) WITH (
     autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0,
     autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 20000
 );
 ALTER TABLE asyncproc.task_request ALTER COLUMN payload SET STORAGE EXTERNAL;
+
+-- Requests of which Postgres keeps no task, and what it has against it: for somebody to look at. They are not among the
+-- others, where a condition on them would have the planner read all rows for the first.
+CREATE TABLE asyncproc.task_refused (LIKE asyncproc.task_request, cause text NOT NULL, refused_at timestamptz NOT NULL);
 
 CREATE FUNCTION asyncproc.check_seconds(name text, value interval, most double precision) RETURNS double precision
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -104,6 +106,11 @@ BEGIN
             USING ERRCODE = 'invalid_parameter_value', HINT = 'Types are known once the system of this release is up.';
     END IF;
 
+    -- The cast of a type that a caller made would be carried out with the rights of our owner.
+    IF pg_typeof(payload) NOT IN ('json'::regtype, 'jsonb'::regtype, 'text'::regtype, 'character varying'::regtype) THEN
+        RAISE EXCEPTION 'asyncproc.enqueue: payload is of type %: it must be json, jsonb or text', pg_typeof(payload)
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
     BEGIN
         body := payload::text::json;
         -- What is JSON and cannot be kept as text, a NUL or half a character, is always written as an escape.
@@ -170,3 +177,13 @@ BEGIN
 END $$;
 -- Whoever is to enqueue is granted it, and USAGE on the schema.
 REVOKE ALL ON FUNCTION asyncproc.enqueue FROM PUBLIC;
+
+-- Whether a payload contains a document, as jsonb's @> has it. What is JSON and no jsonb, an escaped NUL for one, contains
+-- nothing: one such row must not fail a list of thousands.
+CREATE FUNCTION asyncproc.payload_contains(payload json, part jsonb) RETURNS boolean
+LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE COST 1000 AS $$
+BEGIN
+    RETURN payload::jsonb @> part;
+EXCEPTION WHEN data_exception THEN
+    RETURN false;
+END $$;

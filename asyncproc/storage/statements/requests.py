@@ -13,7 +13,7 @@ WAITING: Final[LiteralString] = """
         coalesce(extract(epoch FROM start_by), 0)::float8, coalesce(extract(epoch FROM deadline), 0)::float8
     FROM (
         SELECT r.*, sum(size) OVER (ORDER BY id) - size AS bytes_before
-        FROM (SELECT * FROM asyncproc.task_request WHERE refused IS NULL ORDER BY id LIMIT %s) r
+        FROM (SELECT * FROM asyncproc.task_request ORDER BY id LIMIT %s) r
     ) b WHERE bytes_before < %s ORDER BY id
 """
 # In: ids as a column. In the commit that makes tasks of them.
@@ -22,8 +22,11 @@ TAKE: Final[LiteralString] = """
 """
 # In: ids, causes as columns.
 REFUSE: Final[LiteralString] = """
-    UPDATE asyncproc.task_request r SET refused = o.cause FROM unnest(%s::uuid[], %s::text[]) AS o (id, cause)
-    WHERE r.id = o.id
+    WITH gone AS (
+        DELETE FROM asyncproc.task_request r USING unnest(%s::uuid[], %s::text[]) AS o (id, cause) WHERE r.id = o.id
+        RETURNING r.*, o.cause
+    )
+    INSERT INTO asyncproc.task_refused SELECT *, now() FROM gone
 """
 # In: names.
 FORGET_TYPES: Final[LiteralString] = "DELETE FROM asyncproc.task_type WHERE NOT name = ANY(%s::text[])"
