@@ -9,9 +9,10 @@ from uuid import UUID
 from pydantic_core import PydanticSerializationError, to_json
 
 from asyncproc import failpoints
+from asyncproc.children import ChildOptions
 from asyncproc.clock import TaskIds, id_text, monotonic, spread
 from asyncproc.core.events import FAILED, FAILED_FOR_GOOD, KILLED, RETRY_LATER, SNOOZED, SUCCEEDED, Lease, Outcome
-from asyncproc.core.task import NO_TERMS, NewTask, TaskId
+from asyncproc.core.task import NewTask, Options, TaskId
 from asyncproc.notes import Notebook, NoteLimits
 from asyncproc.processable import Processable, TaskContext
 from asyncproc.registry import Registry, UnknownTaskType
@@ -119,6 +120,8 @@ class Executor:
 
     def _children(self, ctx: TaskContext) -> list[NewTask]:
         children: list[NewTask] = []
+        # One object serves many children, here and on the wire.
+        shared: dict[tuple[str, ChildOptions], Options] = {}
         size = 0
         for child in ctx.children:
             name = type(child.model).task_options.name
@@ -130,10 +133,12 @@ class Executor:
                 )
             if size > self._max_children_bytes:
                 raise ChildRefused(f"the tasks it enqueued are over {self._max_children_bytes} bytes together")
-            options = self._registry.options_for(
-                name, queue=child.queue, priority=child.priority, created_by=f"task {ctx.id}"
-            )
-            children.append((UUID(child.id).bytes, payload, options, child.delay_s, NO_TERMS))
+            key = (name, child.options)
+            options = shared.get(key)
+            if options is None:
+                made = self._registry.options_for(name, created_by=f"task {ctx.id}", **child.options._asdict())
+                options = shared[key] = made
+            children.append((UUID(child.id).bytes, payload, options, child.delay_s, child.terms))
         return children
 
 

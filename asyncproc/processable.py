@@ -5,24 +5,23 @@ Importing this module pulls in neither Ray nor a database driver: task modules a
 
 import inspect
 import json
-import re
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, ClassVar, Final, TypeVar, cast, get_type_hints, overload
 
 from pydantic import BaseModel, ConfigDict, create_model, model_validator
 from pydantic.alias_generators import to_camel
 
+from asyncproc.children import ChildOptions, check_key, check_options, seconds, terms_of
+from asyncproc.clock import wall_now
 from asyncproc.core.events import Lease
-from asyncproc.core.rank import MAX_PRIORITY, MIN_PRIORITY
-from asyncproc.core.retry import RetryPolicy
-from asyncproc.core.task import MAX_DELAY_S, QUEUE_NAME
+from asyncproc.core.retry import MAX_BACKOFF_S, RetryPolicy
+from asyncproc.core.task import MAX_DELAY_S, MAX_TIMEOUT_S, Terms
 from asyncproc.notes import Notebook, Notes, unsent
 
 MAX_CHILDREN: Final = 10_000
 """They travel with their parent's result, and are committed with it."""
-_QUEUE_NAME: Final = re.compile(QUEUE_NAME)
 
 S = TypeVar("S")
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -44,23 +43,15 @@ class TaskOptions:
     """When the task is told to come to an end: `SoftTimeLimitExceeded` is raised in it; an `async def` is cancelled."""
 
 
-def check_options(queue: str | None, priority: int | None) -> None:
-    """Raises `ValueError` for what no task can have; None leaves it to somebody else."""
-    if queue is not None and (not isinstance(queue, str) or not _QUEUE_NAME.fullmatch(queue)):
-        raise ValueError(f"queue is {queue!r:.100}: it must match {QUEUE_NAME}")
-    if priority is not None and (type(priority) is not int or not MIN_PRIORITY <= priority <= MAX_PRIORITY):
-        raise ValueError(f"priority is {priority!r:.100}: it must be an int from {MIN_PRIORITY} to {MAX_PRIORITY}")
-
-
 @dataclass(slots=True)
 class Child:
     """A task that a running task enqueues; it exists if and only if its parent succeeds."""
 
     id: str
     model: "Processable"
-    queue: str | None
-    priority: int | None
+    options: ChildOptions
     delay_s: float
+    terms: Terms
 
 
 @dataclass(slots=True)
@@ -125,19 +116,42 @@ class TaskContext:
         queue: str | None = None,
         priority: int | None = None,
         delay: timedelta | float = 0.0,
+        run_at: datetime | None = None,
+        start_by: datetime | None = None,
+        deadline: datetime | None = None,
+        back_off: timedelta | float | None = None,
+        timeout: timedelta | float | None = None,
+        soft_timeout: timedelta | float | None = None,
+        concurrency_key: str | None = None,
+        fairness_key: str | None = None,
     ) -> str:
         """Enqueue another task together with this one's successful end, in the same commit; returns its id.
 
-        `delay` is in seconds where it is a number. Nothing is enqueued where this attempt fails. Raises `ValueError`
-        where no task can have such a queue, priority or delay, or where there are too many.
+        What is not said here is as for any new task: what operators stored for its queue and type goes before the
+        configuration and its code. Durations are in seconds where they are numbers; `delay` counts from the commit.
+        Nothing is enqueued where this attempt fails. Raises `ValueError` where no task can have such options, or where
+        there are too many.
         """
         check_options(queue, priority)
-        delay_s = delay.total_seconds() if isinstance(delay, timedelta) else float(delay)
-        if not 0 <= delay_s <= MAX_DELAY_S:
-            raise ValueError(f"delay is {delay!r}: it must be between 0 and {MAX_DELAY_S:.0f} seconds")
+        check_key("concurrency_key", concurrency_key)
+        check_key("fairness_key", fairness_key)
+        delay_s = seconds("delay", delay, MAX_DELAY_S)
+        if run_at is not None and delay_s:
+            raise ValueError("run_at stands beside delay: name one of them")
+        now = wall_now()
+        terms = terms_of(now, now + delay_s, run_at, start_by, deadline)
         if len(self.children) >= MAX_CHILDREN:
             raise ValueError(f"a task may enqueue {MAX_CHILDREN} others: let one of them enqueue the rest")
-        child = Child(self._make_id(), task, queue, priority, delay_s)
+        options = ChildOptions(
+            queue,
+            priority,
+            None if back_off is None else seconds("back_off", back_off, MAX_BACKOFF_S),
+            None if timeout is None else seconds("timeout", timeout, MAX_TIMEOUT_S),
+            None if soft_timeout is None else seconds("soft_timeout", soft_timeout, MAX_TIMEOUT_S),
+            concurrency_key,
+            fairness_key,
+        )
+        child = Child(self._make_id(), task, options, max(delay_s, terms.run_at - now), terms)
         self.children.append(child)
         return child.id
 

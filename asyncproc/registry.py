@@ -11,13 +11,14 @@ from typing import Any, Final
 
 from pydantic_core import to_json
 
+from asyncproc.children import check_options
 from asyncproc.config import DEFAULT, Settings
 from asyncproc.core.origin import Origin
 from asyncproc.core.retry import MAX_ATTEMPTS, MAX_BACKOFF_S, RetryPolicy, constant, exponential
 from asyncproc.core.task import MAX_TIMEOUT_S, MAX_TYPE_NAME, NO_LIMITS, Options, TimeLimits
 from asyncproc.errors import AsyncprocError
 from asyncproc.precedence import NOTHING, BackOff, TaskValues, task_defaults
-from asyncproc.processable import Processable, check_options
+from asyncproc.processable import Processable
 from asyncproc.rules import Stored
 
 MAX_KNOWN: Final = 10_000
@@ -95,8 +96,8 @@ class Registry:
         timeout_s: float | None = None,
         soft_timeout_s: float | None = None,
         created_by: str = "",
-        concurrency_key: str = "",
-        fairness_key: str = "",
+        concurrency_key: str | None = None,
+        fairness_key: str | None = None,
     ) -> Options:
         """A task's own values before all others. Raises `UnknownTaskType`."""
         if queue is None:
@@ -111,8 +112,8 @@ class Registry:
             retry,
             created_by,
             _limits(plain.limits, timeout_s, soft_timeout_s),
-            concurrency_key,
-            fairness_key,
+            concurrency_key or "",
+            fairness_key or "",
             "".join(
                 letter if own is None else Origin.TASK.letter for letter, own in zip(plain.origins, asked, strict=True)
             ),
