@@ -14,7 +14,7 @@ from asyncproc.clock import TaskIds, id_text, monotonic, spread
 from asyncproc.core.events import FAILED, FAILED_FOR_GOOD, KILLED, RETRY_LATER, SNOOZED, SUCCEEDED, Lease, Outcome
 from asyncproc.core.task import NewTask, Options, TaskId
 from asyncproc.notes import Notebook, NoteLimits
-from asyncproc.processable import Processable, TaskContext
+from asyncproc.processable import Processable, TaskContext, keys_of
 from asyncproc.registry import Registry, UnknownTaskType
 from asyncproc.verdicts import Fail, Retry, Snooze
 
@@ -133,10 +133,13 @@ class Executor:
                 )
             if size > self._max_children_bytes:
                 raise ChildRefused(f"the tasks it enqueued are over {self._max_children_bytes} bytes together")
-            key = (name, child.options)
+            own = child.options
+            concurrency_key, fairness_key = keys_of(child.model, own.concurrency_key, own.fairness_key)
+            own = own._replace(concurrency_key=concurrency_key, fairness_key=fairness_key)
+            key = (name, own)
             options = shared.get(key)
             if options is None:
-                made = self._registry.options_for(name, created_by=f"task {ctx.id}", **child.options._asdict())
+                made = self._registry.options_for(name, created_by=f"task {ctx.id}", **own._asdict())
                 options = shared[key] = made
             children.append((UUID(child.id).bytes, payload, options, child.delay_s, child.terms))
         return children

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, ClassVar, Final, TypeVar, cast, get_type_hints, overload
+from typing import Any, ClassVar, Final, TypeAlias, TypeVar, cast, get_type_hints, overload
 
 from pydantic import BaseModel, ConfigDict, create_model, model_validator
 from pydantic.alias_generators import to_camel
@@ -18,11 +18,13 @@ from asyncproc.clock import wall_now
 from asyncproc.core.events import Lease
 from asyncproc.core.retry import MAX_BACKOFF_S, RetryPolicy
 from asyncproc.core.task import MAX_DELAY_S, MAX_TIMEOUT_S, Terms
+from asyncproc.errors import KeyRefused
 from asyncproc.notes import Notebook, Notes, unsent
 
 MAX_CHILDREN: Final = 10_000
 """They travel with their parent's result, and are committed with it."""
 
+KeyMaker: TypeAlias = str | Callable[[Any], str | None] | None
 S = TypeVar("S")
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -41,6 +43,9 @@ class TaskOptions:
     """How long one attempt may take, in seconds where it is a number: then it fails, and its process is ended."""
     soft_timeout: timedelta | float | None = None
     """When the task is told to come to an end: `SoftTimeLimitExceeded` is raised in it; an `async def` is cancelled."""
+    concurrency_key: "KeyMaker" = None
+    """Text, or what makes it of the payload."""
+    fairness_key: "KeyMaker" = None
 
 
 @dataclass(slots=True)
@@ -186,15 +191,19 @@ class Processable(BaseModel):
         pool: str | None = None,
         timeout: timedelta | float | None = None,
         soft_timeout: timedelta | float | None = None,
+        concurrency_key: KeyMaker = None,
+        fairness_key: KeyMaker = None,
         **kwargs: Any,
     ) -> None:
         if kwargs:
             raise TypeError(
-                f"{cls.__name__}: {', '.join(kwargs)} is no class option: name, queue, priority, retry, pool, timeout"
-                " and soft_timeout are"
+                f"{cls.__name__}: {', '.join(kwargs)} is no class option: name, queue, priority, retry, pool, timeout,"
+                " soft_timeout, concurrency_key and fairness_key are"
             )
         super().__pydantic_init_subclass__()
-        cls.task_options = TaskOptions(name or cls.__name__, queue, priority, retry, pool, timeout, soft_timeout)
+        cls.task_options = TaskOptions(
+            name or cls.__name__, queue, priority, retry, pool, timeout, soft_timeout, concurrency_key, fairness_key
+        )
         cls._keys = {}
         for field_name, info in cls.model_fields.items():
             cls._keys[field_name.casefold()] = field_name
@@ -225,6 +234,29 @@ class Processable(BaseModel):
         raise NotImplementedError(f"{type(self).__name__} has no process(self, ctx)")
 
 
+def keys_of(model: Processable, concurrency_key: str | None, fairness_key: str | None) -> tuple[str | None, str | None]:
+    """What the task says itself, and otherwise what its type does; an empty one is none. Raises `KeyRefused`."""
+    options = model.task_options
+    return (
+        _key(model, "concurrency_key", options.concurrency_key) if concurrency_key is None else concurrency_key,
+        _key(model, "fairness_key", options.fairness_key) if fairness_key is None else fairness_key,
+    )
+
+
+def _key(model: Processable, name: str, maker: KeyMaker) -> str | None:
+    if maker is None:
+        return None
+    try:
+        key = maker(model) if callable(maker) else maker
+        check_key(name, key)
+        if key is not None:
+            key.encode()
+    except Exception as error:
+        # Whatever the type's code raises: the task cannot be had as it is.
+        raise KeyRefused(name, f"{type(error).__name__}: {error}"[:1_000]) from error
+    return key
+
+
 @overload
 def task(function: Function) -> Function: ...
 @overload
@@ -237,6 +269,8 @@ def task(
     pool: str | None = None,
     timeout: timedelta | float | None = None,
     soft_timeout: timedelta | float | None = None,
+    concurrency_key: KeyMaker = None,
+    fairness_key: KeyMaker = None,
 ) -> Callable[[Function], Function]: ...
 def task(
     function: Function | None = None,
@@ -248,6 +282,8 @@ def task(
     pool: str | None = None,
     timeout: timedelta | float | None = None,
     soft_timeout: timedelta | float | None = None,
+    concurrency_key: KeyMaker = None,
+    fairness_key: KeyMaker = None,
 ) -> Function | Callable[[Function], Function]:
     """Make a task type of a function: its parameters are the payload, one annotated `TaskContext` gets the context.
 
@@ -255,7 +291,9 @@ def task(
     """
 
     def decorate(target: Function) -> Function:
-        options = TaskOptions(name or target.__name__, queue, priority, retry, pool, timeout, soft_timeout)
+        options = TaskOptions(
+            name or target.__name__, queue, priority, retry, pool, timeout, soft_timeout, concurrency_key, fairness_key
+        )
         target.__dict__["processable"] = _from_function(target, options)
         return target
 

@@ -18,7 +18,7 @@ from asyncproc.core.retry import MAX_ATTEMPTS, MAX_BACKOFF_S, RetryPolicy, const
 from asyncproc.core.task import MAX_TIMEOUT_S, MAX_TYPE_NAME, NO_LIMITS, Options, TimeLimits
 from asyncproc.errors import AsyncprocError
 from asyncproc.precedence import NOTHING, BackOff, TaskValues, task_defaults
-from asyncproc.processable import Processable
+from asyncproc.processable import Processable, keys_of
 from asyncproc.rules import Stored
 
 MAX_KNOWN: Final = 10_000
@@ -85,6 +85,15 @@ class Registry:
         body = to_json(payload)
         self.get(name).cls.model_validate_json(body)
         return body
+
+    def keys_of(
+        self, name: str, payload: bytes, concurrency_key: str | None, fairness_key: str | None
+    ) -> tuple[str | None, str | None]:
+        """Of a validated payload; what the task says itself goes before its type. Raises `KeyRefused`."""
+        cls = self.get(name).cls
+        if cls.task_options.concurrency_key is None and cls.task_options.fairness_key is None:
+            return concurrency_key, fairness_key
+        return keys_of(cls.model_validate_json(payload), concurrency_key, fairness_key)
 
     def options_for(
         self,

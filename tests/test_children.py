@@ -11,6 +11,7 @@ from asyncproc import Processable, TaskContext
 from asyncproc.clock import wall_now
 from asyncproc.core.events import Lease
 from asyncproc.core.task import MAX_KEY, NO_LIMITS, NewTask, TimeLimits
+from asyncproc.errors import KeyRefused
 from asyncproc.executor import Executor
 from asyncproc.precedence import with_stored
 from asyncproc.registry import Registry, from_settings
@@ -60,9 +61,9 @@ def test_a_child_is_as_if_its_worker_knew_what_is_stored(
     assert with_stored(by_the_worker, Stored()) is by_the_worker
 
 
-def children_of(registry: Registry, how: dict[str, Any]) -> list[NewTask]:
+def children_of(registry: Registry, how: dict[str, Any], type_name: str = "Spawn") -> list[NewTask]:
     executor = Executor(registry, "w", 1024, 1024, 4096, {})
-    lease: Lease = (b"\x01" * 16, 1, 1, "Spawn", "default", json.dumps(how).encode(), 0.0, NO_LIMITS, False)
+    lease: Lease = (b"\x01" * 16, 1, 1, type_name, "default", json.dumps(how).encode(), 0.0, NO_LIMITS, False)
     outcome = executor.run(lease)
     assert outcome[2] == 1, outcome[4]
     return outcome[7]
@@ -77,6 +78,21 @@ def test_options_travel_with_the_children_and_one_object_serves_many(registry: R
     assert first[4].run_at - wall_now() > 3_000
     assert first[4].deadline > first[4].start_by > first[4].run_at
     assert 3_000 < first[3] <= 3_600
+
+
+def test_a_type_makes_keys_of_the_payload_where_the_task_has_none(registry: Registry) -> None:
+    assert registry.keys_of("Keyed", b'{"customer": {"name": "ada"}}', None, None) == ("ada", "shared")
+    assert registry.keys_of("Keyed", b'{"customer": {}}', "own", "") == ("own", "")
+    assert registry.keys_of("Note", b"not read", None, "x") == (None, "x")
+    children = children_of(registry, {"names": ["ada", "bob"]}, "SpawnKeyed")
+    keys = [(child[2].concurrency_key, child[2].fairness_key) for child in children]
+    assert keys == [("ada", "shared"), ("bob", "shared"), ("own", "")]
+
+
+@pytest.mark.parametrize("customer", [{}, {"name": 5}, {"name": "a\0"}, {"name": "x" * 201}])
+def test_a_type_that_makes_no_key_of_a_payload_says_so(registry: Registry, customer: dict[str, Any]) -> None:
+    with pytest.raises(KeyRefused, match=r"concurrency_key of its type: (KeyError|ValueError): "):
+        registry.keys_of("Keyed", json.dumps({"customer": customer}).encode(), None, None)
 
 
 NOW = datetime.fromtimestamp(wall_now(), UTC)

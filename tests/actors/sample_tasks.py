@@ -256,6 +256,18 @@ class Parent(Processable):
         return child
 
 
+@task(name="Keyed", concurrency_key=lambda payload: payload.customer["name"], fairness_key="shared")
+def keyed(customer: dict[str, Any]) -> None:
+    pass
+
+
+@task(name="SpawnKeyed", retry=0)
+def spawn_keyed(names: list[Any], ctx: TaskContext) -> None:
+    for name in names:
+        ctx.enqueue(keyed.__dict__["processable"](customer={"name": name}))
+    ctx.enqueue(keyed.__dict__["processable"](customer={}), concurrency_key="own", fairness_key="")
+
+
 @task(name="Spawn", retry=0)
 def spawn(numbers: list[int], ctx: TaskContext) -> None:
     """Children with all that can be said of them, but for their priority."""
