@@ -201,6 +201,17 @@ class SoftTimeLimitExceeded(AsyncprocError):
 
 
 @dataclass(eq=False)
+class KeyRefused(AsyncprocError):
+    """The code of a task's type does not make a usable key of its payload."""
+
+    field: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.field} of its type: {self.problem}"
+
+
+@dataclass(eq=False)
 class NoteRefused(AsyncprocError, ValueError):
     """Raised in a running task: what it wants to note of itself cannot be kept."""
 

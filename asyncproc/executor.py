@@ -9,11 +9,12 @@ from uuid import UUID
 from pydantic_core import PydanticSerializationError, to_json
 
 from asyncproc import failpoints
+from asyncproc.children import ChildOptions
 from asyncproc.clock import TaskIds, id_text, monotonic, spread
 from asyncproc.core.events import FAILED, FAILED_FOR_GOOD, KILLED, RETRY_LATER, SNOOZED, SUCCEEDED, Lease, Outcome
-from asyncproc.core.task import NO_TERMS, NewTask, TaskId
+from asyncproc.core.task import NewTask, Options, TaskId
 from asyncproc.notes import Notebook, NoteLimits
-from asyncproc.processable import Processable, TaskContext
+from asyncproc.processable import Processable, TaskContext, keys_of
 from asyncproc.registry import Registry, UnknownTaskType
 from asyncproc.verdicts import Fail, Retry, Snooze
 
@@ -121,6 +122,8 @@ class Executor:
 
     def _children(self, ctx: TaskContext) -> list[NewTask]:
         children: list[NewTask] = []
+        # One object serves many children, here and on the wire.
+        shared: dict[tuple[str, ChildOptions], Options] = {}
         size = 0
         for child in ctx.children:
             name = type(child.model).task_options.name
@@ -132,10 +135,15 @@ class Executor:
                 )
             if size > self._max_children_bytes:
                 raise ChildRefused(f"the tasks it enqueued are over {self._max_children_bytes} bytes together")
-            options = self._registry.options_for(
-                name, queue=child.queue, priority=child.priority, created_by=f"task {ctx.id}"
-            )
-            children.append((UUID(child.id).bytes, payload, options, child.delay_s, NO_TERMS))
+            own = child.options
+            concurrency_key, fairness_key = keys_of(child.model, own.concurrency_key, own.fairness_key)
+            own = own._replace(concurrency_key=concurrency_key, fairness_key=fairness_key)
+            key = (name, own)
+            options = shared.get(key)
+            if options is None:
+                made = self._registry.options_for(name, created_by=f"task {ctx.id}", **own._asdict())
+                options = shared[key] = made
+            children.append((UUID(child.id).bytes, payload, options, child.delay_s, child.terms))
         return children
 
 

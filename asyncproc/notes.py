@@ -51,7 +51,7 @@ class Notes:
         """`changed` is told when there is something to take that there was not before."""
         self.key = key
         self.send_at = 0.0
-        """Not before this instant, by the monotonic clock. It belongs to whoever sends."""
+        """Not before this instant, by the monotonic clock: of a process with one task, whose alone it is."""
         self._attempt = attempt
         self._limits = limits
         self._changed = changed

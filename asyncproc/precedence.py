@@ -4,14 +4,14 @@ At each of these a type speaks before a queue. The `queue` section of the config
 constants: it is what holds where nobody says anything of a queue or a type.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from asyncproc.config import DEFAULT, QueueSettings, Settings
 from asyncproc.core.origin import Origin
 from asyncproc.core.retry import RetryPolicy
 from asyncproc.core.steering import QueueRules, RateLimit, Rules, TypeRules
-from asyncproc.core.task import TimeLimits
+from asyncproc.core.task import Options, TimeLimits
 from asyncproc.rules import UNLIMITED, QueueRuleSettings, RateLimitSettings, Stored, TaskRuleSettings
 from asyncproc.sections import BackOffSettings, Section
 
@@ -110,6 +110,35 @@ def task_defaults(
         (Origin.CODE, TaskValues.of(_CODE)),
     )
     return TaskDefaults(*(_first(chain, field) for field in TaskValues._fields))
+
+
+def with_stored(options: Options, stored: Stored) -> Options:
+    """As if whoever enqueues by these options had known what is stored: but for what the task says itself that goes
+    before all others. A worker has no database, and enqueues children by the rest."""
+    said = (TaskValues.of(stored.types.get(options.type)), TaskValues.of(stored.queues.get(options.queue)))
+    found = {
+        field: value
+        for field, letter in zip(TaskValues._fields, options.origins, strict=False)
+        if letter != Origin.TASK.letter and (value := next(_set(said, field), None)) is not None
+    }
+    if not found:
+        return options
+    retry, limits = options.retry, options.limits
+    if "max_task_retry" in found:
+        retry = retry._replace(max_attempts=found["max_task_retry"] + 1)
+    if "back_off" in found:
+        retry = RetryPolicy(retry.max_attempts, *found["back_off"])
+    limits = TimeLimits(found.get("timeout_s", limits.timeout_s), found.get("soft_timeout_s", limits.soft_timeout_s))
+    origins = "".join(
+        Origin.STORED.letter if field in found else letter
+        for field, letter in zip(TaskValues._fields, options.origins, strict=False)
+    )
+    priority = found.get("priority", options.priority)
+    return options._replace(priority=priority, retry=retry, limits=limits, origins=origins)
+
+
+def _set(said: Iterable[TaskValues], field: str) -> Iterator[Any]:
+    return (value for values in said if (value := getattr(values, field)) is not None)
 
 
 def queue_settings(settings: Settings, stored: Stored, name: str) -> dict[str, Won]:

@@ -5,26 +5,27 @@ Importing this module pulls in neither Ray nor a database driver: task modules a
 
 import inspect
 import json
-import re
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
-from typing import Any, ClassVar, Final, TypeVar, cast, get_type_hints, overload
+from datetime import datetime, timedelta
+from typing import Any, ClassVar, Final, TypeAlias, TypeVar, cast, get_type_hints, overload
 
 from pydantic import BaseModel, ConfigDict, create_model, model_validator
 from pydantic.alias_generators import to_camel
 
+from asyncproc.children import ChildOptions, check_key, check_options, seconds, terms_of
+from asyncproc.clock import wall_now
 from asyncproc.core.events import Lease
-from asyncproc.core.rank import MAX_PRIORITY, MIN_PRIORITY
-from asyncproc.core.retry import RetryPolicy
-from asyncproc.core.task import MAX_DELAY_S, QUEUE_NAME
+from asyncproc.core.retry import MAX_BACKOFF_S, RetryPolicy
+from asyncproc.core.task import MAX_DELAY_S, MAX_TIMEOUT_S, Terms
+from asyncproc.errors import KeyRefused
 from asyncproc.notes import Notebook, Notes, unsent
 from asyncproc.unique import Unique
 
 MAX_CHILDREN: Final = 10_000
 """They travel with their parent's result, and are committed with it."""
-_QUEUE_NAME: Final = re.compile(QUEUE_NAME)
 
+KeyMaker: TypeAlias = str | Callable[[Any], str | None] | None
 S = TypeVar("S")
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -43,16 +44,11 @@ class TaskOptions:
     """How long one attempt may take, in seconds where it is a number: then it fails, and its process is ended."""
     soft_timeout: timedelta | float | None = None
     """When the task is told to come to an end: `SoftTimeLimitExceeded` is raised in it; an `async def` is cancelled."""
+    concurrency_key: "KeyMaker" = None
+    """Text, or what makes it of the payload."""
+    fairness_key: "KeyMaker" = None
     unique: Unique | None = None
     """What makes its tasks the only ones of their kind where they do not say. Not asked of tasks that tasks enqueue."""
-
-
-def check_options(queue: str | None, priority: int | None) -> None:
-    """Raises `ValueError` for what no task can have; None leaves it to somebody else."""
-    if queue is not None and (not isinstance(queue, str) or not _QUEUE_NAME.fullmatch(queue)):
-        raise ValueError(f"queue is {queue!r:.100}: it must match {QUEUE_NAME}")
-    if priority is not None and (type(priority) is not int or not MIN_PRIORITY <= priority <= MAX_PRIORITY):
-        raise ValueError(f"priority is {priority!r:.100}: it must be an int from {MIN_PRIORITY} to {MAX_PRIORITY}")
 
 
 @dataclass(slots=True)
@@ -61,9 +57,9 @@ class Child:
 
     id: str
     model: "Processable"
-    queue: str | None
-    priority: int | None
+    options: ChildOptions
     delay_s: float
+    terms: Terms
 
 
 @dataclass(slots=True)
@@ -129,19 +125,42 @@ class TaskContext:
         queue: str | None = None,
         priority: int | None = None,
         delay: timedelta | float = 0.0,
+        run_at: datetime | None = None,
+        start_by: datetime | None = None,
+        deadline: datetime | None = None,
+        back_off: timedelta | float | None = None,
+        timeout: timedelta | float | None = None,
+        soft_timeout: timedelta | float | None = None,
+        concurrency_key: str | None = None,
+        fairness_key: str | None = None,
     ) -> str:
         """Enqueue another task together with this one's successful end, in the same commit; returns its id.
 
-        `delay` is in seconds where it is a number. Nothing is enqueued where this attempt fails. Raises `ValueError`
-        where no task can have such a queue, priority or delay, or where there are too many.
+        What is not said here is as for any new task: what operators stored for its queue and type goes before the
+        configuration and its code. Durations are in seconds where they are numbers; `delay` counts from the commit.
+        Nothing is enqueued where this attempt fails. Raises `ValueError` where no task can have such options, or where
+        there are too many.
         """
         check_options(queue, priority)
-        delay_s = delay.total_seconds() if isinstance(delay, timedelta) else float(delay)
-        if not 0 <= delay_s <= MAX_DELAY_S:
-            raise ValueError(f"delay is {delay!r}: it must be between 0 and {MAX_DELAY_S:.0f} seconds")
+        check_key("concurrency_key", concurrency_key)
+        check_key("fairness_key", fairness_key)
+        delay_s = seconds("delay", delay, MAX_DELAY_S)
+        if run_at is not None and delay_s:
+            raise ValueError("run_at stands beside delay: name one of them")
+        now = wall_now()
+        terms = terms_of(now, now + delay_s, run_at, start_by, deadline)
         if len(self.children) >= MAX_CHILDREN:
             raise ValueError(f"a task may enqueue {MAX_CHILDREN} others: let one of them enqueue the rest")
-        child = Child(self._make_id(), task, queue, priority, delay_s)
+        options = ChildOptions(
+            queue,
+            priority,
+            None if back_off is None else seconds("back_off", back_off, MAX_BACKOFF_S),
+            None if timeout is None else seconds("timeout", timeout, MAX_TIMEOUT_S),
+            None if soft_timeout is None else seconds("soft_timeout", soft_timeout, MAX_TIMEOUT_S),
+            concurrency_key,
+            fairness_key,
+        )
+        child = Child(self._make_id(), task, options, max(delay_s, terms.run_at - now), terms)
         self.children.append(child)
         return child.id
 
@@ -188,17 +207,28 @@ class Processable(BaseModel):
         pool: str | None = None,
         timeout: timedelta | float | None = None,
         soft_timeout: timedelta | float | None = None,
+        concurrency_key: KeyMaker = None,
+        fairness_key: KeyMaker = None,
         unique: Unique | None = None,
         **kwargs: Any,
     ) -> None:
         if kwargs:
             raise TypeError(
                 f"{cls.__name__}: {', '.join(kwargs)} is no class option: name, queue, priority, retry, pool, timeout,"
-                " soft_timeout and unique are"
+                " soft_timeout, concurrency_key, fairness_key and unique are"
             )
         super().__pydantic_init_subclass__()
         cls.task_options = TaskOptions(
-            name or cls.__name__, queue, priority, retry, pool, timeout, soft_timeout, unique
+            name or cls.__name__,
+            queue,
+            priority,
+            retry,
+            pool,
+            timeout,
+            soft_timeout,
+            concurrency_key,
+            fairness_key,
+            unique,
         )
         cls._keys = {}
         for field_name, info in cls.model_fields.items():
@@ -230,6 +260,29 @@ class Processable(BaseModel):
         raise NotImplementedError(f"{type(self).__name__} has no process(self, ctx)")
 
 
+def keys_of(model: Processable, concurrency_key: str | None, fairness_key: str | None) -> tuple[str | None, str | None]:
+    """What the task says itself, and otherwise what its type does; an empty one is none. Raises `KeyRefused`."""
+    options = model.task_options
+    return (
+        _key(model, "concurrency_key", options.concurrency_key) if concurrency_key is None else concurrency_key,
+        _key(model, "fairness_key", options.fairness_key) if fairness_key is None else fairness_key,
+    )
+
+
+def _key(model: Processable, name: str, maker: KeyMaker) -> str | None:
+    if maker is None:
+        return None
+    try:
+        key = maker(model) if callable(maker) else maker
+        check_key(name, key)
+        if key is not None:
+            key.encode()
+    except Exception as error:
+        # Whatever the type's code raises: the task cannot be had as it is.
+        raise KeyRefused(name, f"{type(error).__name__}: {error}"[:1_000]) from error
+    return key
+
+
 @overload
 def task(function: Function) -> Function: ...
 @overload
@@ -242,6 +295,8 @@ def task(
     pool: str | None = None,
     timeout: timedelta | float | None = None,
     soft_timeout: timedelta | float | None = None,
+    concurrency_key: KeyMaker = None,
+    fairness_key: KeyMaker = None,
     unique: Unique | None = None,
 ) -> Callable[[Function], Function]: ...
 def task(
@@ -254,6 +309,8 @@ def task(
     pool: str | None = None,
     timeout: timedelta | float | None = None,
     soft_timeout: timedelta | float | None = None,
+    concurrency_key: KeyMaker = None,
+    fairness_key: KeyMaker = None,
     unique: Unique | None = None,
 ) -> Function | Callable[[Function], Function]:
     """Make a task type of a function: its parameters are the payload, one annotated `TaskContext` gets the context.
@@ -262,7 +319,18 @@ def task(
     """
 
     def decorate(target: Function) -> Function:
-        options = TaskOptions(name or target.__name__, queue, priority, retry, pool, timeout, soft_timeout, unique)
+        options = TaskOptions(
+            name or target.__name__,
+            queue,
+            priority,
+            retry,
+            pool,
+            timeout,
+            soft_timeout,
+            concurrency_key,
+            fairness_key,
+            unique,
+        )
         target.__dict__["processable"] = _from_function(target, options)
         return target
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 from pydantic_core import to_json
 
+from asyncproc.children import check_options
 from asyncproc.config import DEFAULT, Settings
 from asyncproc.core.duration import parse_duration
 from asyncproc.core.origin import Origin
@@ -20,7 +21,7 @@ from asyncproc.core.task import MAX_TIMEOUT_S, MAX_TYPE_NAME, NO_LIMITS, Options
 from asyncproc.errors import AsyncprocError
 from asyncproc.plans import ScheduleSettings
 from asyncproc.precedence import NOTHING, BackOff, TaskValues, task_defaults
-from asyncproc.processable import Processable, check_options
+from asyncproc.processable import Processable, keys_of
 from asyncproc.rules import Stored
 from asyncproc.unique import Unique
 
@@ -104,6 +105,15 @@ class Registry:
         """A payload as its model has it, with defaults, as JSON values. Raises `PydanticSerializationError`."""
         return self.get(name).cls.model_validate_json(payload).model_dump(mode="json", by_alias=True)
 
+    def keys_of(
+        self, name: str, payload: bytes, concurrency_key: str | None, fairness_key: str | None
+    ) -> tuple[str | None, str | None]:
+        """Of a validated payload; what the task says itself goes before its type. Raises `KeyRefused`."""
+        cls = self.get(name).cls
+        if cls.task_options.concurrency_key is None and cls.task_options.fairness_key is None:
+            return concurrency_key, fairness_key
+        return keys_of(cls.model_validate_json(payload), concurrency_key, fairness_key)
+
     def options_for(
         self,
         name: str,
@@ -114,8 +124,8 @@ class Registry:
         timeout_s: float | None = None,
         soft_timeout_s: float | None = None,
         created_by: str = "",
-        concurrency_key: str = "",
-        fairness_key: str = "",
+        concurrency_key: str | None = None,
+        fairness_key: str | None = None,
     ) -> Options:
         """A task's own values before all others. Raises `UnknownTaskType`."""
         if queue is None:
@@ -130,8 +140,8 @@ class Registry:
             retry,
             created_by,
             _limits(plain.limits, timeout_s, soft_timeout_s),
-            concurrency_key,
-            fairness_key,
+            concurrency_key or "",
+            fairness_key or "",
             "".join(
                 letter if own is None else Origin.TASK.letter for letter, own in zip(plain.origins, asked, strict=True)
             ),

@@ -10,7 +10,8 @@ from typing import Any, Final, Protocol, TypedDict, Unpack
 
 from pydantic_core import to_json
 
-from asyncproc.processable import Processable, check_options
+from asyncproc.children import check_options
+from asyncproc.processable import Processable, keys_of
 
 Payload = Mapping[str, Any]
 Wanted = Processable | type[Processable] | Callable[..., Any] | str
@@ -70,7 +71,7 @@ def enqueue(connection: Connection, task: Wanted, payload: Payload | None = None
 
     `task` is a payload such as `SendEmail(...)`, or a type, with its payload beside it. It is checked against its model
     here where that is known, and by the database, whose errors name what is wrong: either way the transaction fails.
-    Raises `pydantic.ValidationError`, `ValueError`, `TypeError` and the errors of the driver.
+    Raises `pydantic.ValidationError`, `ValueError`, `TypeError`, `KeyRefused` and the errors of the driver.
     """
     result = connection.execute(*_statement(task, payload, options))
     if iscoroutine(result):
@@ -96,28 +97,29 @@ def _statement(task: Wanted, payload: Payload | None, options: Options) -> tuple
     """The call of the SQL function and its parameters."""
     if unknown := options.keys() - _CASTS:
         raise TypeError(f"{', '.join(sorted(unknown))} is no option: {', '.join(_CASTS)} are")
-    name, body = _task(task, payload)
+    name, body, model = _task(task, payload)
+    if model is not None:
+        keys = keys_of(model, options.get("concurrency_key"), options.get("fairness_key"))
+        options = {**options, "concurrency_key": keys[0], "fairness_key": keys[1]}
     check_options(options.get("queue"), options.get("priority"))
     given = {option: _checked(option, value) for option, value in options.items() if value is not None}
     arguments = ", ".join(["%s::text", "%s::json", *(f"{option} => %s::{_CASTS[option]}" for option in given)])
     return f"SELECT asyncproc.enqueue({arguments})", [name, body, *given.values()]
 
 
-def _task(task: Wanted, payload: Payload | None) -> tuple[str, str]:
-    """Name and payload. Raises `pydantic.ValidationError` and `TypeError`."""
+def _task(task: Wanted, payload: Payload | None) -> tuple[str, str, Processable | None]:
+    """Name, payload, and the payload as the worker will see it, where its type is known here. Raises `pydantic.ValidationError` and `TypeError`."""
     if isinstance(task, Processable):
         if payload is not None:
             raise TypeError(f"{type(task).__name__}(...) is its own payload: there is another one beside it")
         body = task.model_dump_json(by_alias=True)
         model = type(task)
     elif isinstance(task, str):
-        return task, to_json({} if payload is None else payload).decode()
+        return task, to_json({} if payload is None else payload).decode(), None
     else:
         model = _model(task)
         body = to_json({} if payload is None else payload).decode()
-    # As the worker will see it.
-    model.model_validate_json(body)
-    return model.task_options.name, body
+    return model.task_options.name, body, model.model_validate_json(body)
 
 
 def _model(task: type[Processable] | Callable[..., Any]) -> type[Processable]:

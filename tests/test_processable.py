@@ -140,7 +140,8 @@ def test_children_are_gathered_with_ids_of_their_own() -> None:
     second = ctx.enqueue(Letter(send_to=["b"]), delay=1)
 
     assert (first, second) == ("a", "b")
-    assert [(child.id, child.queue, child.priority, child.delay_s) for child in ctx.children] == [
+    children = [(child.id, child.options.queue, child.options.priority, child.delay_s) for child in ctx.children]
+    assert children == [
         ("a", "q", 3, 60.0),
         ("b", None, None, 1.0),
     ]

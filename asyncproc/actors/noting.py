@@ -1,4 +1,4 @@
-"""When what tasks note is sent: at once at first, then once a second a task, and what is left with its end."""
+"""When what tasks note is sent: at first at once, then once a second for all of a worker; the rest with each end."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -28,15 +28,19 @@ class Noting:
         self._send = send
         self._waiting: dict[AttemptKey, Notes] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0.0
+        self._next_at = 0.0
+        """For all at once: an exchange costs far more than a note in it."""
         notebook.changed = self._changed
 
     def take(self) -> list[Note]:
         """What is due. Until it is confirmed it is taken again with whatever follows it."""
         taken: list[Note] = []
-        size, now = 0, monotonic()
-        for key, notes in list(self._waiting.items()) if self._waiting else ():
-            if notes.send_at <= now and size < MAX_BYTES and (note := self._take(key, notes)) is not None:
+        if not self._waiting or (now := monotonic()) < self._next_at:
+            return taken
+        self._next_at, size = now + NOTE_EVERY_S, 0
+        while self._waiting and size < MAX_BYTES:
+            notes = self._waiting.pop(next(iter(self._waiting)))
+            if (note := notes.take()) is not None:
                 taken.append(note)
                 size += note_bytes(note)
         self._set_timer()
@@ -45,7 +49,8 @@ class Noting:
     def last_of(self, key: AttemptKey) -> Note | None:
         """What is left of an attempt that ended."""
         notes = self._notebook.open.get(key)
-        return None if notes is None else self._take(key, notes)
+        self._waiting.pop(key, None)
+        return None if notes is None else notes.take()
 
     def confirmed(self, notes: Iterable[Note]) -> None:
         """They are on record, or count no more."""
@@ -63,11 +68,6 @@ class Noting:
         self._waiting.update(self._notebook.open)
         self._set_timer()
 
-    def _take(self, key: AttemptKey, notes: Notes) -> Note | None:
-        self._waiting.pop(key, None)
-        notes.send_at = monotonic() + NOTE_EVERY_S
-        return notes.take()
-
     def _changed(self, notes: Notes) -> None:
         self._loop.call_soon_threadsafe(self._wait, notes)
 
@@ -79,16 +79,12 @@ class Noting:
         self._set_timer()
 
     def _set_timer(self) -> None:
-        if not self._waiting:
-            return
-        at = min(notes.send_at for notes in self._waiting.values())
-        if self._timer is not None:
-            if self._timer_at <= at:
-                return
-            self._timer.cancel()
-        self._timer_at = at
-        self._timer = self._loop.call_later(max(0.0, at - monotonic()), self._ring)
+        if self._waiting and self._timer is None:
+            self._timer = self._loop.call_later(max(0.0, self._next_at - monotonic()), self._ring)
 
     def _ring(self) -> None:
         self._timer = None
-        self._send()
+        if monotonic() < self._next_at:
+            self._set_timer()  # what waited was taken along, or the clocks differ by a hair
+        elif self._waiting:
+            self._send()

@@ -222,6 +222,7 @@ class QueueActor:
     ) -> tuple[int, list[Lease] | None, list[tuple[TaskId, int]], list[tuple[TaskId, int, float]]]:
         """A worker reports and asks; answers the epoch, leases, or None where it must register first, and what is to be
         returned if it has not begun, and what is to come to an end."""
+        outcomes = self._steering.completed(outcomes)
         reply = await self._inbox.ask(
             lambda ticket: Polled(ticket, worker, session, outcomes, returned, leaving, notes)
         )

@@ -10,11 +10,11 @@ from asyncproc.actors.long_works import LongWorks
 from asyncproc.actors.schedules import Scheduling
 from asyncproc.changes import AskTicks, Change, Delete, Put, Resume, RuleChange, ScheduleChange
 from asyncproc.config import Settings
-from asyncproc.core.events import RulesChanged, SchedulesChanged
+from asyncproc.core.events import Outcome, RulesChanged, SchedulesChanged
 from asyncproc.core.steering import Rules
-from asyncproc.core.task import NewTask
+from asyncproc.core.task import NewTask, Options
 from asyncproc.errors import QueueDraining, SettingsRefused, StorageUnavailable
-from asyncproc.precedence import draws, rate_settings, rules_of
+from asyncproc.precedence import draws, rate_settings, rules_of, with_stored
 from asyncproc.rules import QueueRuleSettings, Stored, TypeRuleSettings
 from asyncproc.storage import steering
 from asyncproc.storage.cycle import Storage
@@ -89,6 +89,21 @@ class Steering:
         shut_out = {task[0]: task[2].queue for task in tasks if task[2].queue in draining}
         if shut_out:
             raise QueueDraining(tuple(sorted(set(shut_out.values()))), tuple(shut_out))
+
+    def completed(self, outcomes: list[Outcome]) -> list[Outcome]:
+        """With children that go by what is stored, which their workers do not know."""
+        if not (self._stored.queues or self._stored.types) or not any(outcome[7] for outcome in outcomes):
+            return outcomes
+        known: dict[int, Options] = {}
+
+        def stored(child: NewTask) -> NewTask:
+            task_id, payload, options, delay_s, terms = child
+            found = known.get(id(options))
+            if found is None:
+                found = known[id(options)] = with_stored(options, self._stored)
+            return (task_id, payload, found, delay_s, terms)
+
+        return [(*outcome[:7], [stored(child) for child in outcome[7]]) for outcome in outcomes]
 
     async def run(self) -> None:
         """Carry out what is asked for until cancelled."""

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Body, Query, Request, Response
 from pydantic import ValidationError
+from pydantic.alias_generators import to_camel
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
@@ -21,7 +22,7 @@ from asyncproc.core.cancel import GRACE_S
 from asyncproc.core.duration import parse_duration
 from asyncproc.core.states import State
 from asyncproc.core.task import NO_TERMS, NewTask, Options, TaskId, Terms
-from asyncproc.errors import NotCancellable
+from asyncproc.errors import KeyRefused, NotCancellable
 from asyncproc.registry import UnknownTaskType
 from asyncproc.wire import (
     CancelAnswer,
@@ -179,8 +180,10 @@ async def _accept(bodies: list[TaskBody], door: Door) -> Parsed:
             await sleep(0)
         try:
             payload = door.registry.validate(body.task_type, body.payload or {})
-        except UnknownTaskType as error:
-            problems.append(Problem(index=index, field="taskType", message=str(error)))
+            options = _options(body, payload, door, shared)
+        except (UnknownTaskType, KeyRefused) as error:
+            field = to_camel(error.field) if isinstance(error, KeyRefused) else "taskType"
+            problems.append(Problem(index=index, field=field, message=str(error)))
             continue
         except ValidationError as error:
             found = error.errors(include_url=False, include_input=False)
@@ -203,16 +206,16 @@ async def _accept(bodies: list[TaskBody], door: Door) -> Parsed:
                 0.0 if at is None else at.timestamp() for at in (body.start_by, body.deadline, body.run_at)
             )
             terms = Terms(start_by, deadline, run_at=run_at)
-        tasks.append((door.ids.make(), payload, _options(body, door, shared), delay_s, terms))
+        tasks.append((door.ids.make(), payload, options, delay_s, terms))
     if problems or too_large:
         raise refuse([*problems, *too_large], 400 if problems else 413)
     return await unique.with_wishes(bodies, tasks, door.registry)
 
 
-def _options(body: TaskBody, door: Door, shared: dict[tuple[object, ...], Options]) -> Options:
-    """Tasks that ask for the same share one object, in memory and on the wire."""
+def _options(body: TaskBody, payload: bytes, door: Door, shared: dict[tuple[object, ...], Options]) -> Options:
+    """Tasks that ask for the same share one object, in memory and on the wire. Raises `KeyRefused`."""
     limits = (body.timeout, body.soft_timeout)
-    keys = (body.concurrency_key or "", body.fairness_key or "")
+    keys = door.registry.keys_of(body.task_type, payload, body.concurrency_key, body.fairness_key)
     key = (body.task_type, body.queue, body.priority, body.back_off_duration, body.created_by, *limits, *keys)
     options = shared.get(key)
     if options is None:

@@ -57,7 +57,9 @@ def _news(before: Mapping[str, Any], task: Mapping[str, Any]) -> Iterator[str]:
         yield f"{task['progress']['at']}  {_progress(task['progress'])}"
     now = (task["status"], task["attempt"])
     if now != (before.get("status"), before.get("attempt")):
-        error = printable(f": {task['error']}") if task.get("error") else ""
+        # One that succeeded keeps the error of the attempt before.
+        fails = task["status"] != "succeeded" and task.get("error")
+        error = printable(f": {task['error']}") if fails else ""
         yield f"{task['status']}, attempt {task['attempt']} of {task['maxAttempts']}{error}"
 
 

@@ -10,11 +10,12 @@ import signal
 import sys
 import threading
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 
 from asyncproc import Fail, Processable, Retry, Snooze, SoftTimeLimitExceeded, TaskContext, Unique, task
+from asyncproc.clock import wall_now
 
 
 def leave_trace(ledger: str, n: int, ctx: TaskContext) -> None:
@@ -272,6 +273,36 @@ class Parent(Processable):
         if ctx.attempt <= self.fails_until:
             raise ValueError("the parent fails after it enqueued")
         return child
+
+
+@task(name="Keyed", concurrency_key=lambda payload: payload.customer["name"], fairness_key="shared")
+def keyed(customer: dict[str, Any]) -> None:
+    pass
+
+
+@task(name="SpawnKeyed", retry=0)
+def spawn_keyed(names: list[Any], ctx: TaskContext) -> None:
+    for name in names:
+        ctx.enqueue(keyed.__dict__["processable"](customer={"name": name}))
+    ctx.enqueue(keyed.__dict__["processable"](customer={}), concurrency_key="own", fairness_key="")
+
+
+@task(name="Spawn", retry=0)
+def spawn(numbers: list[int], ctx: TaskContext) -> None:
+    """Children with all that can be said of them, but for their priority."""
+    soon = datetime.fromtimestamp(wall_now(), UTC) + timedelta(hours=1)
+    for number in numbers:
+        ctx.enqueue(
+            note.__dict__["processable"](ledger="nowhere", n=number),
+            run_at=soon,
+            start_by=soon + timedelta(hours=1),
+            deadline=soon + timedelta(hours=2),
+            timeout=1,
+            soft_timeout=timedelta(milliseconds=500),
+            back_off=2,
+            concurrency_key=f"key {number}",
+            fairness_key="ada",
+        )
 
 
 @task(name="Misplace", retry=0)

@@ -8,6 +8,7 @@ from typing import Final
 
 import pytest
 
+from asyncproc.changes import Delete, Put
 from asyncproc.clock import id_text
 from asyncproc.core.states import State
 from asyncproc.executor import MAX_MESSAGE, MAX_TRACEBACK
@@ -97,6 +98,18 @@ def test_a_child_exists_once_its_parent_has_succeeded(system: System, tmp_path: 
     assert id_text(child) == result
     assert system.ended(child).state is State.SUCCEEDED
     assert ledger.order() == [1, 2]
+
+
+def test_a_child_goes_by_what_operators_stored(system: System) -> None:
+    system.steer(Put("type", "Note", b'{"priority": 4, "timeout": "77s"}', "merge"))
+    try:
+        (parent,) = system.enqueue("Spawn", {"numbers": [1]})
+        system.ended(parent)
+        (child,) = (system.task(found) for found in _children(system, parent))
+    finally:
+        system.steer(Delete("type", "Note"))
+    assert (child.priority, child.timeout_s, child.concurrency_key, child.state) == (4, 1.0, "key 1", State.SCHEDULED)
+    assert child.origins.startswith("s")
 
 
 def test_an_attempt_that_fails_leaves_no_child(system: System, tmp_path: Path) -> None:

@@ -61,6 +61,19 @@ async def test_a_tight_loop_is_sent_once_a_second(hand: Hand) -> None:
     assert len(hand.noting.take()) == 1
 
 
+async def test_many_tasks_are_sent_together(hand: Hand) -> None:
+    all_notes = [hand.notebook.of(lease(number)) for number in range(100)]
+    taken = []
+    for tick in range(50):
+        for notes in all_notes[tick::7]:
+            notes.set_progress(tick, None, None)
+        await asyncio.sleep(0)
+        taken.append(len(hand.noting.take()))
+        hand.now += NOTE_EVERY_S / 10
+    assert sum(1 for number in taken if number) == 5
+    assert max(taken) > 90
+
+
 async def test_the_end_takes_what_is_left_whenever_it_comes(hand: Hand) -> None:
     notes = hand.notebook.of(lease(1))
     notes.set_checkpoint(1)

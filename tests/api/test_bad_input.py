@@ -43,6 +43,7 @@ REFUSED: Final[dict[str, tuple[str | bytes, int, int | None, str, str]]] = {
     "type of the wrong type": (_second(taskType=7), 400, 1, "taskType", "valid string"),
     "unknown type": (_second(taskType="Nothing"), 400, 1, "taskType", "unknown task type 'Nothing': known are Answer"),
     "payload of the wrong type": (_second(payload=[1]), 400, 1, "payload", "valid dictionary"),
+    "no key of its type": (_second(taskType="Keyed", payload={"customer": {}}), 400, 1, "concurrencyKey", "KeyError"),
     "payload without a field": (_second(payload={}), 400, 1, "payload.processType", "Field required"),
     "payload with a wrong field": (_second(payload={"processType": 7}), 400, 1, "payload.processType", "valid string"),
     "no payload": (_second(payload=None), 400, 1, "payload.processType", "Field required"),

@@ -119,3 +119,15 @@ def _all_ended(api: Api, creator: str) -> list[Any] | None:
 
 def _between(task: dict[str, Any], one: str, other: str) -> timedelta:
     return datetime.fromisoformat(task[other]) - datetime.fromisoformat(task[one])
+
+
+def test_keys_are_made_of_the_payload_where_a_type_says_so(api: Api) -> None:
+    payload = {"customer": {"name": "ada"}}
+    made, own = api.enqueue(
+        {"taskType": "Keyed", "payload": payload, "delay": "1h"},
+        {"taskType": "Keyed", "payload": payload, "delay": "1h", "concurrencyKey": "own", "fairnessKey": "own"},
+    )
+    seen = [api.task(task["id"]) for task in (made, own)]
+    assert [(task["concurrencyKey"], task["fairnessKey"]) for task in seen] == [("ada", "shared"), ("own", "own")]
+    for task in seen:
+        api.http.post(f"/task/{task['id']}/cancel")

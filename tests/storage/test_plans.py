@@ -31,6 +31,8 @@ _DONE: Final = {f"task_done_{state}_*_pkey" for state in ("succeeded", "failed",
 # What each statement of the cycle does with the tables: the indexes that it uses, all of them.
 BY_INDEX: Final[dict[str, tuple[LiteralString, set[str]]]] = {
     "claim": (moves.CLAIM, {"task_live_pkey"}),
+    "note": (moves.NOTE, {"task_live_pkey"}),
+    "checkpoints": (pages.CHECKPOINTS, {"task_live_pkey"}),
     "succeed": (moves.SUCCEED, {"task_live_pkey"}),
     "fail": (moves.FAIL, {"task_live_pkey"}),
     "retry": (moves.RETRY, {"task_live_pkey"}),
@@ -181,6 +183,7 @@ def _sample(database: str) -> Ids:
 def _batches(ids: Ids) -> dict[str, Statement]:
     """Each hot statement with a batch of rows from all over the tables."""
     writes = Writes(
+        notes=[(task_id, 1, 1, b"{}", b"{}", b"{}") for task_id in ids.running],
         succeeded=[(task_id, 1, b"1") for task_id in ids.running],
         failed=[(task_id, 1, "Boom", ERROR) for task_id in ids.running],
         retried=[(task_id, 1, NOW, 0, "Boom", ERROR) for task_id in ids.running],
@@ -191,7 +194,9 @@ def _batches(ids: Ids) -> dict[str, Statement]:
         claims=[(task_id, 1, 1, NOW, "w") for task_id in ids.queued],
     )
     batch = build(writes, NOW)
-    statements = {**dict(zip(("succeed", "fail", "retry", "requeue", "revive", "come due"), batch.ended, strict=True))}
+    statements = {
+        **dict(zip(("note", "succeed", "fail", "retry", "requeue", "revive", "come due"), batch.ended, strict=True))
+    }
     for name, statement in (("claim", batch.claim), ("insert", batch.insert), ("insert again", batch.insert_again())):
         assert statement is not None
         statements[name] = statement
@@ -202,6 +207,7 @@ def _batches(ids: Ids) -> dict[str, Statement]:
     reads: dict[str, tuple[LiteralString, list[Any]]] = {
         "existing": (moves.EXISTING, [uuids(known), uuids(known), not_ended_before(known)]),
         "agreeing": (moves.AGREEING, [uuids(ids.queued), *leases]),
+        "checkpoints": (pages.CHECKPOINTS, [uuids(ids.queued)]),
         "payloads": (pages.PAYLOADS, [uuids(ids.queued)]),
         "live": (moves.LIVE, [uuids(ids.queued)]),
         "ready pages": (pages.READY_PAGES, [*_lane(float("-inf")), LARGE_BYTES, PAGE_BYTES]),
