@@ -16,6 +16,7 @@ from pydantic.alias_generators import to_camel
 from asyncproc.core.rank import MAX_PRIORITY, MIN_PRIORITY
 from asyncproc.core.retry import RetryPolicy
 from asyncproc.core.task import MAX_DELAY_S, QUEUE_NAME
+from asyncproc.parents import Parents, ParentsReader
 
 MAX_CHILDREN: Final = 10_000
 """They travel with their parent's result, and are committed with it."""
@@ -72,6 +73,7 @@ class TaskContext:
     _make_id: Callable[[], str] = field(default=lambda: "")
     _stops: Container[str] = ()
     children: list[Child] = field(default_factory=list)
+    _parents: Parents | None = field(default=None, repr=False)
 
     @property
     def cancelled(self) -> bool:
@@ -101,6 +103,16 @@ class TaskContext:
         child = Child(self._make_id(), task, queue, priority, delay_s)
         self.children.append(child)
         return child.id
+
+    @property
+    def parents(self) -> Parents:
+        """The tasks that this one depended on, by id or ref: how they ended, and what they returned.
+
+        An `async def` task says `(await ctx.parents)["ref"]`, any other `ctx.parents["ref"]`.
+        """
+        if self._parents is None:
+            self._parents = Parents(self.id, cast("ParentsReader | None", self._services.get(ParentsReader)))
+        return self._parents
 
     def service(self, kind: type[S]) -> S | None:
         """What the worker was given under this type, such as the SMTP settings; None where it was not."""

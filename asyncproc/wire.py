@@ -10,13 +10,23 @@ from pydantic_core import to_json
 
 from asyncproc.clock import id_text
 from asyncproc.core.cancel import MAX_GRACE_S
+from asyncproc.core.dependents import UNTIL_RELEASED
 from asyncproc.core.duration import format_duration, parse_duration
 from asyncproc.core.origin import Origin
 from asyncproc.core.rank import MAX_PRIORITY, MIN_PRIORITY
 from asyncproc.core.record import TaskRecord
 from asyncproc.core.retry import MAX_BACKOFF_S
 from asyncproc.core.states import State
-from asyncproc.core.task import MAX_DELAY_S, MAX_KEY, MAX_TIMEOUT_S, MAX_TYPE_NAME, QUEUE_NAME
+from asyncproc.core.task import (
+    MAX_DELAY_S,
+    MAX_KEY,
+    MAX_PARENTS,
+    MAX_TIMEOUT_S,
+    MAX_TYPE_NAME,
+    QUEUE_NAME,
+    REF,
+    OnParentFailure,
+)
 
 
 class Body(BaseModel):
@@ -85,10 +95,24 @@ class TaskBody(Body):
     """Of the tasks of a queue that share one, only `maxRunningPerKey` run at once."""
     fairness_key: Key | None = None
     """The keys of a queue take turns by their weights, whoever has more waiting."""
+    ref: str | None = Field(default=None, pattern=REF)
+    """A name for the task within this request, for `dependsOn` of others."""
+    depends_on: list[Annotated[str, Field(max_length=100)]] | None = Field(default=None, max_length=MAX_PARENTS)
+    """Tasks that must have ended before this one begins: ids, or refs of tasks in this request."""
+    on_parent_failure: OnParentFailure | None = None
+    """What becomes of it when one of them does not succeed: `fail` (where nothing is said), `skip` (it is cancelled) or
+    `run`."""
 
 
 class EnqueueBody(Body):
-    model_config = ConfigDict(json_schema_extra={"examples": [{"tasks": [SEND_EMAIL, CPU_PROCESS]}]})
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"tasks": [SEND_EMAIL, CPU_PROCESS]},
+                {"tasks": [CPU_PROCESS | {"ref": "work"}, SEND_EMAIL | {"dependsOn": ["work"]}]},
+            ]
+        }
+    )
 
     tasks: list[TaskBody] = Field(min_length=1)
 
@@ -177,6 +201,9 @@ class TaskView(TaskSummary):
                     "softTimeout": None,
                     "concurrencyKey": None,
                     "fairnessKey": None,
+                    "dependsOn": [],
+                    "dependsOnCount": 0,
+                    "onParentFailure": None,
                     "origins": {"priority": "task", "maxAttempts": "config", "backOffDuration": "task"},
                     "createdAt": "2026-11-25T09:00:00Z",
                     "createdBy": "",
@@ -202,8 +229,8 @@ class TaskView(TaskSummary):
     soft_timeout: str | None
     created_at: datetime
     created_by: str
-    ready_at: datetime
-    """When it became, or will become, ready to run."""
+    ready_at: datetime | None
+    """When it became, or will become, ready to run; null where it waits for other tasks, or ended so."""
     start_by: datetime | None = None
     """Not begun by then it is cancelled."""
     deadline: datetime | None = None
@@ -216,6 +243,10 @@ class TaskView(TaskSummary):
     errors: list[TaskError]
     concurrency_key: str | None = None
     fairness_key: str | None = None
+    depends_on: list[str] = Field(default_factory=list)
+    """Tasks that have to end before it begins, the first 100 of them."""
+    depends_on_count: int = 0
+    on_parent_failure: OnParentFailure | None = None
     origins: dict[str, str] = Field(default_factory=dict)
     """Who said each of the values that a task may leave to others when it was enqueued: `task`, `stored` (settings of
     its type or queue), `config` or `code`."""
@@ -297,7 +328,7 @@ def view(record: TaskRecord) -> bytes:
             "softTimeout": _limit(record.soft_timeout_s),
             "createdAt": instant(record.created_at),
             "createdBy": record.created_by,
-            "readyAt": instant(record.ready_at),
+            "readyAt": instant(record.ready_at) if record.ready_at < UNTIL_RELEASED else None,
             "startBy": instant(record.start_by),
             "deadline": instant(record.deadline),
             "startedAt": instant(record.started_at),
@@ -306,6 +337,9 @@ def view(record: TaskRecord) -> bytes:
             "error": record.error,
             "concurrencyKey": record.concurrency_key or None,
             "fairnessKey": record.fairness_key or None,
+            "dependsOn": [id_text(parent) for parent in record.depends_on],
+            "dependsOnCount": record.depends_on_count,
+            "onParentFailure": record.on_parent_failure,
             "origins": dict(zip(_WITH_ORIGIN, map(_ORIGINS.__getitem__, record.origins), strict=False)),
         }
     )

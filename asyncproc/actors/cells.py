@@ -22,6 +22,7 @@ from asyncproc.core.events import KILLED, Lease, Outcome
 from asyncproc.core.task import TaskId
 from asyncproc.errors import CellUnavailable, TimeLimitExceeded, WorkerDied
 from asyncproc.executor import as_killed, failed
+from asyncproc.parents import Chunk, ParentsReader, ParentsUnread
 from asyncproc.tasks.generate_report import FiguresReader
 
 log = logging.getLogger(__name__)
@@ -54,9 +55,12 @@ class _Cell:
 class Cells:
     """Made at the first suspect, gone when there were none for a while. `run` is called by many slots at once."""
 
-    def __init__(self, order: Order, figures: FiguresReader, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, order: Order, figures: FiguresReader, parents: ParentsReader, loop: asyncio.AbstractEventLoop
+    ) -> None:
         self._order = order
         self._figures = figures
+        self._parents = parents
         self._loop = loop
         self._changed = Condition()
         self._forker: _Forker | None = None
@@ -115,8 +119,17 @@ class Cells:
             if kind == "ended":
                 outcome: Outcome = content
                 return outcome
+            if kind == "parents":
+                cell.send("parents", self._read_parents(*content))
+                continue
             rows = asyncio.run_coroutine_threadsafe(self._figures.read(), self._loop).result(FIGURES_S)
             cell.send("figures", rows)
+
+    def _read_parents(self, task_id: str, start: int) -> Chunk | ParentsUnread:
+        try:
+            return asyncio.run_coroutine_threadsafe(self._parents.read(task_id, start), self._loop).result()
+        except ParentsUnread as error:
+            return error
 
     def _why_it_died(self, lease: Lease, code: int | None, seconds: float) -> Outcome:
         limit_s = lease[7].timeout_s

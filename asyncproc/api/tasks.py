@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from asyncproc.actors.answers import Cancelled
 from asyncproc.api import idempotency
 from asyncproc.api.body import TASKS_AT_ONCE, BodyRefused, declared_size, parse_enqueue, problems_of, read, refuse
+from asyncproc.api.dependencies import tied
 from asyncproc.api.door import Door, TheDoor
 from asyncproc.api.instants import wrong_instant
 from asyncproc.clock import id_text, wall_now
@@ -79,10 +80,10 @@ def _answer(tasks: list[NewTask]) -> bytes:
             "id": id_text(task_id),
             "taskType": options.type,
             "priority": options.priority,
-            "status": State.SCHEDULED if delay_s > 0 else State.QUEUED,
+            "status": State.BLOCKED if terms.parents else State.SCHEDULED if delay_s > 0 else State.QUEUED,
             "queue": options.queue,
         }
-        for task_id, _, options, delay_s, _ in tasks
+        for task_id, _, options, delay_s, terms in tasks
     ]
     return to_json({"tasks": summaries, "status": "enqueued"})
 
@@ -197,7 +198,7 @@ async def _accept(bodies: list[TaskBody], door: Door) -> list[NewTask]:
         tasks.append((door.ids.make(), payload, _options(body, door, shared), delay_s, terms))
     if problems or too_large:
         raise refuse([*problems, *too_large], 400 if problems else 413)
-    return tasks
+    return await tied(bodies, tasks, door.inspector)
 
 
 def _options(body: TaskBody, door: Door, shared: dict[tuple[object, ...], Options]) -> Options:

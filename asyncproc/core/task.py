@@ -72,6 +72,8 @@ class OnParentFailure(StrEnum):
 
 
 MAX_PARENTS: Final = 10_000
+REF: Final = r"^[A-Za-z_][A-Za-z0-9_.-]{0,99}$"
+"""The name of a task within its request."""
 
 
 class Parents(NamedTuple):

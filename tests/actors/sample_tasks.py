@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from asyncproc import Fail, Processable, Retry, Snooze, SoftTimeLimitExceeded, TaskContext, task
+from asyncproc.parents import Parents
 
 
 def leave_trace(ledger: str, n: int, ctx: TaskContext) -> None:
@@ -256,6 +257,22 @@ def heed(ledger: str, n: int, how: str, ctx: TaskContext) -> str:
     if how == "succeeds":
         return "in time"
     raise ValueError("it was cancelled")
+
+
+def _told(parents: Parents) -> dict[str, Any]:
+    results = sum(parent.result or 0 for parent in parents.values() if parent.state == "succeeded")
+    states = {name: parents[name].state for name in ("a", "b") if name in parents}
+    return {"sum": results, "parents": len(parents), "states": states}
+
+
+@task(name="Gather")
+def gather(ctx: TaskContext) -> dict[str, Any]:
+    return _told(ctx.parents)
+
+
+@task(name="GatherAsync")
+async def gather_async(ctx: TaskContext) -> dict[str, Any]:
+    return _told(await ctx.parents)
 
 
 @task(name="Say", retry=1)

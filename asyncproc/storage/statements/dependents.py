@@ -92,3 +92,23 @@ WAITS_FOR: Final[LiteralString] = """
     SELECT t.id, t.state FROM asyncproc.task_edge e JOIN asyncproc.task_live t ON t.id = e.parent
     WHERE e.child = %s LIMIT %s
 """
+# In: the number of the first parent from 1, and of the last; id. Out: these parents, how many there are, their names.
+PARENTS_OF: Final[LiteralString] = """
+    SELECT depends_on[%s:%s], coalesce(cardinality(depends_on), 0), parent_refs::text
+    FROM asyncproc.task_live WHERE id = %s
+"""
+# In:   ids twice, the instant that none of them ended before, bytes of results as they are stored.
+# Out:  id, state, result, error of each, in their order, at least one; no state where there is no such task.
+PARENTS: Final[LiteralString] = """
+    SELECT id, state, result::text, error FROM (
+        SELECT p.id, coalesce(t.state, d.state) AS state, d.result, d.error, p.number,
+            sum(coalesce(pg_column_size(d.result), 0)) OVER (ORDER BY p.number)
+                - coalesce(pg_column_size(d.result), 0) AS bytes_before
+        FROM unnest(%s::uuid[]) WITH ORDINALITY AS p (id, number)
+        LEFT JOIN asyncproc.task_live t ON t.id = p.id
+        LEFT JOIN (
+            SELECT id, state, result, error FROM asyncproc.task_done
+            WHERE id = ANY(%s::uuid[]) AND finished_at >= to_timestamp(%s)
+        ) d ON d.id = p.id
+    ) s WHERE bytes_before < %s ORDER BY number
+"""
