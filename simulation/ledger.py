@@ -10,6 +10,7 @@ from asyncproc.core.retry import RetryPolicy
 from asyncproc.core.states import FINAL, State
 from asyncproc.core.task import NewTask, TaskId
 from simulation.agenda import Agenda
+from simulation.family import may_start
 from simulation.rules import Rule, Violation, require
 from simulation.table import Table
 
@@ -69,6 +70,8 @@ class Ledger:
         for task in writes.inserts:
             if task.state is State.RUNNING:
                 self._granted(task.id, task.lease, task.worker)
+        for task_id, ready_at, _ in writes.revived:
+            self.due_at[task_id] = ready_at
         for task_id, lease, _, _, _, body in writes.retried:
             run = self._run_that_ended(task_id, lease, False, body)
             if run is not None and run.ended_at is not None and run.outcome is not None:
@@ -103,6 +106,7 @@ class Ledger:
         if knows and now < self.due_at[task_id] - 1e-6:
             early_s = self.due_at[task_id] - now
             raise Violation(Rule.DUE, f"{name(task_id)} starts {early_s:.6f} s early on {worker}")
+        require(may_start(self.table, self.posted[task_id]), Rule.FAMILY, f"{name(task_id)} starts beside its parents")
         parent, result = self.parents.get(task_id, (None, b""))
         if parent is not None and self.table.bodies.get(parent) != result:
             raise Violation(
@@ -188,6 +192,8 @@ class Ledger:
         require(ends == 1 + revivals, Rule.FINAL, f"{name(task_id)} ended {ends} times, was revived {revivals} times")
         most = self.posted[task_id][2].retry.max_attempts
         least = {State.FAILED: most, State.CANCELLED: 0}.get(state, 1)
+        if task_id in table.edges.ended_with_parents:
+            least = 0
         counted = least <= attempt <= most
         require(counted, Rule.ATTEMPTS, f"{name(task_id)} is {state} after attempt {attempt} of {most}")
 

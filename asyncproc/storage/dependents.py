@@ -87,21 +87,23 @@ async def released(
     return Released(tasks, None if len(tasks) == len(ids) else family.now, owed)
 
 
-def overlooked(family: Family) -> Released:
-    """Nobody knows what came of it: all is looked at again."""
-    return Released([], family.now, family.parents)
+async def overlooked(connection: Connection, family: Family) -> Released:
+    """Nobody knows what came of it: the table is asked for all that is left to do."""
+    return Released([], family.now, await _owed(connection))
 
 
 async def load(connection: Connection) -> list[TaskId] | None:
     """Parents that have ended and that somebody waits for all the same; None where nobody waits for anybody."""
     (row,) = await (await connection.execute(dependents.ANY)).fetchall()
-    if not row[0]:
-        return None
+    return await _owed(connection) if row[0] else None
+
+
+async def _owed(connection: Connection) -> list[TaskId]:
     async with connection.transaction():
+        # The planner may read all edges here: after an unknown commit, and once a reign.
         for option in ("seqscan", "hashjoin", "sort"):
             await connection.execute(f"SET LOCAL enable_{option} = on".encode())
-        rows = await (await connection.execute(dependents.OWED)).fetchall()
-    return _ids(rows)
+        return _ids(await (await connection.execute(dependents.OWED)).fetchall())
 
 
 async def _tie(connection: Connection, depends: Sequence[Depends]) -> None:
