@@ -1,11 +1,12 @@
 """What table, QueueActor and worker may do wrong around a core that is right."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from typing import Final
 
 from asyncproc.core.decision import Decision, PollReply, Reply
 from asyncproc.core.events import Event, Outcome, Page
 from asyncproc.core.task import NewTask, TaskId
+from simulation.family import Edges
 from simulation.queue_actor import Answered, QueueActor
 from simulation.table import Committed, Table
 from simulation.workers import Worker
@@ -130,7 +131,20 @@ class LosesSightOfKeys(QueueActor):
         self._flights.setdefault(key, []).extend(others)
 
 
-TABLES: Final = (SkipsTheFence, ForgetsKeys)
+class _FirstParent(Edges):
+    def cuts(self, parent: TaskId, child: TaskId, over: Container[TaskId]) -> bool:
+        return any(other in over for other in self.open[child])
+
+
+class ReleasesWithTheFirstParent(Table):
+    """A task waits for one of its parents alone."""
+
+    def __init__(self, page_bytes: int, large_bytes: int) -> None:
+        super().__init__(page_bytes, large_bytes)
+        self.edges = _FirstParent()
+
+
+TABLES: Final = (SkipsTheFence, ForgetsKeys, ReleasesWithTheFirstParent)
 ACTORS: Final = (
     AcknowledgesBeforeCommit, GrantsWhatWasRefused, LosesAPage, ReadsPagesShort, LeavesPayloadsOut,
     KeepsRefusalsToItself, GoesOnWithoutCommit, RepeatsWithoutLooking, LooksUpNoKey, LosesSightOfKeys,
