@@ -260,7 +260,7 @@ def heed(ledger: str, n: int, how: str, ctx: TaskContext) -> str:
 
 
 def _told(parents: Parents) -> dict[str, Any]:
-    results = sum(parent.result or 0 for parent in parents.values() if parent.state == "succeeded")
+    results = sum(parent.result for parent in parents.values() if isinstance(parent.result, int))
     states = {name: parents[name].state for name in ("a", "b") if name in parents}
     return {"sum": results, "parents": len(parents), "states": states}
 
