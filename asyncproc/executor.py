@@ -11,7 +11,7 @@ from pydantic_core import PydanticSerializationError, to_json
 from asyncproc import failpoints
 from asyncproc.clock import TaskIds, id_text, monotonic, spread
 from asyncproc.core.events import FAILED, FAILED_FOR_GOOD, KILLED, RETRY_LATER, SNOOZED, SUCCEEDED, Lease, Outcome
-from asyncproc.core.task import NO_TERMS, NewTask, TaskId
+from asyncproc.core.task import NO_TERMS, NewTask, TaskId, Terms
 from asyncproc.processable import Processable, TaskContext
 from asyncproc.registry import Registry, UnknownTaskType
 from asyncproc.verdicts import Fail, Retry, Snooze
@@ -127,7 +127,8 @@ class Executor:
             options = self._registry.options_for(
                 name, queue=child.queue, priority=child.priority, created_by=f"task {ctx.id}"
             )
-            children.append((UUID(child.id).bytes, payload, options, child.delay_s, NO_TERMS))
+            terms = NO_TERMS if child.parents is None else Terms(parents=child.parents)
+            children.append((UUID(child.id).bytes, payload, options, child.delay_s, terms))
         return children
 
 

@@ -2,11 +2,12 @@
 
 import asyncio
 import json
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias
 from uuid import UUID
 
+from asyncproc.core import task as core
 from asyncproc.errors import AsyncprocError
 
 MAX_BYTES: Final = 64 * 1024 * 1024
@@ -16,6 +17,24 @@ Rows: TypeAlias = list[tuple[bytes, str | None, bytes | None, str | None]]
 """Id, state, result as JSON, error; no state where the task is not kept any more."""
 Chunk: TypeAlias = tuple[int, str | None, Rows]
 """How many parents there are, their names (a JSON object of names to ids) with the first of them, and the next rows."""
+
+
+def parent_ids(given: Sequence[str], on_failure: str, room: int) -> core.Parents:
+    """What a task depends on, as code says it. Raises `ValueError` for what cannot be; `room` is for so many ids."""
+    if isinstance(given, str):
+        raise ValueError("depends_on is a str: it must be a list of ids")
+    try:
+        ids = tuple(dict.fromkeys(UUID(task_id).bytes for task_id in given))
+    except (AttributeError, TypeError, ValueError):
+        raise ValueError(f"depends_on is {given!r:.200}: it must be ids of tasks") from None
+    if on_failure not in tuple(core.OnParentFailure):
+        raise ValueError(f"on_parent_failure is {on_failure!r:.100}: it must be fail, skip or run")
+    if len(ids) > min(core.MAX_PARENTS, room):
+        raise ValueError(
+            f"depends_on has {len(ids)} ids: a task may have {core.MAX_PARENTS} parents, and what one task enqueues"
+            f" {core.MAX_EDGES} together"
+        )
+    return core.Parents(ids, core.OnParentFailure(on_failure))
 
 
 class ParentsReader(Protocol):

@@ -5,7 +5,7 @@ Importing this module pulls in neither Ray nor a database driver: task modules a
 
 import inspect
 import re
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, ClassVar, Final, TypeVar, cast, get_type_hints, overload
@@ -15,8 +15,9 @@ from pydantic.alias_generators import to_camel
 
 from asyncproc.core.rank import MAX_PRIORITY, MIN_PRIORITY
 from asyncproc.core.retry import RetryPolicy
-from asyncproc.core.task import MAX_DELAY_S, QUEUE_NAME
-from asyncproc.parents import Parents, ParentsReader
+from asyncproc.core.task import MAX_DELAY_S, MAX_EDGES, QUEUE_NAME, OnParentFailure
+from asyncproc.core.task import Parents as ParentIds
+from asyncproc.parents import Parents, ParentsReader, parent_ids
 
 MAX_CHILDREN: Final = 10_000
 """They travel with their parent's result, and are committed with it."""
@@ -59,6 +60,7 @@ class Child:
     queue: str | None
     priority: int | None
     delay_s: float
+    parents: ParentIds | None = None
 
 
 @dataclass(slots=True)
@@ -74,6 +76,7 @@ class TaskContext:
     _stops: Container[str] = ()
     children: list[Child] = field(default_factory=list)
     _parents: Parents | None = field(default=None, repr=False)
+    _edges: int = 0
 
     @property
     def cancelled(self) -> bool:
@@ -88,11 +91,14 @@ class TaskContext:
         queue: str | None = None,
         priority: int | None = None,
         delay: timedelta | float = 0.0,
+        depends_on: Sequence[str] = (),
+        on_parent_failure: str = OnParentFailure.FAIL,
     ) -> str:
         """Enqueue another task together with this one's successful end, in the same commit; returns its id.
 
-        `delay` is in seconds where it is a number. Nothing is enqueued where this attempt fails. Raises `ValueError`
-        where no task can have such a queue, priority or delay, or where there are too many.
+        `delay` is in seconds where it is a number. It waits until all that it depends on have ended: ids, such as those
+        of tasks that were enqueued here before. Nothing is enqueued where this attempt fails. Raises `ValueError` where
+        no task can have such a queue, priority, delay or parents, or where there are too many.
         """
         check_options(queue, priority)
         delay_s = delay.total_seconds() if isinstance(delay, timedelta) else float(delay)
@@ -100,7 +106,9 @@ class TaskContext:
             raise ValueError(f"delay is {delay!r}: it must be between 0 and {MAX_DELAY_S:.0f} seconds")
         if len(self.children) >= MAX_CHILDREN:
             raise ValueError(f"a task may enqueue {MAX_CHILDREN} others: let one of them enqueue the rest")
-        child = Child(self._make_id(), task, queue, priority, delay_s)
+        parents = parent_ids(depends_on, on_parent_failure, MAX_EDGES - self._edges) if depends_on else None
+        self._edges += 0 if parents is None else len(parents.ids)
+        child = Child(self._make_id(), task, queue, priority, delay_s, parents)
         self.children.append(child)
         return child.id
 

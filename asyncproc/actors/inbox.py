@@ -142,7 +142,7 @@ class Inbox:
 def _load(event: Event) -> _Load:
     if isinstance(event, Enqueued):
         size = sum(len(task[1]) for task in event.tasks) + sum(len(used[2]) for used in event.keys)
-        edges = sum(len(terms.parents.ids) for *_, terms in event.tasks if terms.parents is not None)
+        edges = sum(len(task[4].parents.ids) for task in event.tasks if task[4].parents is not None)
         return _Load(len(event.tasks) + edges, size)
     if isinstance(event, Polled):
         rows = len(event.returned) + sum(1 + len(outcome[7]) for outcome in event.outcomes)

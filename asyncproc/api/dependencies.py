@@ -7,12 +7,10 @@ from uuid import UUID
 
 from asyncproc.api.body import refuse
 from asyncproc.clock import id_text
-from asyncproc.core.task import NewTask, OnParentFailure, Parents, TaskId
+from asyncproc.core.task import MAX_EDGES, NewTask, OnParentFailure, Parents, TaskId
 from asyncproc.storage.inspector import Inspector
 from asyncproc.wire import Problem, TaskBody
 
-MAX_EDGES: Final = 20_000
-"""Of one request: what one commit carries."""
 _SHOWN: Final = 10
 
 

@@ -265,6 +265,13 @@ def _told(parents: Parents) -> dict[str, Any]:
     return {"sum": results, "parents": len(parents), "states": states}
 
 
+@task(name="Spread")
+def spread(ledger: str, ctx: TaskContext) -> str:
+    """Enqueues a fan-out of two and the task that gathers them."""
+    children = [ctx.enqueue(note.__dict__["processable"](ledger=ledger, n=n)) for n in (40, 2)]
+    return ctx.enqueue(gather.__dict__["processable"](), depends_on=[*children, ctx.id], on_parent_failure="run")
+
+
 @task(name="Gather")
 def gather(ctx: TaskContext) -> dict[str, Any]:
     return _told(ctx.parents)

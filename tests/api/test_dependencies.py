@@ -61,6 +61,14 @@ def test_a_parent_that_fails_does_to_each_child_what_that_one_asked_for(api: Api
     assert api.ended(late["id"])["error"] == f"ParentFailed: {cause}"
 
 
+def test_a_running_task_enqueues_tasks_that_depend_on_each_other_and_on_itself(api: Api, ledger: Ledger) -> None:
+    (task,) = api.enqueue({"taskType": "Spread", "payload": {"ledger": ledger.path}})
+
+    gathered = api.ended(api.ended(task["id"])["result"])
+
+    assert gathered["result"] == {"sum": 42, "parents": 3, "states": {}}
+
+
 def test_what_is_blocked_can_be_cancelled_and_not_changed(api: Api, creator: str) -> None:
     parent, child, grandchild, other = api.enqueue(
         IDLE | {"ref": "a"},
