@@ -1,5 +1,6 @@
 """Tasks that wait for tasks, as the tables keep them."""
 
+from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +14,16 @@ from asyncproc.core.task import OnParentFailure, Task, TaskId
 from asyncproc.storage import dependents
 from asyncproc.storage.batch import COPY_FROM, build
 from asyncproc.storage.cycle import Committed, Storage
+from asyncproc.storage.inspector import Inspector
 from tests.storage.table import ERROR, NOW, a_task, done, live, page, query, write
+
+
+@pytest.fixture
+async def inspector(database: str) -> AsyncIterator[Inspector]:
+    inspector = Inspector(database)
+    await inspector.open()
+    yield inspector
+    await inspector.close()
 
 
 def a_child(*parents: Task, policy: str = "fail", not_before: float = NOW) -> tuple[Task, Depends]:
@@ -167,3 +177,24 @@ async def test_a_child_that_ends_while_it_waits_lets_go_of_its_parents(storage: 
 
     assert done(database)[child[0].id]["depends_on"] == [UUID(bytes=parent.id)]
     assert query(database, "SELECT count(*) FROM asyncproc.task_edge") == [(0,)]
+
+
+async def test_a_running_task_reads_how_its_parents_ended_part_by_part(
+    storage: Storage, inspector: Inspector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asyncproc.storage.inspector.PARENTS_AT_ONCE", 2)
+    good, large, bad, gone = (a_task(State.RUNNING) for _ in range(4))
+    child, depend = a_child(good, large, bad, gone, policy="run")
+    await enqueue(storage, [good, large, bad], (child, (*depend[:3], b'{"a": "x"}', depend[4])))
+    results = [(good.id, 1, b"7"), (large.id, 1, b'"%s"' % (b"x" * 1000))]
+    await write(storage, succeeded=results, failed=[(bad.id, 1, "Boom", ERROR)], parents=list(depend[1]))
+
+    assert await inspector.parents(child.id, 0) == (
+        4, '{"a": "x"}', [(good.id, "succeeded", b"7", None), (large.id, "succeeded", results[1][2], None)]
+    )  # fmt: skip
+    assert await inspector.parents(child.id, 2) == (
+        4, None, [(bad.id, "failed", None, "Boom"), (gone.id, None, None, None)]
+    )  # fmt: skip
+    monkeypatch.setattr("asyncproc.storage.inspector.PARENTS_BYTES", 1)
+    assert len((await inspector.parents(child.id, 0))[2]) == 1
+    assert await inspector.parents(good.id, 0) == (0, None, [])
