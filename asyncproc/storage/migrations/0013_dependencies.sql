@@ -1,9 +1,9 @@
 -- Tasks that wait for tasks. The columns are null for all others: no row is rewritten, and the release before goes on
--- writing rows without them.
+-- writing rows without them. Without a CHECK, which would read all rows that are there.
 ALTER TABLE asyncproc.task_live
     ADD COLUMN depends_on uuid[],
     ADD COLUMN parent_refs json,
-    ADD COLUMN on_parent_failure text CHECK (on_parent_failure IN ('fail', 'skip', 'run')),
+    ADD COLUMN on_parent_failure text,
     -- Of a blocked task: what its ready_at will be, unless it is released later.
     ADD COLUMN not_before timestamptz;
 ALTER TABLE asyncproc.task_done
