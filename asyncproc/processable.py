@@ -5,7 +5,7 @@ Importing this module pulls in neither Ray nor a database driver: task modules a
 
 import inspect
 import json
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Final, TypeAlias, TypeVar, cast, get_type_hints, overload
@@ -17,9 +17,10 @@ from asyncproc.children import ChildOptions, check_key, check_options, seconds, 
 from asyncproc.clock import wall_now
 from asyncproc.core.events import Lease
 from asyncproc.core.retry import MAX_BACKOFF_S, RetryPolicy
-from asyncproc.core.task import MAX_DELAY_S, MAX_TIMEOUT_S, Terms
+from asyncproc.core.task import MAX_DELAY_S, MAX_EDGES, MAX_TIMEOUT_S, OnParentFailure, Terms
 from asyncproc.errors import KeyRefused
 from asyncproc.notes import Notebook, Notes, unsent
+from asyncproc.parents import Parents, ParentsReader, parent_ids
 from asyncproc.unique import Unique
 
 MAX_CHILDREN: Final = 10_000
@@ -78,6 +79,8 @@ class TaskContext:
     _notes: Notes | None = None
     _extend: Callable[[float], None] | None = None
     children: list[Child] = field(default_factory=list)
+    _parents: Parents | None = field(default=None, repr=False)
+    _edges: int = 0
 
     @property
     def cancelled(self) -> bool:
@@ -133,11 +136,14 @@ class TaskContext:
         soft_timeout: timedelta | float | None = None,
         concurrency_key: str | None = None,
         fairness_key: str | None = None,
+        depends_on: Sequence[str] = (),
+        on_parent_failure: str = OnParentFailure.FAIL,
     ) -> str:
         """Enqueue another task together with this one's successful end, in the same commit; returns its id.
 
         What is not said here is as for any new task: what operators stored for its queue and type goes before the
         configuration and its code. Durations are in seconds where they are numbers; `delay` counts from the commit.
+        It waits until all that it depends on have ended: ids, such as those of tasks that were enqueued here before.
         Nothing is enqueued where this attempt fails. Raises `ValueError` where no task can have such options, or where
         there are too many.
         """
@@ -160,7 +166,12 @@ class TaskContext:
             concurrency_key,
             fairness_key,
         )
-        child = Child(self._make_id(), task, options, max(delay_s, terms.run_at - now), terms)
+        ready_in_s = max(delay_s, terms.run_at - now)
+        if depends_on:
+            parents = parent_ids(depends_on, on_parent_failure, MAX_EDGES - self._edges)
+            self._edges += len(parents.ids)
+            terms = terms._replace(parents=parents)
+        child = Child(self._make_id(), task, options, ready_in_s, terms)
         self.children.append(child)
         return child.id
 
@@ -175,6 +186,16 @@ class TaskContext:
             raise ValueError(f"extend by {by!r}: it must be more than 0 and at most {MAX_DELAY_S:.0f} seconds")
         if self._extend is not None:
             self._extend(by_s)
+
+    @property
+    def parents(self) -> Parents:
+        """The tasks that this one depended on, by id or ref: how they ended, and what they returned.
+
+        An `async def` task says `(await ctx.parents)["ref"]`, any other `ctx.parents["ref"]`.
+        """
+        if self._parents is None:
+            self._parents = Parents(self.id, cast("ParentsReader | None", self._services.get(ParentsReader)))
+        return self._parents
 
     def service(self, kind: type[S]) -> S | None:
         """What the worker was given under this type, such as the SMTP settings; None where it was not."""

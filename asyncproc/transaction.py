@@ -108,7 +108,10 @@ def _statement(task: Wanted, payload: Payload | None, options: Options) -> tuple
 
 
 def _task(task: Wanted, payload: Payload | None) -> tuple[str, str, Processable | None]:
-    """Name, payload, and the payload as the worker will see it, where its type is known here. Raises `pydantic.ValidationError` and `TypeError`."""
+    """Name, payload, and that payload as the worker will see it where its type is known here.
+
+    Raises `pydantic.ValidationError` and `TypeError`.
+    """
     if isinstance(task, Processable):
         if payload is not None:
             raise TypeError(f"{type(task).__name__}(...) is its own payload: there is another one beside it")

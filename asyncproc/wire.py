@@ -10,13 +10,23 @@ from pydantic_core import to_json
 
 from asyncproc.clock import id_text
 from asyncproc.core.cancel import MAX_GRACE_S
+from asyncproc.core.dependents import UNTIL_RELEASED
 from asyncproc.core.duration import format_duration, parse_duration
 from asyncproc.core.origin import Origin
 from asyncproc.core.rank import MAX_PRIORITY, MIN_PRIORITY
 from asyncproc.core.record import TaskRecord
 from asyncproc.core.retry import MAX_BACKOFF_S
 from asyncproc.core.states import State
-from asyncproc.core.task import MAX_DELAY_S, MAX_KEY, MAX_TIMEOUT_S, MAX_TYPE_NAME, QUEUE_NAME
+from asyncproc.core.task import (
+    MAX_DELAY_S,
+    MAX_KEY,
+    MAX_PARENTS,
+    MAX_TIMEOUT_S,
+    MAX_TYPE_NAME,
+    QUEUE_NAME,
+    REF,
+    OnParentFailure,
+)
 from asyncproc.unique import AskedUnique
 
 
@@ -88,10 +98,24 @@ class TaskBody(Body):
     """The keys of a queue take turns by their weights, whoever has more waiting."""
     unique: AskedUnique = None
     """Made only where no other with the same key is there. `false`: in any case, whatever its type says."""
+    ref: str | None = Field(default=None, pattern=REF)
+    """A name for the task within this request, for `dependsOn` of others."""
+    depends_on: list[Annotated[str, Field(max_length=100)]] | None = Field(default=None, max_length=MAX_PARENTS)
+    """Tasks that must have ended before this one begins: ids, or refs of tasks in this request."""
+    on_parent_failure: OnParentFailure | None = None
+    """What becomes of it when one of them does not succeed: `fail` (where nothing is said), `skip` (it is cancelled) or
+    `run`."""
 
 
 class EnqueueBody(Body):
-    model_config = ConfigDict(json_schema_extra={"examples": [{"tasks": [SEND_EMAIL, CPU_PROCESS]}]})
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"tasks": [SEND_EMAIL, CPU_PROCESS]},
+                {"tasks": [CPU_PROCESS | {"ref": "work"}, SEND_EMAIL | {"dependsOn": ["work"]}]},
+            ]
+        }
+    )
 
     tasks: list[TaskBody] = Field(min_length=1)
 
@@ -207,6 +231,9 @@ class TaskView(TaskSummary):
                     "concurrencyKey": None,
                     "fairnessKey": None,
                     "uniqueKey": None,
+                    "dependsOn": [],
+                    "dependsOnCount": 0,
+                    "onParentFailure": None,
                     "origins": {"priority": "task", "maxAttempts": "config", "backOffDuration": "task"},
                     "createdAt": "2026-11-25T09:00:00Z",
                     "createdBy": "",
@@ -235,8 +262,8 @@ class TaskView(TaskSummary):
     soft_timeout: str | None
     created_at: datetime
     created_by: str
-    ready_at: datetime
-    """When it became, or will become, ready to run."""
+    ready_at: datetime | None
+    """When it became, or will become, ready to run; null where it waits for other tasks, or ended so."""
     start_by: datetime | None = None
     """Not begun by then it is cancelled."""
     deadline: datetime | None = None
@@ -251,6 +278,10 @@ class TaskView(TaskSummary):
     fairness_key: str | None = None
     unique_key: str | None = None
     """By which it is the only one of its type: as given, or a hash of its payload or of fields of it."""
+    depends_on: list[str] = Field(default_factory=list)
+    """Tasks that have to end before it begins, the first 100 of them."""
+    depends_on_count: int = 0
+    on_parent_failure: OnParentFailure | None = None
     origins: dict[str, str] = Field(default_factory=dict)
     """Who said each of the values that a task may leave to others when it was enqueued: `task`, `stored` (settings of
     its type or queue), `config` or `code`."""
@@ -338,7 +369,7 @@ def view(record: TaskRecord, in_list: bool = False) -> bytes:
             "softTimeout": _limit(record.soft_timeout_s),
             "createdAt": instant(record.created_at),
             "createdBy": record.created_by,
-            "readyAt": instant(record.ready_at),
+            "readyAt": instant(record.ready_at) if record.ready_at < UNTIL_RELEASED else None,
             "startBy": instant(record.start_by),
             "deadline": instant(record.deadline),
             "startedAt": instant(record.started_at),
@@ -348,6 +379,9 @@ def view(record: TaskRecord, in_list: bool = False) -> bytes:
             "concurrencyKey": record.concurrency_key or None,
             "fairnessKey": record.fairness_key or None,
             "uniqueKey": record.unique_key,
+            "dependsOn": [id_text(parent) for parent in record.depends_on],
+            "dependsOnCount": record.depends_on_count,
+            "onParentFailure": record.on_parent_failure,
             "origins": dict(zip(_WITH_ORIGIN, map(_ORIGINS.__getitem__, record.origins), strict=False)),
         }
     )

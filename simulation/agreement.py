@@ -7,6 +7,7 @@ from asyncproc.core.dangers import runs_alone
 from asyncproc.core.states import DUE_LATER, State
 from asyncproc.core.step import Core
 from asyncproc.core.task import Task, TaskId, lane_key
+from simulation.family import nobody_waits_in_vain
 from simulation.ledger import name
 from simulation.rules import Rule, Violation, require
 from simulation.table import Table, due_key, ready_key
@@ -27,6 +28,7 @@ def agree(core: Core, table: Table, but: Container[TaskId] = NONE) -> None:
         if task.payload != row.payload and (task.payload or task.left_out != len(row.payload)):
             raise Violation(Rule.AGREEMENT, f"{name(task.id)} has another payload in memory than on disk")
     _workers_agree(core, table, but)
+    nobody_waits_in_vain(table, core.dependents.owed)
     _nothing_is_forgotten(core.backlog, core.tasks, table, but)
     _bounds_hold(core)
 
@@ -69,7 +71,7 @@ def _nothing_is_forgotten(
         for lane in stream.lanes.values()
     }
     for row in table.live.values():
-        if row.id in known or row.id in but:
+        if row.id in known or row.id in but or row.id in table.edges.untold or row.state is State.BLOCKED:
             continue
         if row.state is State.QUEUED:
             end, key = ends.get((row.queue, lane_key(row.options))), ready_key(row)

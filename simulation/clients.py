@@ -11,6 +11,7 @@ from asyncproc.core.retry import RetryPolicy
 from asyncproc.core.states import State
 from asyncproc.core.task import NO_TERMS, NewTask, Options, TaskId
 from asyncproc.core.unique import NOT_ENDED, OnConflict, Wish
+from simulation.family import some_parents
 from simulation.faults import Fault
 from simulation.ledger import name
 from simulation.network import Link, Network
@@ -45,6 +46,7 @@ class Clients:
         self._types = scene.chance.choice(
             (("Tiny",), ("Tiny", "Tiny", "Tiny", "Long"), ("Short",), ("Long",), ("Tiny", "Short", "Long"))
         )
+        self._families = scene.chance.odds(0.5)
         self._delays = scene.chance.choice(((0.0,), (0.0, 0.0, 0.0, 1e-9, 0.3, 5.0)))
 
     def over(self) -> bool:
@@ -86,7 +88,7 @@ class Clients:
         return (task_id, b"x" * chance.choice((0, 10, 40)), options, chance.choice(self._delays), NO_TERMS)
 
     def _enqueue(self, size: int) -> None:
-        tasks = [self._new() for _ in range(size)]
+        tasks = self._related([self._new() for _ in range(size)])
         for task in tasks:
             self._scene.ledger.post(task)
         if self._scene.away_until <= self._scene.agenda.now and self._scene.nemesis.strikes(Fault.REQUESTED):
@@ -103,16 +105,35 @@ class Clients:
         scene.table.requests.update((task[0], task) for task in tasks)
         scene.ledger.acked.update(task[0] for task in tasks if task[0] not in scene.table.unfit)
 
+    def _related(self, tasks: list[NewTask]) -> list[NewTask]:
+        """Some of them wait for others of the request, or for tasks that are there."""
+        if not self._families:
+            return tasks
+        table = self._scene.table
+        older = [task_id for task_id in self._scene.ledger.acked if task_id in table.live or task_id in table.done]
+        older = sorted(older)[-20:]
+        related: list[NewTask] = []
+        for task in tasks:
+            parents = some_parents(self._scene.chance, older)
+            related.append((*task[:4], task[4]._replace(parents=parents)))
+            older.append(task[0])
+        return related
+
     def _anew(self, tasks: list[NewTask]) -> list[NewTask]:
         """The same tasks under ids of their own."""
         scene, made = self._scene, list[NewTask]()
+        ids: dict[TaskId, TaskId] = {}
         for task in tasks:
             self._made += 1
             task_id = self._made.to_bytes(16)
             for marked in (scene.poison, scene.table.unfit):
                 if task[0] in marked:
                     marked.add(task_id)
-            made.append((task_id, *task[1:]))
+            ids[task[0]] = task_id
+            parents = task[4].parents
+            if parents is not None:
+                parents = parents._replace(ids=tuple(ids.get(parent, parent) for parent in parents.ids))
+            made.append((task_id, *task[1:4], task[4]._replace(parents=parents)))
             scene.ledger.post(made[-1])
         return made
 
@@ -284,7 +305,12 @@ class Clients:
 
     def _take_row(self) -> None:
         scene = self._scene
-        waiting = [row.id for row in scene.table.live.values() if row.state is not State.RUNNING]
+        # Nobody would ever say that the row of a parent is gone, before a new reign looks.
+        waiting = [
+            row.id
+            for row in scene.table.live.values()
+            if row.state is not State.RUNNING and not scene.table.edges.is_parent(row.id)
+        ]
         if waiting:
             task_id = scene.chance.choice(waiting)
             scene.nemesis.note(Fault.ROW_TAKEN)

@@ -11,6 +11,7 @@ from asyncproc.core.step import Core
 from simulation.agenda import NOON, Agenda
 from simulation.chance import Chance
 from simulation.cluster import Cluster
+from simulation.family import MANY
 from simulation.faults import Fault, Nemesis
 from simulation.ledger import Ledger
 from simulation.network import Network
@@ -57,6 +58,7 @@ class History:
         agenda = Agenda()
         settings = _settings(chance)
         table = cast.table(page_bytes=chance.choice((25, 1 << 20)), large_bytes=settings.large_bytes)
+        table.edges.most = chance.choice((1, 3, MANY, MANY))
         self.scene = Scene(
             chance,
             agenda,

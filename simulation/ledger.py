@@ -10,6 +10,7 @@ from asyncproc.core.retry import RetryPolicy
 from asyncproc.core.states import FINAL, State
 from asyncproc.core.task import NewTask, TaskId
 from simulation.agenda import Agenda
+from simulation.family import may_start
 from simulation.rules import Rule, Violation, require
 from simulation.table import Table
 
@@ -80,6 +81,8 @@ class Ledger:
         for task in writes.inserts:
             if task.state is State.RUNNING:
                 self._granted(task.id, task.lease, task.worker)
+        for task_id, ready_at, _ in writes.revived:
+            self.due_at[task_id] = ready_at
         for task_id, lease, _, _, _, body in writes.retried:
             self._tried_again(task_id, lease, body)
 
@@ -135,6 +138,7 @@ class Ledger:
         if knows and now < self.due_at[task_id] - 1e-6:
             early_s = self.due_at[task_id] - now
             raise Violation(Rule.DUE, f"{name(task_id)} starts {early_s:.6f} s early on {worker}")
+        require(may_start(self.table, self.posted[task_id]), Rule.FAMILY, f"{name(task_id)} starts beside its parents")
         parent, result = self.parents.get(task_id, (None, b""))
         if parent is not None and self.table.bodies.get(parent) != result:
             raise Violation(
@@ -167,10 +171,10 @@ class Ledger:
 
     def judge_writes(self, writes: Writes, charged: Iterable[TaskId]) -> None:
         """Before they are applied: each end is one that its own lease came to."""
-        put_back = {row[0] for row in writes.requeued}
+        handed_back = {row[0] for row in writes.requeued}
         for task_id, lease, _ in writes.cancelled:
             row = self.table.live.get(task_id)
-            runs = row is not None and row.lease == lease and row.state is State.RUNNING and task_id not in put_back
+            runs = row is not None and row.lease == lease and row.state is State.RUNNING and task_id not in handed_back
             asked = (row is not None and row.stop_reason is not None) or any(
                 stop[0] == task_id for stop in writes.stopping
             )
@@ -221,6 +225,8 @@ class Ledger:
         require(ends == 1 + revivals, Rule.FINAL, f"{name(task_id)} ended {ends} times, was revived {revivals} times")
         most = self.content(task_id, lease + 1)[1][2].retry.max_attempts
         least = {State.FAILED: most, State.CANCELLED: 0}.get(state, 1)
+        if task_id in table.edges.ended_with_parents:
+            least = 0
         counted = least <= attempt <= most
         require(counted, Rule.ATTEMPTS, f"{name(task_id)} is {state} after attempt {attempt} of {most}")
 

@@ -4,8 +4,21 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
-from asyncproc.core.decision import Decision, PollReply
-from asyncproc.core.events import Draining, Event, Lease, Loaded, Outcome, Page, Polled, Registered, RetryAsked
+from asyncproc.core.backlog import Backlog
+from asyncproc.core.decision import Decision, PollReply, Writes
+from asyncproc.core.dependents import Dependents
+from asyncproc.core.events import (
+    Draining,
+    Event,
+    Lease,
+    Loaded,
+    Outcome,
+    Page,
+    Polled,
+    Registered,
+    Released,
+    RetryAsked,
+)
 from asyncproc.core.settings import CoreSettings
 from asyncproc.core.states import State
 from asyncproc.core.step import Core
@@ -231,10 +244,65 @@ class ForgetsWhatWasLeft(Core):
         super()._loaded(event)
 
 
+class _ForgetsFamilies(Core):
+    def __init__(self, settings: CoreSettings, epoch: int = 0) -> None:
+        super().__init__(settings, epoch)
+        self.dependents = self.make_dependents()
+
+    def make_dependents(self) -> Dependents:
+        raise NotImplementedError
+
+
+class LeavesTheReleased(_ForgetsFamilies):
+    """What a commit released is not taken in."""
+
+    def make_dependents(self) -> Dependents:
+        class Leaves(Dependents):
+            def take(self, event: Released, backlog: Backlog) -> None:
+                super().take(replace(event, tasks=[]), backlog)
+
+        return Leaves()
+
+
+class OverlooksTheReleased(_ForgetsFamilies):
+    """What a commit released unseen is not looked for."""
+
+    def make_dependents(self) -> Dependents:
+        class Overlooks(Dependents):
+            def take(self, event: Released, backlog: Backlog) -> None:
+                super().take(replace(event, since=None), backlog)
+
+        return Overlooks()
+
+
+class OwesNothing(_ForgetsFamilies):
+    """A new reign does not see to children whose parents have ended."""
+
+    def make_dependents(self) -> Dependents:
+        class Owes(Dependents):
+            def owe(self, parents: list[TaskId] | None) -> None:
+                super().owe(None if parents is None else [])
+
+        return Owes()
+
+
+class SeesSuccessAlone(_ForgetsFamilies):
+    """The children of what fails or is cancelled are left waiting."""
+
+    def make_dependents(self) -> Dependents:
+        class Sees(Dependents):
+            def close(self, writes: Writes) -> None:
+                super().close(writes)
+                writes.parents = [row[0] for row in writes.succeeded] if self.any else []
+
+        return Sees()
+
+
 CORES: Final = (
     SkipsTheLeaseCheck, SkipsTheStateCheck, ForgetsTheLost, ForgetsTheUndelivered, SkipsTheLeaseCheckOnReturn,
     IgnoresReturns, TakesBackUnasked, TakesPagesLast, ChargesTheLost, ChargesAnInnocent, MovesTheLostBack,
     RestartsLeases, ReusesSessions, HearsOldRegistrations, HandsBackInADrain, BlamesTheWorkers, GivesUpEarly,
     EnqueuesTwice, LeavesPollsWaiting, SleepsOn, RestsEveryOtherStep, GrantsWhileDraining, CountsTwice, ConfinesNobody,
     ForgetsTheLastNote, ForgetsWhatWasLeft,
+    LeavesTheReleased, OverlooksTheReleased, OwesNothing, SeesSuccessAlone,
 )  # fmt: skip

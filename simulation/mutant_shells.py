@@ -1,12 +1,13 @@
 """What table, QueueActor and worker may do wrong around a core that is right."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from typing import Final
 
 from asyncproc.core.decision import Decision, PollReply, Reply
 from asyncproc.core.events import Event, Outcome, Page
 from asyncproc.core.task import NewTask, Task, TaskId
 from asyncproc.core.unique import Wish
+from simulation.family import Edges
 from simulation.queue_actor import Answered, Make, QueueActor, Read
 from simulation.requests import Requests
 from simulation.table import Committed, Table
@@ -195,7 +196,20 @@ class ForgetsWhatItBrought(QueueActor):
         super().enqueue_unique(task, wish, False, answered)
 
 
-TABLES: Final = (SkipsTheFence, ForgetsKeys, KeepsRequests, TakesOvertakenNotes)
+class _FirstParent(Edges):
+    def cuts(self, parent: TaskId, child: TaskId, over: Container[TaskId]) -> bool:
+        return any(other in over for other in self.open[child])
+
+
+class ReleasesWithTheFirstParent(Table):
+    """A task waits for one of its parents alone."""
+
+    def __init__(self, page_bytes: int, large_bytes: int) -> None:
+        super().__init__(page_bytes, large_bytes)
+        self.edges = _FirstParent()
+
+
+TABLES: Final = (SkipsTheFence, ForgetsKeys, KeepsRequests, TakesOvertakenNotes, ReleasesWithTheFirstParent)
 ACTORS: Final = (
     AcknowledgesBeforeCommit, GrantsWhatWasRefused, LosesAPage, ReadsPagesShort, LeavesPayloadsOut,
     LeavesCheckpointsOut, KeepsRefusalsToItself, GoesOnWithoutCommit, RepeatsWithoutLooking, LooksUpNoKey,

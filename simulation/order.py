@@ -34,7 +34,7 @@ def nobody_is_early(decision: Decision, table: Table, now: float) -> None:
         if row is not None and row.state in DUE_LATER and row.ready_at > now and task_id not in changed:
             raise Violation(Rule.DUE, f"{name(task_id)} is due in {row.ready_at - now:.6f} s")
     for task in decision.writes.inserts:
-        if task.state not in DUE_LATER and task.ready_at > now:
+        if task.state not in {State.BLOCKED, *DUE_LATER} and task.ready_at > now:
             raise Violation(Rule.DUE, f"{name(task.id)} is new, {task.state} and due later")
 
 
@@ -71,7 +71,7 @@ def nothing_sleeps(table: Table, now: float, wake_at: float | None, but: Contain
     """After a step that asked for no pages: what is due is ready, and what is not yet will wake the core."""
     for row in table.live.values():
         wakes = wake_at is not None and wake_at <= max(now, row.ready_at)
-        if row.state in DUE_LATER and row.id not in but and not wakes:
+        if row.state in DUE_LATER and row.id not in but and row.id not in table.edges.untold and not wakes:
             raise Violation(Rule.NOT_ASLEEP, f"nothing wakes the core for {name(row.id)}, due at {row.ready_at}")
 
 

@@ -80,6 +80,7 @@ class QueueActor:
         """Nothing can be committed, and clients are refused at once: a call that waited here could come after its
         repetition was served by another."""
         self._wakes = 0
+        self._decided_at = 0.0
         scene.agenda.after(scene.chance.latency(), self._take_over)
 
     # ---- what is called
@@ -287,7 +288,8 @@ class QueueActor:
         self._new = {event.ticket: [task[0] for task in event.tasks] for event in events if isinstance(event, Enqueued)}
         self.scene.steps += 1
         self.scene.say("%s turns: %s", self.name, events)
-        decision = self._core.step(events, self.scene.agenda.now)
+        self._decided_at = self.scene.agenda.now
+        decision = self._core.step(events, self._decided_at)
         self.scene.say("%s decides: %s", self.name, decision)
         self._referee.decided(events, decision)
         self.decided(decision)
@@ -329,6 +331,8 @@ class QueueActor:
             committed.payloads = scene.table.payloads(decision.payloads)
             committed.checkpoints = scene.table.left(decision.checkpoints)
             self._follow_up = self.follow_up(committed.unwritten(decision), pages)
+            if committed.released is not None:
+                self._follow_up.append(committed.released)
             scene.agenda.after(scene.chance.latency() / 2, self.went_through, decision, committed)
 
     def _apply(self, decision: Decision, replay: bool) -> Committed:
@@ -337,7 +341,7 @@ class QueueActor:
         if not decision.writes:
             return Committed([], [])
         before = scene.table.epoch
-        committed = scene.table.commit(decision.writes, self.epoch, replay)
+        committed = scene.table.commit(decision.writes, self.epoch, replay, self._decided_at)
         require(before == self.epoch, Rule.FENCE, f"{self.name} writes as epoch {self.epoch}, {before} reigns")
         self._referee.applied()
         scene.ledger.committed(decision.writes)
@@ -365,10 +369,10 @@ class QueueActor:
 
     def _replay_changes_nothing(self, decision: Decision) -> None:
         table = self.scene.table
-        if not decision.writes:
-            return
+        if not decision.writes or table.edges.owed:
+            return  # what was too much for one commit is gone on with by the next, a replay or not
         before = table.snapshot()
-        table.commit(decision.writes, self.epoch, replay=True)
+        table.commit(decision.writes, self.epoch, replay=True, now=self._decided_at)
         require(table.snapshot() == before, Rule.REPLAY, str(decision.writes))
 
     def went_through(self, decision: Decision, committed: Committed) -> None:

@@ -11,6 +11,7 @@ class Rule(StrEnum):
     CONFINED = "a suspect runs in a process of its own"
     BOUNDS = "windows and workers stay within their bounds"
     COUNTERS = "the counters add up"
+    FAMILY = "no task starts before its parents have ended, and none waits for those that have"
     DUE = "no task starts before it is due"
     NOT_ASLEEP = "what is due does not sleep on"
     RANK = "the rank is the ready time less the priority's worth"

@@ -1,19 +1,21 @@
 """The table of tasks as a dict, with the guards of the real statements."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from asyncproc.core.decision import Decision, Key, PageWanted, Writes
-from asyncproc.core.events import Loaded, Page
+from asyncproc.core.events import Loaded, Page, Released
 from asyncproc.core.states import DUE_LATER, State
 from asyncproc.core.task import NewTask, Task, TaskId, lane_key
 from asyncproc.core.unique import Slot
 from asyncproc.errors import EpochLost
+from simulation.family import Edges, together
 from simulation.ticks import Ticks
 
 NO_LIMIT: Final = 1 << 40
+_ELSEWHERE: Final = frozenset({State.RUNNING, State.BLOCKED})
 
 
 @dataclass(slots=True)
@@ -24,6 +26,7 @@ class Committed:
     rejected: list[TaskId]
     payloads: dict[TaskId, bytes] = field(default_factory=dict)
     checkpoints: dict[TaskId, bytes] = field(default_factory=dict)
+    released: Released | None = None
 
     def unwritten(self, decision: Decision) -> list[TaskId]:
         """What the core must be told of: a row that went before its payload was read is refused like any other."""
@@ -56,6 +59,9 @@ class Table:
     """Idempotency keys that are used up, and the tasks they are answered with."""
     levels: dict[str, tuple[float, float]] = field(default_factory=dict)
     ticks: Ticks = field(default_factory=Ticks)
+    edges: Edges = field(default_factory=Edges)
+    ended_as: defaultdict[TaskId, set[State]] = field(default_factory=lambda: defaultdict(set))
+    """Of each task the final states that it reached."""
 
     def take_over(self) -> int:
         """Begin a reign and end all others."""
@@ -67,26 +73,30 @@ class Table:
         if epoch != self.epoch:
             raise EpochLost(epoch)
 
-    def commit(self, writes: Writes, epoch: int, replay: bool) -> Committed:
+    def commit(self, writes: Writes, epoch: int, replay: bool, now: float) -> Committed:
         """The transaction of a cycle, and what is read back where a row was not as expected."""
         self.prove(epoch)
         unfit = {task.id for task in writes.inserts if task.id in self.unfit}
         if not unfit:
-            return Committed(self.apply(writes, replay), [])
-        for used in writes.keys:
-            if not unfit.isdisjoint(used[4]):
-                unfit.update(used[4])
+            refused, released = self.apply(writes, now, replay)
+            return Committed(refused, [], released=released)
+        groups = [set(used[4]) for used in writes.keys] + list(together(writes))
+        for _ in groups:
+            unfit.update(*(group for group in groups if not unfit.isdisjoint(group)))
         fit = replace(
             writes,
             keys=[used for used in writes.keys if unfit.isdisjoint(used[4])],
             requests=[row for row in writes.requests if row[0] not in unfit],
             inserts=[task for task in writes.inserts if task.id not in unfit],
             claims=[claim for claim in writes.claims if claim[0] not in unfit],
+            depends=[depend for depend in writes.depends if depend[0] not in unfit],
         )
-        return Committed(self.apply(fit, replay=True), sorted(unfit))
+        refused, released = self.apply(fit, now, replay=True)
+        return Committed(refused, sorted(unfit), released=released)
 
-    def apply(self, writes: Writes, replay: bool = False) -> list[TaskId]:
-        """One transaction; returns the ids whose start or revival the table does not hold afterwards.
+    def apply(self, writes: Writes, now: float, replay: bool = False) -> tuple[list[TaskId], Released | None]:
+        """One transaction; returns the ids whose start or revival the table does not hold afterwards, and whom it
+        released.
 
         Only a replay asks whether a new row is among the finished ones, as in the real statements.
         """
@@ -108,7 +118,8 @@ class Table:
             row = self.live.get(task_id)
             if row is not None and row.lease < lease and row.state in {State.QUEUED, *DUE_LATER}:
                 row.state, row.lease, row.attempt, row.rank, row.worker = State.RUNNING, lease, attempt, rank, worker
-        return self._refused(writes)
+        released = self.edges.settle(self, writes, now, replay)
+        return self._refused(writes), released
 
     def _note(self, writes: Writes) -> None:
         for task_id, lease, number, _, checkpoint, _ in writes.notes:
@@ -131,19 +142,19 @@ class Table:
     def _end(self, writes: Writes) -> None:
         for task_id, lease, result in writes.succeeded:
             if self._runs(task_id, lease):
-                self._finish(task_id, State.SUCCEEDED, result)
+                self.finish(task_id, State.SUCCEEDED, result)
         for task_id, lease, _, record in writes.failed:
             if self._runs(task_id, lease):
-                self._finish(task_id, State.FAILED, record)
+                self.finish(task_id, State.FAILED, record)
         for task_id, lease, reason in writes.cancelled:
             if (row := self.live.get(task_id)) is not None and row.lease == lease:
-                self._finish(task_id, State.CANCELLED, reason.encode())
+                self.finish(task_id, State.CANCELLED, reason.encode())
 
     def _stop(self, writes: Writes) -> None:
         for task_id, lease, _, record in writes.overdue:
             row = self.live.get(task_id)
-            if row is not None and row.lease == lease and row.state in {State.QUEUED, *DUE_LATER}:
-                self._finish(task_id, State.FAILED, record)
+            if row is not None and row.lease == lease and row.state in {State.QUEUED, State.BLOCKED, *DUE_LATER}:
+                self.finish(task_id, State.FAILED, record)
         for task_id, lease, ready_at in writes.snoozed:
             if row := self._runs(task_id, lease):
                 row.state, row.ready_at, row.losses, row.worker = State.SCHEDULED, ready_at, 0, ""
@@ -193,17 +204,18 @@ class Table:
         row = self.live.get(task_id)
         return row if row is not None and row.lease == lease and row.state is State.RUNNING else None
 
-    def _finish(self, task_id: TaskId, state: State, body: bytes) -> None:
+    def finish(self, task_id: TaskId, state: State, body: bytes) -> None:
         row = self.done[task_id] = self.live.pop(task_id)
         row.state = state
         self.bodies[task_id] = body
         self.ends[task_id] += 1
+        self.ended_as[task_id].add(state)
 
     def _refused(self, writes: Writes) -> list[TaskId]:
         started = [(claim[0], claim[1]) for claim in writes.claims]
         started.extend((task.id, task.lease) for task in writes.inserts if task.state is State.RUNNING)
         refused = [task_id for task_id, lease in started if self._runs(task_id, lease) is None]
-        refused += [task.id for task in writes.inserts if task.state is not State.RUNNING and not self._waits(task)]
+        refused += [task.id for task in writes.inserts if task.state not in _ELSEWHERE and not self._waits(task)]
         refused += [row[0] for row in writes.revived if row[0] not in self.live]
         refused += [row[0] for row in writes.cancelled if not self._is_cancelled(row[0])]
         refused += [row[0] for row in writes.changed if not self._is_changed(row[0], row[7:10])]
@@ -230,7 +242,7 @@ class Table:
     def holding(self, slot: Slot) -> list[Task]:
         """Those with the key that have not ended, rather one that waits than one that runs."""
         rows = [row for row in self.live.values() if slot[1] and _slot(row) == slot]
-        return [self._read(row) for row in sorted(rows, key=lambda row: (row.state is State.RUNNING, row.id))]
+        return [self.read(row) for row in sorted(rows, key=lambda row: (row.state is State.RUNNING, row.id))]
 
     def whose_keys_are_free(self, rows: Iterable[Task]) -> list[Task]:
         """All of them but the failed ones beside which others have their keys."""
@@ -245,13 +257,13 @@ class Table:
 
     def copy_of_failed(self, task_id: TaskId) -> Task | None:
         row = self.done.get(task_id)
-        return self._read(row) if row is not None and row.state is State.FAILED else None
+        return self.read(row) if row is not None and row.state is State.FAILED else None
 
     def copies(self, ids: Iterable[TaskId]) -> list[Task]:
         """Of these the rows that wait or have failed."""
         rows = (self.live.get(task_id) or self.done.get(task_id) for task_id in ids)
         return [
-            self._read(row) for row in rows if row is not None and row.state not in {State.SUCCEEDED, State.CANCELLED}
+            self.read(row) for row in rows if row is not None and row.state not in {State.SUCCEEDED, State.CANCELLED}
         ]
 
     def payloads(self, ids: Iterable[TaskId]) -> dict[TaskId, bytes]:
@@ -261,7 +273,7 @@ class Table:
         """Checkpoints of these."""
         return {task_id: self.checkpoints[task_id] for task_id in ids if task_id in self.live}
 
-    def _read(self, row: Task) -> Task:
+    def read(self, row: Task) -> Task:
         if len(row.payload) > self.large_bytes:
             return replace(row, left_out=len(row.payload), payload=b"")
         return replace(row)
@@ -272,9 +284,9 @@ class Table:
             for row in self.live.values()
             if row.state in {State.QUEUED, State.RUNNING}
         }
-        running = [self._read(row) for row in self.live.values() if row.state is State.RUNNING]
+        running = [self.read(row) for row in self.live.values() if row.state is State.RUNNING]
         positions, waiting = self.ticks.found(self.live)
-        return Loaded(running, sorted(ready), dict(self.levels), positions=positions, waiting=waiting)
+        return Loaded(running, sorted(ready), dict(self.levels), self.edges.load(self), positions, waiting)
 
     def page(self, wanted: PageWanted) -> Page:
         key: Callable[[Task], Key] = due_key if wanted.queue is None else ready_key
@@ -289,7 +301,7 @@ class Table:
             ),
             key=key,
         )
-        page, size = [self._read(row) for row in rows[: wanted.limit]], 0
+        page, size = [self.read(row) for row in rows[: wanted.limit]], 0
         for index, row in enumerate(page):
             if size >= self.page_bytes:
                 del page[index:]
@@ -302,7 +314,8 @@ class Table:
         """All rows as text, to compare by value."""
         live = {task_id: repr(row) for task_id, row in self.live.items()}
         done = {task_id: repr(row) for task_id, row in self.done.items()}
-        return live, done, dict(self.keys), [*self.requests], dict(self.checkpoints)
+        edges = repr({child: sorted(parents) for child, parents in self.edges.open.items()})
+        return live, done, dict(self.keys), edges, [*self.requests], dict(self.checkpoints)
 
 
 def _figures(task: Task) -> tuple[object, ...]:

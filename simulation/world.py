@@ -101,7 +101,9 @@ class World:
         return decision
 
     def commit(self, decision: Decision) -> None:
-        refused = self.table.apply(decision.writes)
+        refused, released = self.table.apply(decision.writes, self.now)
+        if released is not None:
+            self._after_commit.append(released)
         for reply in decision.replies:
             if isinstance(reply, PollReply) and reply.leases:
                 reply.leases = [

@@ -1,11 +1,14 @@
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from pydantic import Field, ValidationError
 
 from asyncproc import Processable, TaskContext, task
+from asyncproc.clock import TaskIds, id_text
 from asyncproc.core.retry import constant
+from asyncproc.core.task import OnParentFailure, Parents
 
 
 class Letter(Processable, queue="letters", priority=5, retry=2):
@@ -130,6 +133,27 @@ def test_parameters_without_a_name_of_their_own_are_refused() -> None:
 
 
 # ---- the context
+
+
+def test_a_child_may_depend_on_others() -> None:
+    ids = TaskIds()
+    ctx = TaskContext("me", 1, "default", "w", _make_id=lambda: id_text(ids.make()))
+    first = ctx.enqueue(Letter(send_to=["a"]))
+    ctx.enqueue(Letter(send_to=["b"]), depends_on=[first, first], on_parent_failure="run")
+    assert ctx.children[1].terms.parents == Parents((UUID(first).bytes,), OnParentFailure.RUN)
+
+    wrongs: list[dict[str, Any]] = [
+        {"depends_on": first},
+        {"depends_on": ["a"]},
+        {"depends_on": [first], "on_parent_failure": "no"},
+    ]
+    for wrong in wrongs:
+        with pytest.raises(ValueError, match=r"depends_on is|must be fail, skip or run"):
+            ctx.enqueue(Letter(send_to=["c"]), **wrong)
+    many = [id_text(ids.make()) for _ in range(10_000)]
+    ctx.enqueue(Letter(send_to=["d"]), depends_on=many)
+    with pytest.raises(ValueError, match="20000 together"):
+        ctx.enqueue(Letter(send_to=["e"]), depends_on=many)
 
 
 def test_children_are_gathered_with_ids_of_their_own() -> None:

@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from struct import Struct
 from threading import Lock, Timer
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 from asyncproc.actors.slots import Slots
 from asyncproc.clock import monotonic
@@ -26,6 +26,7 @@ from asyncproc.config import Settings, SmtpSettings
 from asyncproc.core.events import Outcome
 from asyncproc.executor import Executor
 from asyncproc.notes import NOTE_EVERY_S, NoteLimits, Notes
+from asyncproc.parents import Chunk, ParentsReader, ParentsUnread
 from asyncproc.registry import Registry, from_settings
 from asyncproc.tasks.generate_report import Figures, FiguresReader, Row
 
@@ -54,8 +55,8 @@ class _Parent:
         self._connection = connection
         self._sending = Lock()
         self._noting = Lock()
-        self._loop = asyncio.new_event_loop()
-        self._asked: asyncio.Future[list[Row]] | None = None
+        self._asked: dict[str, tuple[asyncio.AbstractEventLoop, asyncio.Future[Any]]] = {}
+        """What it waits for, by the kind of the question."""
 
     def send(self, kind: str, content: object) -> None:
         with self._sending:
@@ -63,10 +64,15 @@ class _Parent:
 
     async def read(self) -> list[Row]:
         """For `Figures`: rows that only the worker can get."""
-        self._loop = asyncio.get_running_loop()
-        self._asked = self._loop.create_future()
-        self.send("figures", None)
-        return await self._asked
+        rows: list[Row] = await self.ask("figures", None)
+        return rows
+
+    async def ask(self, kind: str, content: object) -> Any:
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Any] = loop.create_future()
+        self._asked[kind] = (loop, answer)
+        self.send(kind, content)
+        return await answer
 
     def noted(self, notes: Notes) -> None:
         """Its worker hears of it once a second at most."""
@@ -91,13 +97,34 @@ class _Parent:
                 slots.put([content])
             elif kind == "stop":
                 slots.stop((content, 0), None)
-            elif self._asked is not None:
-                self._loop.call_soon_threadsafe(self._asked.set_result, content)
+            elif (asked := self._asked.pop(kind, None)) is not None:
+                asked[0].call_soon_threadsafe(_give, asked[1], content)
 
 
-def make_executor(settings: Settings, registry: Registry, worker: str, figures: FiguresReader) -> Executor:
+def _give(answer: "asyncio.Future[Any]", content: object) -> None:
+    if not answer.done():
+        answer.set_result(content)
+
+
+class _Parents:
+    """The same way, to the results of the tasks that this one depended on."""
+
+    def __init__(self, parent: _Parent) -> None:
+        self._parent = parent
+
+    async def read(self, task_id: str, start: int) -> Chunk:
+        """Raises `ParentsUnread`."""
+        answer: Chunk | ParentsUnread = await self._parent.ask("parents", (task_id, start))
+        if isinstance(answer, ParentsUnread):
+            raise answer
+        return answer
+
+
+def make_executor(
+    settings: Settings, registry: Registry, worker: str, figures: FiguresReader, parents: ParentsReader
+) -> Executor:
     """The same in a worker and in its children."""
-    services: dict[type, object] = {Figures: Figures(figures)}
+    services: dict[type, object] = {Figures: Figures(figures), ParentsReader: parents}
     if settings.smtp is not None:
         services[SmtpSettings] = settings.smtp
     api, queue = settings.api, settings.queue
@@ -108,7 +135,7 @@ def make_executor(settings: Settings, registry: Registry, worker: str, figures: 
 def _live(order: Order, registry: Registry, connection: Connection) -> NoReturn:
     """A child: one slot, until it is told to end."""
     parent = _Parent(connection)
-    executor = make_executor(order.settings, registry, order.worker, parent)
+    executor = make_executor(order.settings, registry, order.worker, parent, _Parents(parent))
     notebook = executor.notebook
     notebook.changed = parent.noted
 

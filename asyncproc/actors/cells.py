@@ -24,6 +24,7 @@ from asyncproc.core.task import TaskId
 from asyncproc.errors import CellUnavailable, TimeLimitExceeded, WorkerDied
 from asyncproc.executor import as_killed, failed
 from asyncproc.notes import Notebook
+from asyncproc.parents import Chunk, ParentsReader, ParentsUnread
 from asyncproc.tasks.generate_report import FiguresReader
 
 log = logging.getLogger(__name__)
@@ -59,12 +60,18 @@ class Cells:
     """Made at the first suspect, gone when there were none for a while. `run` is called by many slots at once."""
 
     def __init__(
-        self, order: Order, figures: FiguresReader, loop: asyncio.AbstractEventLoop, notebook: Notebook
+        self,
+        order: Order,
+        figures: FiguresReader,
+        parents: ParentsReader,
+        loop: asyncio.AbstractEventLoop,
+        notebook: Notebook,
     ) -> None:
         """`notebook` is told what its tasks note."""
         self._order = order
         self._notebook = notebook
         self._figures = figures
+        self._parents = parents
         self._loop = loop
         self._changed = Condition()
         self._forker: _Forker | None = None
@@ -131,8 +138,17 @@ class Cells:
             if kind == "extended":
                 cell.extended_s += content
                 continue
+            if kind == "parents":
+                cell.send("parents", self._read_parents(*content))
+                continue
             rows = asyncio.run_coroutine_threadsafe(self._figures.read(), self._loop).result(FIGURES_S)
             cell.send("figures", rows)
+
+    def _read_parents(self, task_id: str, start: int) -> Chunk | ParentsUnread:
+        try:
+            return asyncio.run_coroutine_threadsafe(self._parents.read(task_id, start), self._loop).result()
+        except ParentsUnread as error:
+            return error
 
     def _why_it_died(self, lease: Lease, limit_s: float, code: int | None, seconds: float) -> Outcome:
         if limit_s and seconds >= limit_s:

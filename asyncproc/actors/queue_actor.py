@@ -55,6 +55,7 @@ from asyncproc.errors import (
     StorageUnavailable,
     TasksRejected,
 )
+from asyncproc.parents import Chunk
 from asyncproc.storage.cycle import Storage
 from asyncproc.storage.disk import Disk
 from asyncproc.storage.inspector import Inspector
@@ -232,6 +233,10 @@ class QueueActor:
     async def figures(self) -> list[Row]:
         """For reports: rows of state, queue, type, number, mean run time, longest wait."""
         return await self._inspector.figures()
+
+    async def parents(self, task_id: TaskId, start: int) -> Chunk | Refusal:
+        """For a running task: some of the tasks that it depended on, from number `start` on."""
+        return await or_refusal(self._inspector.parents(task_id, start))
 
     async def drain(self, grace_s: float) -> None:
         """Give out nothing more, let what runs end, hand the rest back; returns when all of it is committed."""

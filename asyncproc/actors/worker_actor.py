@@ -10,6 +10,7 @@ from asyncproc.actors.cell_process import Order, make_executor
 from asyncproc.actors.cells import Cells
 from asyncproc.actors.conversation import Conversation
 from asyncproc.actors.deployment import QueueHandle
+from asyncproc.actors.parents import QueueParents
 from asyncproc.actors.slots import Slots
 from asyncproc.actors.task_log import TaskLog
 from asyncproc.actors.wear import Wear
@@ -78,9 +79,11 @@ class WorkerActor:
         # Off the loop: a task module may take long to import, and Ray would take the actor for stuck.
         registry = await asyncio.to_thread(from_settings, settings, self._start_dir)
         figures = _QueueFigures(self._queue)
-        executor = make_executor(settings, registry, self._name, figures)
+        parents = QueueParents(self._queue)
+        executor = make_executor(settings, registry, self._name, figures, parents)
         self._conversation.attend(executor.notebook)
-        cells = Cells(Order(settings, str(self._start_dir), self._name), figures, self._loop, executor.notebook)
+        order = Order(settings, str(self._start_dir), self._name)
+        cells = Cells(order, figures, parents, self._loop, executor.notebook)
         most_s = settings.queue.max_extended
         slots = Slots(executor, self._pool.concurrency, self._ended, self._overdue, cells, most_s)
         self._slots = slots

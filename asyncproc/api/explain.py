@@ -11,12 +11,15 @@ from pydantic_core import to_json
 from asyncproc.api.door import Door, TheDoor
 from asyncproc.api.operations import instant
 from asyncproc.api.tasks import ERRORS, task_id_of, unknown
+from asyncproc.clock import id_text
 from asyncproc.core.explain import Look, starts_at
 from asyncproc.core.states import State
 from asyncproc.storage import survey
 from asyncproc.wire import Body, ErrorBody
 
 router = APIRouter(tags=["tasks"])
+
+PARENTS_SHOWN: Final = 20
 
 _EXPLANATION: Final[JsonDict] = {
     "id": "019a5b7e-2f6a-7c11-9d3e-3f0a4be2c1d7",
@@ -48,7 +51,8 @@ class Ahead(Body):
 
 class Reason(Body):
     """`kind` is `instant`, `pause`, `queue`, `type`, `key`, `rate`, `pool` (it has no worker), `busy`, `suspect` or
-    `tasks`; `name` says which one, `until` when that ends, where it is known."""
+    `tasks` (one for each of the first 20 that it waits for); `name` says which one, `until` when that ends, where it is
+    known."""
 
     kind: str
     name: str
@@ -107,6 +111,8 @@ async def _explained(task_id: str, look: Look, door: Door) -> dict[str, Any]:
         {"kind": reason.kind, "name": reason.name, "text": reason.text, "until": instant(reason.until)}
         for reason in look.reasons
     ]
+    if look.state is State.BLOCKED:
+        reasons = await _parents(look, door) or reasons
     return body | {
         "estimated": estimated,
         "ahead": [{"queue": look.queue, "taskType": name, "count": number} for name, number in sorted(ahead.items())],
@@ -116,6 +122,15 @@ async def _explained(task_id: str, look: Look, door: Door) -> dict[str, Any]:
         "share": round(look.share, 3),
         "estimatedStart": instant(starts_at(look, ahead)),
     }
+
+
+async def _parents(look: Look, door: Door) -> list[dict[str, Any]]:
+    found = await survey.waits_for(door.inspector, look.place[1], PARENTS_SHOWN)
+    return [
+        {"kind": "tasks", "name": id_text(parent), "text": f"it waits for task {id_text(parent)}, which is {state}"}
+        | {"until": None}
+        for parent, state in found
+    ]
 
 
 async def _ahead_on_disk(look: Look, door: Door) -> tuple[dict[str, int], bool]:

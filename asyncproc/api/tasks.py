@@ -14,6 +14,7 @@ from asyncproc.actors.answers import Cancelled
 from asyncproc.actors.once import Keyed
 from asyncproc.api import idempotency, unique
 from asyncproc.api.body import TASKS_AT_ONCE, BodyRefused, declared_size, parse_enqueue, problems_of, read, refuse
+from asyncproc.api.dependencies import tied
 from asyncproc.api.door import Door, TheDoor
 from asyncproc.api.instants import wrong_instant
 from asyncproc.api.unique import Parsed
@@ -87,7 +88,7 @@ def _answer(tasks: list[NewTask]) -> bytes:
             "id": id_text(task_id),
             "taskType": options.type,
             "priority": options.priority,
-            "status": State.SCHEDULED if delay_s > 0 else State.QUEUED,
+            "status": State.BLOCKED if terms.parents else State.SCHEDULED if delay_s > 0 else State.QUEUED,
             "queue": options.queue,
             **(_NEW_OF_ITS_KEY if terms.unique_key else {}),
         }
@@ -209,7 +210,8 @@ async def _accept(bodies: list[TaskBody], door: Door) -> Parsed:
         tasks.append((door.ids.make(), payload, options, delay_s, terms))
     if problems or too_large:
         raise refuse([*problems, *too_large], 400 if problems else 413)
-    return await unique.with_wishes(bodies, tasks, door.registry)
+    tasks, wishes = await unique.with_wishes(bodies, tasks, door.registry)
+    return await tied(bodies, tasks, door.inspector), wishes
 
 
 def _options(body: TaskBody, payload: bytes, door: Door, shared: dict[tuple[object, ...], Options]) -> Options:

@@ -100,12 +100,18 @@ def cancel(client: Client, as_json: bool, task_id: str, **asked: str | None) -> 
 @click.option("--fairness-key")
 @click.option("--created-by")
 @unique_options
+@click.option("--depends-on", multiple=True, help="ID of a task that must have ended first; may be said several times.")
+@click.option(
+    "--on-parent-failure",
+    type=click.Choice(["fail", "skip", "run"]),
+    help="What becomes of it when one of them does not succeed; fail where nothing is said.",
+)
 @with_api
 def enqueue(client: Client, as_json: bool, type_name: str, payload: str, back_off: str | None, **options: Any) -> None:
     """Enqueue one task. PAYLOAD is JSON; `-` reads it from standard input."""
     task = {"taskType": type_name, "payload": _json(payload), "backOffDuration": back_off}
     task |= {to_camel(name): value for name, value in options.items()}
-    body = {"tasks": [{name: value for name, value in task.items() if value is not None}]}
+    body = {"tasks": [{name: value for name, value in task.items() if value not in (None, ())}]}
     answer = client.request("POST", "/tasks/enqueue", json=body)
     columns = {name: COLUMNS[name] for name in _OF_A_NEW_ONE}
     if "existing" in answer["tasks"][0]:

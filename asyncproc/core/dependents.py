@@ -22,7 +22,8 @@ class Dependents:
 
     def __init__(self) -> None:
         self.any = False
-        self._owed: list[TaskId] = []
+        self.owed: list[TaskId] = []
+        """Parents that have ended, to whose children the next commit sees."""
 
     def block(self, task: Task, writes: Writes) -> None:
         """A new task with parents: on disk alone until they have ended."""
@@ -38,10 +39,10 @@ class Dependents:
         """Parents that the last reign may have left without seeing to their children; None where nobody waits."""
         if parents is not None:
             self.any = True
-            self._owed += parents
+            self.owed += parents
 
     def take(self, event: Released, backlog: Backlog) -> None:
-        self._owed += event.owed
+        self.owed += event.owed
         for task in event.tasks:
             if task.id not in backlog.tasks:
                 backlog.defer(task)
@@ -52,10 +53,10 @@ class Dependents:
         """Once all else is decided: whose children are to be looked at in this commit."""
         if self.any:
             writes.parents.extend(dict.fromkeys(self._may_have_ended(writes)))
-            self._owed = []
+            self.owed = []
 
     def _may_have_ended(self, writes: Writes) -> Iterator[TaskId]:
-        yield from self._owed
+        yield from self.owed
         for rows in (writes.succeeded, writes.failed, writes.overdue, writes.cancelled):
             for row in rows:
                 yield row[0]

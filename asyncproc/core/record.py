@@ -36,6 +36,10 @@ class TaskRecord:
     deadline: float | None
     origins: str
     """Who said the values that a task may leave to others, as `Options.origins` has it."""
+    depends_on: tuple[TaskId, ...]
+    """The first of its parents."""
+    depends_on_count: int
+    on_parent_failure: str | None
     errors: bytes
     payload: bytes
     finished_at: float | None

@@ -74,6 +74,10 @@ class OnParentFailure(StrEnum):
 
 
 MAX_PARENTS: Final = 10_000
+MAX_EDGES: Final = 20_000
+"""Parents that all tasks of one request have together: what one commit carries."""
+REF: Final = r"^[A-Za-z_][A-Za-z0-9_.-]{0,99}$"
+"""The name of a task within its request."""
 
 
 class Parents(NamedTuple):

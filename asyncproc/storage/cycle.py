@@ -163,7 +163,7 @@ class Storage:
             committed.rejected = await salvage(self._write_part, batch.writes, batch.now)
             as_expected = False
             if batch.family is not None:
-                committed.released = dependents.overlooked(batch.family)
+                committed.released = await dependents.overlooked(await self._open(), batch.family)
         if replay or not as_expected:
             refused = await self._refused(await self._open(), batch)
             committed.refused = [task_id for task_id in refused if task_id not in committed.rejected]
@@ -224,7 +224,7 @@ class Storage:
     ) -> Released | None:
         if replay:
             # An earlier try may have released some already: they are found where they are now.
-            return dependents.overlooked(family)
+            return await dependents.overlooked(connection, family)
         return await dependents.released(connection, family, settled, self._large_bytes, self._page_bytes)
 
     async def _fence(self, connection: Connection) -> None:

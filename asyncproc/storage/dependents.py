@@ -1,6 +1,7 @@
 """What a commit does for tasks that wait for tasks: new ones are tied to their parents, and those whose parents ended
 are released, or end with them."""
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,6 +18,8 @@ from asyncproc.storage.connection import Connection
 from asyncproc.storage.rows import not_ended_before, to_tasks
 from asyncproc.storage.statements import dependents
 
+FAILURE: Final = "ParentFailed"
+"""What its error says of a task that failed without having run."""
 MOST: Final = 10_000
 """Children of ended parents that one commit sees to. The others are seen to by the next ones: until then their edges
 stand, which a new reign finds."""
@@ -59,15 +62,27 @@ async def settle(connection: Connection, family: Family) -> Settled:
     if family.depends:
         await _tie(connection, family.depends)
     if family.may_fail:
-        asked: list[Any] = [uuids(parents), not_ended_before(parents), MOST, family.now, family.now, MOST]
-        rows = await (await connection.execute(dependents.END_WITH_PARENTS, asked)).fetchall()
-        ended = _ids(rows)
-        parents = [*parents, *ended]
-        if len(ended) < len(rows):
+        asked: list[Any] = [uuids(parents), not_ended_before(parents), MOST]
+        rows = await (await connection.execute(dependents.AFFECTED, asked)).fetchall()
+        parents = [*parents, *await _end(connection, rows, family.now)]
+        if len(rows) >= MOST:
             # None may be released as long as it is not known whether it has to end.
             return Settled(None, parents)
     asked = [uuids(parents), uuids(family.gone), family.now, MOST]
     return Settled(await connection.execute(dependents.RELEASE, asked), parents)
+
+
+async def _end(connection: Connection, affected: Sequence[Sequence[object]], now: float) -> list[TaskId]:
+    """End those who have a parent that did not succeed; returns them."""
+    parent_of = {child.bytes: parent for child, parent in affected if isinstance(child, UUID)}
+    if not parent_of:
+        return []
+    causes = [f"task {parent}, which it depends on, did not succeed" for parent in parent_of.values()]
+    records = [json.dumps({"type": FAILURE, "message": cause, "traceback": ""}) for cause in causes]
+    columns = [uuids(parent_of), texts(causes), texts(f"{FAILURE}: {cause}" for cause in causes), texts(records)]
+    await connection.execute(dependents.END_WITH_PARENT, [*columns, now, now])
+    await connection.execute(dependents.FREE, [uuids(parent_of)])
+    return list(parent_of)
 
 
 async def released(
@@ -87,21 +102,23 @@ async def released(
     return Released(tasks, None if len(tasks) == len(ids) else family.now, owed)
 
 
-def overlooked(family: Family) -> Released:
-    """Nobody knows what came of it: all is looked at again."""
-    return Released([], family.now, family.parents)
+async def overlooked(connection: Connection, family: Family) -> Released:
+    """Nobody knows what came of it: the table is asked for all that is left to do."""
+    return Released([], family.now, await _owed(connection))
 
 
 async def load(connection: Connection) -> list[TaskId] | None:
     """Parents that have ended and that somebody waits for all the same; None where nobody waits for anybody."""
     (row,) = await (await connection.execute(dependents.ANY)).fetchall()
-    if not row[0]:
-        return None
+    return await _owed(connection) if row[0] else None
+
+
+async def _owed(connection: Connection) -> list[TaskId]:
     async with connection.transaction():
+        # The planner may read all edges here: after an unknown commit, and once a reign.
         for option in ("seqscan", "hashjoin", "sort"):
             await connection.execute(f"SET LOCAL enable_{option} = on".encode())
-        rows = await (await connection.execute(dependents.OWED)).fetchall()
-    return _ids(rows)
+        return _ids(await (await connection.execute(dependents.OWED)).fetchall())
 
 
 async def _tie(connection: Connection, depends: Sequence[Depends]) -> None:

@@ -14,13 +14,14 @@ from asyncproc.core.states import State
 from asyncproc.core.task import Task, TaskId
 from asyncproc.core.unique import Holder, Wanted
 from asyncproc.errors import StorageUnavailable
+from asyncproc.parents import Chunk
 from asyncproc.plans import StoredSchedule
 from asyncproc.rules import Stored
 from asyncproc.storage import schedules
 from asyncproc.storage.arrays import byteas, floats, texts, uuids
 from asyncproc.storage.connection import first_line, reader_pool
 from asyncproc.storage.rows import not_ended_before, to_tasks
-from asyncproc.storage.statements import idempotency, moves, pages, reads, requests, steering, unique
+from asyncproc.storage.statements import dependents, idempotency, moves, pages, reads, requests, steering, unique
 from asyncproc.storage.statements import schedules as statements
 from asyncproc.storage.steering import Purge, to_stored
 
@@ -28,6 +29,8 @@ _LAST_ID: Final = b"\xff" * 16
 ReadyKey: TypeAlias = tuple[str, str, str, float, TaskId]
 """A place among the ready tasks of a queue: type, fairness key, concurrency key, rank, id."""
 COUNT_WITHIN_S: Final = 60.0
+PARENTS_AT_ONCE: Final = 1_000
+PARENTS_BYTES: Final = 2 * 1024 * 1024
 FIRST_READY: Final[ReadyKey] = ("", "", "", float("-inf"), b"\x00" * 16)
 FIRST_NOT_READY: Final[Key] = (0.0, b"\x00" * 16)
 
@@ -78,6 +81,18 @@ class Inspector:
         """How those of the tasks stand that there are."""
         rows = await self._read(reads.GLIMPSES, [uuids(ids), uuids(ids), not_ended_before(ids)])
         return {row[0].bytes: Glimpse(State(row[1]), row[2], row[3], row[4]) for row in rows}
+
+    async def parents(self, task_id: TaskId, start: int) -> Chunk:
+        """Some of the parents of a task that has not ended, from number `start` on, and how they ended."""
+        asked = [start + 1, start + PARENTS_AT_ONCE, UUID(bytes=task_id)]
+        own = await self._read(dependents.PARENTS_OF, asked)
+        if not own or not own[0][0]:
+            return (own[0][1] if own else 0), None, []
+        ids = [parent.bytes for parent in own[0][0]]
+        columns = [uuids(ids), uuids(ids), not_ended_before(ids), PARENTS_BYTES]
+        rows = await self._read(dependents.PARENTS, columns)
+        found = [(row[0].bytes, row[1], None if row[2] is None else row[2].encode(), row[3]) for row in rows]
+        return own[0][1], None if start else own[0][2], found
 
     async def existing(self, ids: Sequence[TaskId]) -> set[TaskId]:
         """Those of the ids that have a row, finished or not."""
@@ -222,13 +237,14 @@ def _several(asked: Any) -> list[Any] | None:
 def _record(row: Sequence[Any]) -> TaskRecord:
     (id_, type_, queue, state, priority, attempt, most, created_at, ready_at, started_at, created_by, backoff_s,
      timeout_s, soft_timeout_s, worker, error, concurrency_key, fairness_key, start_by, deadline,
-     origins, unique_key, errors, payload, finished_at, result, progress, *notes) = row  # fmt: skip
+     origins, unique_key, depends_on, depends_on_count, on_parent_failure, errors, payload, finished_at, result,
+     progress, *notes) = row  # fmt: skip
     log, checkpoint = (_bytes(note) for note in notes or (None, None))
     return TaskRecord(
         id_.bytes, type_, queue, State(state), priority, attempt, most, created_at, ready_at, started_at, created_by,
         backoff_s, timeout_s, soft_timeout_s, worker, error, concurrency_key, fairness_key, start_by, deadline,
-        origins, errors.encode(), payload.encode(), finished_at, _bytes(result), unique_key, _bytes(progress), log,
-        checkpoint,
+        origins, tuple(parent.bytes for parent in depends_on or ()), depends_on_count, on_parent_failure,
+        errors.encode(), payload.encode(), finished_at, _bytes(result), unique_key, _bytes(progress), log, checkpoint,
     )  # fmt: skip
 
 

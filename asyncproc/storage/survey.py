@@ -9,7 +9,7 @@ from asyncproc.core.states import FINAL
 from asyncproc.core.task import TaskId
 from asyncproc.errors import StorageUnavailable
 from asyncproc.storage.inspector import Inspector, filter_parameters
-from asyncproc.storage.statements import reads
+from asyncproc.storage.statements import dependents, reads
 
 IN_TIME_S: Final = 0.7
 """How long an exact answer may take; the reader waits a second at most."""
@@ -55,6 +55,12 @@ async def ahead(inspector: Inspector, queue: str, rank: float, task_id: TaskId) 
 
 async def estimate_ahead(inspector: Inspector, queue: str, rank: float, task_id: TaskId) -> int:
     return await _estimate(inspector, reads.AHEAD, {"queue": queue, "rank": rank, "id": UUID(bytes=task_id)})
+
+
+async def waits_for(inspector: Inspector, task_id: TaskId, most: int) -> list[tuple[TaskId, str]]:
+    """Some of the tasks that a blocked one waits for, with their states, as far as that is known in time."""
+    rows = await inspector.within(IN_TIME_S, dependents.WAITS_FOR, [UUID(bytes=task_id), most])
+    return [(row[0].bytes, row[1]) for row in rows or []]
 
 
 async def dead_groups(inspector: Inspector, narrowed: TaskFilter, limit: int) -> list[DeadGroup]:

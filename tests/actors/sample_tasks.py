@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 from asyncproc import Fail, Processable, Retry, Snooze, SoftTimeLimitExceeded, TaskContext, Unique, task
 from asyncproc.clock import wall_now
+from asyncproc.parents import Parents
 
 
 def leave_trace(ledger: str, n: int, ctx: TaskContext) -> None:
@@ -338,6 +339,29 @@ def heed(ledger: str, n: int, how: str, ctx: TaskContext) -> str:
     if how == "succeeds":
         return "in time"
     raise ValueError("it was cancelled")
+
+
+def _told(parents: Parents) -> dict[str, Any]:
+    results = sum(parent.result for parent in parents.values() if isinstance(parent.result, int))
+    states = {name: parents[name].state for name in ("a", "b") if name in parents}
+    return {"sum": results, "parents": len(parents), "states": states}
+
+
+@task(name="Spread")
+def spread(ledger: str, ctx: TaskContext) -> str:
+    """Enqueues a fan-out of two and the task that gathers them."""
+    children = [ctx.enqueue(note.__dict__["processable"](ledger=ledger, n=n)) for n in (40, 2)]
+    return ctx.enqueue(gather.__dict__["processable"](), depends_on=[*children, ctx.id], on_parent_failure="run")
+
+
+@task(name="Gather")
+def gather(ctx: TaskContext) -> dict[str, Any]:
+    return _told(ctx.parents)
+
+
+@task(name="GatherAsync")
+async def gather_async(ctx: TaskContext) -> dict[str, Any]:
+    return _told(await ctx.parents)
 
 
 @task(name="Say", retry=1)

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Thread
+from uuid import UUID
 
 import psutil
 import pytest
@@ -21,6 +22,7 @@ from asyncproc.config import Settings
 from asyncproc.core.events import FAILED, KILLED, SUCCEEDED, Lease, Outcome
 from asyncproc.core.task import NO_LIMITS, TimeLimits
 from asyncproc.notes import Notebook, NoteLimits
+from asyncproc.parents import Chunk
 from asyncproc.registry import from_settings
 from asyncproc.tasks.generate_report import Row
 from tests.deployed import Ledger
@@ -36,6 +38,16 @@ Confined = Callable[..., tuple[int, str]]
 class _Figures:
     async def read(self) -> list[Row]:
         return ROWS
+
+
+class _Parents:
+    """One parent by call."""
+
+    _ids = (IDS.make(), IDS.make())
+
+    async def read(self, task_id: str, start: int) -> Chunk:
+        refs = json.dumps({"a": str(UUID(bytes=self._ids[0]))})
+        return 2, None if start else refs, [(self._ids[start], "succeeded", b"7", None)]
 
 
 def settings() -> Settings:
@@ -62,7 +74,7 @@ def cells(loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch) -> I
     """Children end as soon as they have nothing to do, and are seen to end."""
     monkeypatch.setattr(cells_module, "IDLE_S", 1.0)
     before = set(psutil.Process().children(recursive=True))
-    yield Cells(order(), _Figures(), loop, NOTEBOOK)
+    yield Cells(order(), _Figures(), _Parents(), loop, NOTEBOOK)
     NOTEBOOK.open.clear()
     eventually(lambda: set(psutil.Process().children(recursive=True)) <= before)
 
@@ -93,18 +105,22 @@ def limited(limits: TimeLimits, task_type: str, **payload: object) -> Lease:
         ("Answer", {"how": "nan"}),
         ("Answer", {"how": "large"}),
         ("Nonsense", {}),
+        ("Gather", {}),
+        ("GatherAsync", {}),
     ],
 )
 def test_a_task_ends_there_as_it_does_in_the_worker(
     cells: Cells, ledger: Ledger, task_type: str, payload: dict[str, object]
 ) -> None:
     granted = lease(task_type, ledger=ledger.path, **payload)
-    executor = make_executor(settings(), from_settings(settings(), SAMPLES), "default-1.x", _Figures())
+    executor = make_executor(settings(), from_settings(settings(), SAMPLES), "default-1.x", _Figures(), _Parents())
 
     there = run(cells, granted)
     here = asyncio.run(executor.run_async(granted)) if executor.is_async(task_type) else executor.run(granted)
 
     assert there[:3] == here[:3]
+    if "Gather" in task_type:
+        assert json.loads(there[3]) == {"sum": 14, "parents": 2, "states": {"a": "succeeded"}}
     if here[2] == SUCCEEDED:
         assert there[3] == here[3]
     else:
@@ -223,5 +239,5 @@ def test_a_process_ends_with_its_worker(ledger: Ledger, gate: Path) -> None:
 
 
 if __name__ == "__main__":
-    alone = Cells(order(), _Figures(), asyncio.new_event_loop(), NOTEBOOK)
+    alone = Cells(order(), _Figures(), _Parents(), asyncio.new_event_loop(), NOTEBOOK)
     alone.run(lease("Hold", ledger=sys.argv[1], n=1, gate=sys.argv[2]))

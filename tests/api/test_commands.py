@@ -118,6 +118,15 @@ def test_a_task_is_enqueued_looked_at_and_retried(terminal: Terminal, api: Api) 
     api.ended(task["id"])
 
 
+def test_a_task_depends_on_others(terminal: Terminal, api: Api) -> None:
+    first, second = (terminal.json("tasks", "enqueue", "Gather")["tasks"][0]["id"] for _ in range(2))
+    arguments = ("--depends-on", first, "--depends-on", second, "--on-parent-failure", "run")
+    (task,) = terminal.json("tasks", "enqueue", "Gather", *arguments)["tasks"]
+    assert task["status"] == "blocked"
+    ended = api.ended(task["id"])
+    assert (ended["dependsOn"], ended["onParentFailure"]) == ([first, second], "run")
+
+
 def test_a_payload_can_come_from_standard_input(terminal: Terminal, api: Api) -> None:
     terminal.text("tasks", "enqueue", "CPUProcess", "-", "--created-by", "piper", typed='{"processType": "piped"}')
     (task,) = api.listed(createdBy="piper")

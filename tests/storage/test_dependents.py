@@ -1,5 +1,6 @@
 """Tasks that wait for tasks, as the tables keep them."""
 
+from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +14,16 @@ from asyncproc.core.task import OnParentFailure, Task, TaskId
 from asyncproc.storage import dependents
 from asyncproc.storage.batch import COPY_FROM, build
 from asyncproc.storage.cycle import Committed, Storage
+from asyncproc.storage.inspector import Inspector
 from tests.storage.table import ERROR, NOW, a_task, done, live, page, query, write
+
+
+@pytest.fixture
+async def inspector(database: str) -> AsyncIterator[Inspector]:
+    inspector = Inspector(database)
+    await inspector.open()
+    yield inspector
+    await inspector.close()
 
 
 def a_child(*parents: Task, policy: str = "fail", not_before: float = NOW) -> tuple[Task, Depends]:
@@ -71,7 +81,7 @@ async def test_a_replay_loses_no_child_and_releases_none_twice(storage: Storage,
 
     again = await storage.commit(batch, [], True)
 
-    assert again.released == Released([], NOW, [parent.id])
+    assert again.released == Released([], NOW)
     assert again.refused == []
     assert (live(database), query(database, "SELECT * FROM asyncproc.task_edge")) == before
     assert [task.id for task in await page(storage, None)] == [child[0].id, fresh[0].id]
@@ -153,7 +163,7 @@ async def test_a_child_is_not_written_before_its_parents_where_a_batch_is_taken_
     committed = await enqueue(storage, [*tasks, bad], *children, orphan)
 
     assert set(committed.rejected) == {bad.id, orphan[0].id}
-    assert committed.released == Released([], NOW, [task.id for task in [*tasks, bad]])
+    assert committed.released == Released([], NOW)
     assert done(database) == {}
     assert [live(database)[child.id]["state"] for child, _ in children] == ["blocked"] * 4
 
@@ -167,3 +177,24 @@ async def test_a_child_that_ends_while_it_waits_lets_go_of_its_parents(storage: 
 
     assert done(database)[child[0].id]["depends_on"] == [UUID(bytes=parent.id)]
     assert query(database, "SELECT count(*) FROM asyncproc.task_edge") == [(0,)]
+
+
+async def test_a_running_task_reads_how_its_parents_ended_part_by_part(
+    storage: Storage, inspector: Inspector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asyncproc.storage.inspector.PARENTS_AT_ONCE", 2)
+    good, large, bad, gone = (a_task(State.RUNNING) for _ in range(4))
+    child, depend = a_child(good, large, bad, gone, policy="run")
+    await enqueue(storage, [good, large, bad], (child, (*depend[:3], b'{"a": "x"}', depend[4])))
+    results = [(good.id, 1, b"7"), (large.id, 1, b'"%s"' % (b"x" * 1000))]
+    await write(storage, succeeded=results, failed=[(bad.id, 1, "Boom", ERROR)], parents=list(depend[1]))
+
+    assert await inspector.parents(child.id, 0) == (
+        4, '{"a": "x"}', [(good.id, "succeeded", b"7", None), (large.id, "succeeded", results[1][2], None)]
+    )  # fmt: skip
+    assert await inspector.parents(child.id, 2) == (
+        4, None, [(bad.id, "failed", None, "Boom"), (gone.id, None, None, None)]
+    )  # fmt: skip
+    monkeypatch.setattr("asyncproc.storage.inspector.PARENTS_BYTES", 1)
+    assert len((await inspector.parents(child.id, 0))[2]) == 1
+    assert await inspector.parents(good.id, 0) == (0, None, [])

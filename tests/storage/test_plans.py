@@ -23,7 +23,7 @@ from asyncproc.storage.batch import Statement, build
 from asyncproc.storage.connection import READER_OPTIONS, WRITER_OPTIONS, Connection, hardened, open_writer
 from asyncproc.storage.cycle import Storage
 from asyncproc.storage.rows import not_ended_before
-from asyncproc.storage.statements import moves, pages, reads, steering
+from asyncproc.storage.statements import dependents, moves, pages, reads, steering
 from tests.storage.table import ERROR, NOW, PAGE_BYTES, a_task, query, write
 
 _DONE: Final = {f"task_done_{state}_*_pkey" for state in ("succeeded", "failed", "cancelled")}
@@ -40,6 +40,14 @@ BY_INDEX: Final[dict[str, tuple[LiteralString, set[str]]]] = {
     "come due": (moves.COME_DUE, {"task_live_pkey"}),
     "agreeing": (moves.AGREEING, {"task_live_pkey"}),
     "live": (moves.LIVE, {"task_live_pkey"}),
+    "note parents": (dependents.NOTE, {"task_live_pkey"}),
+    "connect": (dependents.CONNECT, {"task_live_pkey"}),
+    "affected": (
+        dependents.AFFECTED,
+        {"task_live_pkey", "task_edge_pkey", "task_done_succeeded_*_pkey"},
+    ),
+    "end with parent": (dependents.END_WITH_PARENT, {"task_live_pkey"}),
+    "free": (dependents.FREE, {"task_edge_child"}),
     "ready pages": (pages.READY_PAGES, {"task_live_ready"}),
     "due page": (pages.DUE_PAGE, {"task_live_due"}),
     "lanes": (pages.LANES, {"task_live_ready"}),
