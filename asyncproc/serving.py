@@ -1,6 +1,7 @@
 """The REST API as a Ray Serve application: the one place where FastAPI, Serve and the actors meet."""
 
 import asyncio
+import logging
 import os
 from pathlib import Path
 from typing import Final
@@ -10,7 +11,8 @@ from ray import serve
 from ray.serve.config import BackpressureConfig
 from ray.serve.schema import LoggingConfig
 
-from asyncproc.actors.deployment import Deployment, QueueHandle, deploy_queue
+from asyncproc.actors.deployment import ON_THE_HEAD, Deployment, QueueHandle, deploy_queue
+from asyncproc.actors.exposure import check_this_ray
 from asyncproc.actors.gateway import Gateway
 from asyncproc.api.admission import Admission
 from asyncproc.api.app import RETRY_AFTER_S, build
@@ -24,6 +26,8 @@ from asyncproc.config import ApiSettings, Settings
 from asyncproc.config_file import load
 from asyncproc.registry import from_settings
 from asyncproc.storage.inspector import Inspector
+
+log = logging.getLogger(__name__)
 
 APP_NAME: Final = "asyncproc"
 REFUSALS_AT_ONCE: Final = 1_000
@@ -40,6 +44,8 @@ def application(settings: Settings, start_dir: Path) -> serve.Application:
     deployment = Deployment.of(settings, start_dir)
 
     async def open_door() -> Door:
+        for warning in check_this_ray(settings.ray):
+            log.warning("%s", warning)
         registry = await asyncio.to_thread(from_settings, settings, start_dir)
         await deploy_queue(deployment)
         queue = QueueHandle(deployment.namespace, deployment)
@@ -73,7 +79,7 @@ def application(settings: Settings, start_dir: Path) -> serve.Application:
         max_ongoing_requests=_in_hand(settings.api),
         max_queued_requests=MAX_QUEUED,
         backpressure_config=BackpressureConfig(status_code=503, retry_after_s=RETRY_AFTER_S),
-        ray_actor_options={"num_cpus": 0},
+        ray_actor_options={"num_cpus": 0, "resources": ON_THE_HEAD},
         health_check_period_s=HEALTH_CHECK_S,
         graceful_shutdown_timeout_s=settings.api.enqueue_timeout + 5,
         logging_config=LoggingConfig(enable_access_log=False),

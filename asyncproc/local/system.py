@@ -18,8 +18,10 @@ from ray import serve
 from ray.exceptions import RayError
 
 from asyncproc.actors.deployment import QUEUE_NAME
+from asyncproc.actors.exposure import close
 from asyncproc.clock import monotonic
 from asyncproc.config import Settings
+from asyncproc.config_file import PREFIX
 from asyncproc.errors import AsyncprocError
 from asyncproc.local import note
 from asyncproc.local.haproxy import haproxy_environment
@@ -56,6 +58,7 @@ def up(settings: Settings, start_dir: Path, say: Say) -> None:
     if (other := note.read(start_dir)) is not None:
         raise AlreadyRunning(f"process {other.pid} runs it already: `asyncproc down` stops it")
     from_settings(settings, start_dir)
+    warnings = close(settings.ray)
     _check_ports(settings)
     stopping = threading.Event()
     with ExitStack() as stack:
@@ -72,7 +75,7 @@ def up(settings: Settings, start_dir: Path, say: Say) -> None:
         note.write(start_dir, url)
         stack.callback(note.erase, start_dir)
         if not stopping.is_set():
-            _welcome(settings, url, say)
+            _welcome(settings, url, warnings, say)
         stopping.wait()
         say("stopping: no new requests, running tasks may finish ...")
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -92,6 +95,9 @@ def _with_database(settings: Settings, home: Path, stack: ExitStack, say: Say) -
 
 def _start_ray(settings: Settings, stack: ExitStack) -> None:
     os.environ.update(haproxy_environment(stack))
+    # Every process of Ray inherits the environment, and user code runs in some. Who needs it is given the settings.
+    for name in [name for name in os.environ if name.startswith(f"{PREFIX}STORAGE_")]:
+        del os.environ[name]
     # What these two say at a start, `_welcome` says in its own words.
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
@@ -169,10 +175,12 @@ def _wait_until_healthy(url: str, stopping: threading.Event) -> None:
         stopping.wait(0.1)
 
 
-def _welcome(settings: Settings, url: str, say: Say) -> None:
+def _welcome(settings: Settings, url: str, warnings: list[str], say: Say) -> None:
     dashboard = f"http://127.0.0.1:{settings.ray.dashboard_port}"
     say(f"API        {url}   (docs at {url}/docs)")
     say(f"Dashboard  {dashboard}   (its token: `ray get-auth-token`)")
+    for warning in warnings:
+        say(f"WARNING    {warning}")
     if not settings.api.is_loopback:
         say(
             f"WARNING    the API listens on {settings.api.listen_addr} without authentication: whoever reaches it"
