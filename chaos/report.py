@@ -101,6 +101,10 @@ def _remarks(results: list[Result]) -> list[str]:
         if answers := result.account["answers"]:
             told = ", ".join(f"{reason} {number}" for reason, number in answers.items())
             lines.append(f"  - instead of a 2xx: {told}; the longest 503 took {result.account['longest_503_s']:g} s")
+        if by_node := result.by_node:
+            whole = sum(by_node.values())
+            told = ", ".join(f"{node} {number / whole:.0%}" for node, number in sorted(by_node.items()))
+            lines.append(f"  - work by node: {told}")
         for kind, found in result.account["examples"].items():
             lines.append(f"  - {kind}: {'; '.join(found)}")
     return [*lines, ""]
