@@ -69,9 +69,9 @@ def up(settings: Settings, start_dir: Path, say: Say) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stopping.set())
         stack.callback(_drain, settings, say)
-        _start_api(settings, app)
-        url = _url(settings)
-        _wait_until_healthy(url, stopping)
+        start_api(settings, app)
+        url = url_of(settings)
+        wait_until_healthy(url, stopping)
         note.write(start_dir, url)
         stack.callback(note.erase, start_dir)
         if not stopping.is_set():
@@ -119,7 +119,7 @@ def _start_ray(settings: Settings, stack: ExitStack) -> None:
     stack.callback(ray.shutdown)
 
 
-def _start_api(settings: Settings, app: serve.Application) -> None:
+def start_api(settings: Settings, app: serve.Application) -> None:
     try:
         serve.start(http_options={"host": settings.api.host, "port": settings.api.port})
         serve.run(app, name=APP_NAME, route_prefix="/")
@@ -154,12 +154,12 @@ def _drain(settings: Settings, say: Say) -> None:
         say(f"the workers could not be drained ({type(error).__name__}): what they ran runs again at the next start")
 
 
-def _url(settings: Settings) -> str:
+def url_of(settings: Settings) -> str:
     host = "127.0.0.1" if settings.api.host in ("0.0.0.0", "::") else settings.api.host
     return f"http://{f'[{host}]' if ':' in host else host}:{settings.api.port}"
 
 
-def _wait_until_healthy(url: str, stopping: threading.Event) -> None:
+def wait_until_healthy(url: str, stopping: threading.Event) -> None:
     deadline = monotonic() + START_S
     answer = "no answer"
     while not stopping.is_set():
