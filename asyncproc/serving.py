@@ -38,37 +38,17 @@ MAX_QUEUED: Final = 1_000
 """Requests that wait for a replica; past them Serve answers 503."""
 
 
-def application(settings: Settings, start_dir: Path) -> serve.Application:
-    """Raises `ConfigError` and `RegistryError` here, before anything is started."""
+def application(settings: Settings, start_dir: Path, *, storage_later: bool = False) -> serve.Application:
+    """Raises `ConfigError` and `RegistryError` here, before anything is started.
+
+    `storage_later`: the database is named in the environment of the head node alone, where a replica looks for it.
+    """
     from_settings(settings, start_dir)
-    deployment = Deployment.of(settings, start_dir)
+    if not storage_later:
+        Deployment.of(settings, start_dir)
 
     async def open_door() -> Door:
-        for warning in check_this_ray(settings.ray):
-            log.warning("%s", warning)
-        registry = await asyncio.to_thread(from_settings, settings, start_dir)
-        await deploy_queue(deployment)
-        queue = QueueHandle(deployment.namespace, deployment)
-        inspector = Inspector(deployment.conninfo, settings.storage.read_connections)
-        await inspector.open()
-        gateway = Gateway(queue, settings.api.enqueue_timeout)
-        stored = StoredCopy(inspector, registry.obey)
-        stored.follow()
-        admission = Admission(settings.api)
-        caretaker = search_when_quiet(admission)
-        counting = Counting(inspector)
-        return Door(
-            gateway,
-            inspector,
-            registry,
-            settings,
-            TaskIds(),
-            admission,
-            stored,
-            counting,
-            Watch(inspector),
-            (caretaker,),
-        )
+        return await _open_door(load(None, os.environ, start_dir) if storage_later else settings, start_dir)
 
     def build_app() -> FastAPI:
         return build(open_door)
@@ -87,6 +67,36 @@ def application(settings: Settings, start_dir: Path) -> serve.Application:
     return api.bind()
 
 
+async def _open_door(settings: Settings, start_dir: Path) -> Door:
+    """In a replica: see to it that the QueueActor is there, and hold all that requests need."""
+    for warning in check_this_ray(settings.ray):
+        log.warning("%s", warning)
+    deployment = Deployment.of(settings, start_dir)
+    registry = await asyncio.to_thread(from_settings, settings, start_dir)
+    await deploy_queue(deployment)
+    queue = QueueHandle(deployment.namespace, deployment)
+    inspector = Inspector(deployment.conninfo, settings.storage.read_connections)
+    await inspector.open()
+    gateway = Gateway(queue, settings.api.enqueue_timeout)
+    stored = StoredCopy(inspector, registry.obey)
+    stored.follow()
+    admission = Admission(settings.api)
+    caretaker = search_when_quiet(admission)
+    counting = Counting(inspector)
+    return Door(
+        gateway,
+        inspector,
+        registry,
+        settings,
+        TaskIds(),
+        admission,
+        stored,
+        counting,
+        Watch(inspector),
+        (caretaker,),
+    )
+
+
 def _in_hand(limits: ApiSettings) -> int:
     """Requests that one replica works on at once, those included that it refuses."""
     admitted = limits.max_enqueues + limits.max_reads + limits.max_watches + limits.max_retries
@@ -97,3 +107,10 @@ def configured() -> serve.Application:
     """The application of the directory and the environment of the start."""
     start_dir = Path.cwd()
     return application(load(None, os.environ, start_dir), start_dir)
+
+
+def for_cluster(args: dict[str, str]) -> serve.Application:
+    """A builder for `serve deploy` and KubeRay, which build the application on any node: `startDir` names the directory
+    of asyncproc.yaml and the task modules, on all of them."""
+    start_dir = Path(args.get("startDir", "."))
+    return application(load(None, os.environ, start_dir), start_dir, storage_later=True)
