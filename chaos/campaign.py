@@ -22,6 +22,8 @@ REST_S: Final = 1800.0
 SETTLE_S: Final = 60.0
 """For what was asked already to be acknowledged, once nothing is done to the system any more."""
 GAP_TARGET_S: Final = 5.0
+RAY_GAP_TARGET_S: Final = 60.0
+"""From the kill of the whole of Ray to the first task that begins again, the start of all of it included."""
 BIN_S: Final = 0.25
 
 PASSED: Final = "passed"

@@ -167,7 +167,7 @@ def _serve_kill(scene: Scene, variant: int) -> None:
 def _ray_kill(scene: Scene, _: int) -> None:
     system = scene.system
     system.kill()
-    scene.struck("the whole of Ray killed")
+    scene.struck("the whole of Ray killed", gap=True)
     writers = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'asyncproc-queue'"
     until(lambda: system.query(writers)[0][0] == 0, PATIENCE_S, "the end of the last transaction")
     scene.may_double += system.query("SELECT count(*) FROM asyncproc.task_live WHERE state = 'running'")[0][0]
@@ -289,7 +289,12 @@ SERVE_KILL: Final = Fault(
     brief_variants=(0, 1),
 )
 RAY_KILL: Final = Fault(
-    "ray_kill", "the whole of Ray killed and started again", _ray_kill, ("the whole of Ray killed",), kills_workers=True
+    "ray_kill",
+    "the whole of Ray killed and started again",
+    _ray_kill,
+    ("the whole of Ray killed",),
+    gap="kill of Ray",
+    kills_workers=True,
 )
 NODES: Final = Fault(
     "nodes",

@@ -34,7 +34,7 @@ class Nodes:
         # The driver started it; what Ray's utilities start joins it.
         self._cluster.head_node = ray_worker._global_node
         for _ in range(number):
-            self._cluster.add_node(wait=False, num_cpus=2, object_store_memory=OBJECT_STORE_BYTES)
+            self._cluster.add_node(wait=False, num_cpus=4, object_store_memory=OBJECT_STORE_BYTES)
         eventually(lambda: len(self.alive()) == number + 1)
 
     def alive(self) -> set[str]:

@@ -92,7 +92,7 @@ SERVICE: Final = {
         "workerGroupSpecs": {"groupName": str, "replicas": int, "minReplicas": int, "maxReplicas": int, **GROUP},
     },
 }
-"""Fields and their types; a tuple is an enumeration, and a mapping that stands where a list is describes its members."""
+"""Fields and their types; a tuple is an enumeration, and a mapping where a list stands describes its members."""
 
 
 def fits(value: Any, form: Any, where: str) -> None:
