@@ -230,6 +230,8 @@ class Referee:
             return
         but = {*unwritten, *scene.ledger.taken}
         agree(self._core, table, but)
+        # These may wait for a worker that knows them: whether they do cannot be told from outside.
+        but.update(row.id for row in table.live.values() if row.options.type == scene.lacking)
         started = started_in(decision)
         rules = None if scene.rules is None else self._core.backlog.rules
         the_best_go_first(started, table, scene.settings, but, rules)
