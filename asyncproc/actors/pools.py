@@ -13,7 +13,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from asyncproc import failpoints
 from asyncproc.actors.deployment import WORKER_PREFIX, Deployment
-from asyncproc.actors.spread import living_nodes, next_move
+from asyncproc.actors.spread import LEVEL_S, Spread
 from asyncproc.actors.worker_actor import WorkerActor
 from asyncproc.config import PoolSettings, StorageSettings
 from asyncproc.core.events import WorkerLost
@@ -22,8 +22,6 @@ log = logging.getLogger(__name__)
 
 LAST_BACKOFF_S: Final = 30.0
 READY_S: Final = 60.0
-LEVEL_S: Final = 2.0
-"""How often it is looked whether nodes have joined: one worker moves at a time."""
 KILL_MARGIN_S: Final = 5.0
 _CALLS: Final = 100
 
@@ -49,10 +47,7 @@ class Pools:
         self._workers: dict[str, Worker] = {}
         self._replacing = asyncio.Lock()
         self._stopping = False
-        self._nodes: dict[str, str] = {}
-        """Where the workers are, or where one that leaves is to be followed."""
-        self._towards: dict[str, str] = {}
-        """The node that the next worker of a place is wanted on."""
+        self._spread = Spread()
 
     async def find(self) -> set[str]:
         """Names of the workers that Ray knows to be alive from an earlier reign."""
@@ -128,7 +123,7 @@ class Pools:
 
     def _gone(self, worker: Worker, cause: str, *, charged: bool) -> None:
         """Tell of each worker once: whoever ends it and whoever watches it both see it go."""
-        self._nodes.pop(worker.name, None)
+        self._spread.gone(worker.name)
         if self._workers.pop(worker.name, None) is not None:
             log.info("worker %s is gone: %s", worker.name, cause)
             self._lost(WorkerLost(worker.name, cause, charged))
@@ -148,7 +143,7 @@ class Pools:
 
     async def _start(self, place: str, pool: str, settings: PoolSettings) -> Worker:
         name = f"{place}.{self._deployment.fingerprint}{token_hex(2)}"
-        node = self._towards.pop(place, None)
+        node = self._spread.wanted(place)
         worker = Worker(name, await asyncio.to_thread(self._create, name, pool, settings, node))
         self._workers[name] = worker
         failpoints.hit("queue.after_worker_start")
@@ -161,34 +156,24 @@ class Pools:
         except RayError:
             return False
         if worker.name in self._workers:
-            self._nodes[worker.name] = node
+            self._spread.is_on(worker.name, node)
         return True
 
     async def _level(self) -> None:
         """Move workers to nodes that joined later. Where they reserve something, Ray places them by what is free."""
         pools = self._deployment.settings.all_pools()
-        free = {name for name, pool in pools.items() if not (pool.num_cpus or pool.num_gpus or pool.memory)}
+        free = [name for name, pool in pools.items() if not (pool.num_cpus or pool.num_gpus or pool.memory)]
         while not self._stopping:
             await asyncio.sleep(LEVEL_S)
-            nodes = await asyncio.to_thread(living_nodes)
-            for pool in free if len(nodes) > 1 else ():
-                members = [name for name in self._workers if name.rpartition("-")[0] == pool]
-                # One that has yet to come up may make all even.
-                if all(name in self._nodes for name in members):
-                    move = next_move({name: self._nodes[name] for name in members}, nodes)
-                    if move is not None:
-                        await self._move(*move)
-
-    async def _move(self, name: str, node: str) -> None:
-        worker = self._workers.get(name)
-        if worker is None:
-            return
-        log.info("%s makes room for a worker on another node", name)
-        self._nodes[name] = self._towards[worker.place] = node
-        try:
-            await worker.handle.leave.remote("another node has more room")
-        except RayError as error:
-            log.warning("%s cannot be asked to leave: %s", name, type(error).__name__)
+            for name in await asyncio.to_thread(self._spread.moves, list(self._workers), free):
+                worker = self._workers.get(name)
+                if worker is None:
+                    continue
+                log.info("%s makes room for a worker on another node", name)
+                try:
+                    await worker.handle.leave.remote("another node has more room")
+                except RayError as error:
+                    log.warning("%s cannot be asked to leave: %s", name, type(error).__name__)
 
     def _create(self, name: str, pool: str, settings: PoolSettings, node: str | None) -> Any:
         deployment = self._deployment
