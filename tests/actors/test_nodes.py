@@ -111,12 +111,12 @@ def test_a_node_that_is_cut_off_is_given_up_and_its_late_results_are_refused(
 
 
 def test_a_node_is_killed_under_load_and_nothing_is_lost(deploy: Deploy, nodes: Nodes, ledger: Ledger) -> None:
-    system = deploy(queue={"workerPoolSize": 6, **SOON})
+    system = deploy(queue={"workerPoolSize": 3, **SOON})
     where = _spread(system, nodes)
     queue = pid_of(system.queue())
     victim = next(iter(nodes.others()))
     aboard = [worker for worker, node_id in where.items() if node_id == victim]
-    system.enqueue("Work", *({"ledger": ledger.path, "n": n, "seconds": 0.02} for n in range(900)))
+    system.enqueue("Work", *({"ledger": ledger.path, "n": n, "seconds": 0.02} for n in range(400)))
     eventually(lambda: {where[trace.worker] for trace in ledger.traces()} == nodes.alive())
 
     nodes.freeze(victim)
@@ -124,9 +124,9 @@ def test_a_node_is_killed_under_load_and_nothing_is_lost(deploy: Deploy, nodes: 
     nodes.kill(victim)
 
     eventually(lambda: _running(system, aboard) == set(), within_s=30)
-    eventually(lambda: system.states() == {State.SUCCEEDED: 900})
-    assert set(ledger.runs()) == set(range(900))
-    assert sum(ledger.runs().values()) - 900 <= len(ran)
+    eventually(lambda: system.states() == {State.SUCCEEDED: 400})
+    assert set(ledger.runs()) == set(range(400))
+    assert sum(ledger.runs().values()) - 400 <= len(ran)
     assert pid_of(system.queue()) == queue, "it lives on the head"
     assert victim not in {where[trace.worker] for trace in ledger.traces()[-100:] if trace.worker in where}
 

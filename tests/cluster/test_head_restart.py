@@ -79,7 +79,7 @@ class Nodes:
     def start_head(self) -> subprocess.Popen[bytes]:
         port = self.address.rpartition(":")[2]
         options = ["--head", f"--port={port}", "--num-cpus=0", "--include-dashboard=false"]
-        return self._ray(*options, "--ray-client-server-port=0", f"--redis-password={self._password}", **self.redis)
+        return self._ray(*options, f"--redis-password={self._password}", **self.redis)
 
     def start_node(self) -> subprocess.Popen[bytes]:
         return self._ray(f"--address={self.address}", "--num-cpus=2")

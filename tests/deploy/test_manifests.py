@@ -46,7 +46,6 @@ def test_a_cluster_of_ray_up_is_closed(name: str) -> None:
             assert "RAY_AUTH_MODE=token" in command, command
     (head,) = [command for command in starts if "--head" in command]
     assert "--dashboard-host=127.0.0.1" in head
-    assert "--ray-client-server-port=0" in head
     for key in ("worker_start_ray_commands", "setup_commands", "worker_setup_commands"):
         assert not re.search("STORAGE|asyncproc.env", " ".join(config.get(key, []))), "workers need no database"
 
