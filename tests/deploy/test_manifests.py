@@ -146,7 +146,8 @@ def test_on_kubernetes_only_the_head_is_told_of_the_database_and_all_pods_are_pr
         (container,) = group["template"]["spec"]["containers"]
         for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
             assert container[probe]["httpGet"]["path"] in ("/api/gcs_healthz", "/api/local_raylet_healthz")
-        assert container["resources"]["requests"]["cpu"] and container["resources"]["limits"]["memory"]
+        assert container["resources"]["requests"]["cpu"]
+        assert container["resources"]["limits"]["memory"]
         told.append([variable["name"] for variable in container.get("env", [])])
         assert "password" not in str(container.get("env")).lower()
     assert told == [["ASYNCPROC_STORAGE_URL"], [], []]
