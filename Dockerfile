@@ -16,11 +16,15 @@ FROM python:3.11.15-slim-trixie
 RUN useradd --create-home --uid 10001 asyncproc \
     && install --directory --owner=asyncproc --group=asyncproc /app
 COPY --from=build /opt/asyncproc /opt/asyncproc
+# Login shells, which KubeRay starts Ray from, set a PATH of their own.
+RUN ln -s /opt/asyncproc/bin/ray /opt/asyncproc/bin/serve /opt/asyncproc/bin/asyncproc /usr/local/bin/
+# The dashboard and the API listen for whoever runs the container to publish; docker-compose.yml does so to loopback.
 ENV PATH=/opt/asyncproc/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     RAY_AUTH_MODE=token \
     ASYNCPROC_API_LISTEN_ADDR=0.0.0.0:8080 \
-    ASYNCPROC_RAY_DASHBOARD_HOST=0.0.0.0
+    ASYNCPROC_RAY_DASHBOARD_HOST=0.0.0.0 \
+    ASYNCPROC_RAY_PUBLIC_DASHBOARD=true
 
 # The directory of the start: asyncproc.yaml, if there is one, and the task modules. Copy your own package here too.
 WORKDIR /app

@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 
 .PHONY: help
 help: ## Print these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: install
 install: $(INSTALLED) ## Create .venv with everything pinned in constraints.txt (skipped when nothing changed)
@@ -42,6 +42,10 @@ check: $(INSTALLED) ## Format, lint, types, layers, file sizes
 .PHONY: test
 test: $(INSTALLED) ## Run the tests in two processes; ARGS are passed to pytest
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+.PHONY: cluster-test
+cluster-test: $(INSTALLED) ## `ray up` over ssh to three hosts made of network namespaces (minutes; needs root)
+	ASYNCPROC_CLUSTER_TEST=1 $(BIN)/python -m pytest tests/cluster -rs $(ARGS)
 
 .PHONY: simulate
 simulate: $(INSTALLED) ## Run the core through 10,000 histories of faults, and the mutants; ARGS='--seed 7 --trace' replays one

@@ -50,6 +50,15 @@ def up(path: Path | None) -> None:
 
 
 @cli.command()
+@_config
+def deploy(path: Path | None) -> None:
+    """Put the API on the Ray that runs here, or new code and configuration in its place, and return."""
+    from asyncproc.local.deploy import deploy as run
+
+    run(_load(path), Path.cwd(), lambda text: click.echo(text))
+
+
+@cli.command()
 def down() -> None:
     """Stop what `asyncproc up` started in this directory: running tasks finish, the rest is kept."""
     from asyncproc.local.stop import stop

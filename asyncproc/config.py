@@ -215,8 +215,12 @@ class RaySettings(Section):
     namespace: Name = "asyncproc"
     """One QueueActor lives in each."""
     dashboard_host: str = "127.0.0.1"
-    """Where the dashboard of a Ray that `asyncproc up` starts listens; a container that publishes it says 0.0.0.0."""
+    """Where the dashboard of a Ray that `asyncproc up` starts listens: this machine, or a private network."""
     dashboard_port: int = Field(default=8265, ge=1, le=65535)
+    public_dashboard: bool = False
+    """Allows a `dashboardHost` that others may reach: in a container, which publishes what it is told to."""
+    without_token: bool = False
+    """Allows a Ray that asks nobody for a token (`RAY_AUTH_MODE`): whoever reaches it can run code there."""
     num_cpus: int | None = Field(default=None, ge=1)
     """CPUs of a Ray that `asyncproc up` starts; all of the machine's where it is not set."""
 

@@ -1,6 +1,7 @@
 """The REST API as a Ray Serve application: the one place where FastAPI, Serve and the actors meet."""
 
 import asyncio
+import logging
 import os
 from pathlib import Path
 from typing import Final
@@ -10,7 +11,8 @@ from ray import serve
 from ray.serve.config import BackpressureConfig
 from ray.serve.schema import LoggingConfig
 
-from asyncproc.actors.deployment import Deployment, QueueHandle, deploy_queue
+from asyncproc.actors.deployment import ON_THE_HEAD, Deployment, QueueHandle, deploy_queue
+from asyncproc.actors.exposure import check_this_ray
 from asyncproc.actors.gateway import Gateway
 from asyncproc.api.admission import Admission
 from asyncproc.api.app import RETRY_AFTER_S, build
@@ -25,6 +27,8 @@ from asyncproc.config_file import load
 from asyncproc.registry import from_settings
 from asyncproc.storage.inspector import Inspector
 
+log = logging.getLogger(__name__)
+
 APP_NAME: Final = "asyncproc"
 REFUSALS_AT_ONCE: Final = 1_000
 """Requests that a replica works on beyond all that it admits, so that one that is over a limit is told so at once."""
@@ -34,34 +38,18 @@ MAX_QUEUED: Final = 1_000
 """Requests that wait for a replica; past them Serve answers 503."""
 
 
-def application(settings: Settings, start_dir: Path) -> serve.Application:
-    """Raises `ConfigError` and `RegistryError` here, before anything is started."""
-    deployment = Deployment.of(settings, start_dir)
+def application(settings: Settings, start_dir: Path, *, storage_later: bool = False) -> serve.Application:
+    """Raises `ConfigError` and `RegistryError` here, before anything is started.
+
+    `storage_later`: the database is named in the environment of the head node alone, where a replica looks for it.
+    """
+    if storage_later:
+        from_settings(settings, start_dir)
+    else:
+        Deployment.of(settings, start_dir)
 
     async def open_door() -> Door:
-        registry = await asyncio.to_thread(from_settings, settings, start_dir)
-        await deploy_queue(deployment)
-        queue = QueueHandle(deployment.namespace, deployment)
-        inspector = Inspector(deployment.conninfo, settings.storage.read_connections)
-        await inspector.open()
-        gateway = Gateway(queue, settings.api.enqueue_timeout)
-        stored = StoredCopy(inspector, registry.obey)
-        stored.follow()
-        admission = Admission(settings.api)
-        caretaker = search_when_quiet(admission)
-        counting = Counting(inspector)
-        return Door(
-            gateway,
-            inspector,
-            registry,
-            settings,
-            TaskIds(),
-            admission,
-            stored,
-            counting,
-            Watch(inspector),
-            (caretaker,),
-        )
+        return await _open_door(load(None, os.environ, start_dir) if storage_later else settings, start_dir)
 
     def build_app() -> FastAPI:
         return build(open_door)
@@ -72,12 +60,42 @@ def application(settings: Settings, start_dir: Path) -> serve.Application:
         max_ongoing_requests=_in_hand(settings.api),
         max_queued_requests=MAX_QUEUED,
         backpressure_config=BackpressureConfig(status_code=503, retry_after_s=RETRY_AFTER_S),
-        ray_actor_options={"num_cpus": 0},
+        ray_actor_options={"num_cpus": 0, "resources": ON_THE_HEAD},
         health_check_period_s=HEALTH_CHECK_S,
         graceful_shutdown_timeout_s=settings.api.enqueue_timeout + 5,
         logging_config=LoggingConfig(enable_access_log=False),
     )(serve.ingress(build_app)())
     return api.bind()
+
+
+async def _open_door(settings: Settings, start_dir: Path) -> Door:
+    """In a replica: see to it that the QueueActor is there, and hold all that requests need."""
+    for warning in check_this_ray(settings.ray):
+        log.warning("%s", warning)
+    deployment = await asyncio.to_thread(Deployment.of, settings, start_dir)
+    registry = await asyncio.to_thread(from_settings, settings, start_dir)
+    await deploy_queue(deployment)
+    queue = QueueHandle(deployment.namespace, deployment)
+    inspector = Inspector(deployment.conninfo, settings.storage.read_connections)
+    await inspector.open()
+    gateway = Gateway(queue, settings.api.enqueue_timeout)
+    stored = StoredCopy(inspector, registry.obey)
+    stored.follow()
+    admission = Admission(settings.api)
+    caretaker = search_when_quiet(admission)
+    counting = Counting(inspector)
+    return Door(
+        gateway,
+        inspector,
+        registry,
+        settings,
+        TaskIds(),
+        admission,
+        stored,
+        counting,
+        Watch(inspector),
+        (caretaker,),
+    )
 
 
 def _in_hand(limits: ApiSettings) -> int:
@@ -90,3 +108,10 @@ def configured() -> serve.Application:
     """The application of the directory and the environment of the start."""
     start_dir = Path.cwd()
     return application(load(None, os.environ, start_dir), start_dir)
+
+
+def for_cluster(args: dict[str, str]) -> serve.Application:
+    """A builder for `serve deploy` and KubeRay, which build the application on any node: `startDir` names the directory
+    of asyncproc.yaml and the task modules, on all of them."""
+    start_dir = Path(args.get("startDir", "."))
+    return application(load(None, os.environ, start_dir), start_dir, storage_later=True)

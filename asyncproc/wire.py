@@ -346,6 +346,8 @@ class HealthBody(Body):
     workers: str
     postgres: str
     error: str | None = None
+    unknown_types: list[str] | None = None
+    """Types of which tasks wait because not all workers of their pool know them."""
 
 
 _WITH_ORIGIN: Final = ("priority", "maxAttempts", "backOffDuration", "timeout", "softTimeout")

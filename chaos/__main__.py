@@ -14,10 +14,11 @@ from chaos.campaign import PASSED, SKIPPED, Result, run
 from chaos.clients import Load
 from chaos.disks import SMALL_BYTES
 from chaos.faults import FAULTS, Fault
-from chaos.system import system
+from chaos.system import HEAD, WORKERS, NotInTime, system, until
 
 TASKS: Final = 100_000
 BACKLOG: Final = 5_000
+JOIN_S: Final = 120.0
 
 
 def main() -> int:
@@ -49,11 +50,16 @@ def _apart(fault: Fault, seed: int, tasks: int, *, brief: bool) -> Result:
     folder = Path(tempfile.mkdtemp(prefix="ap-ledger-"))
     load = Load(f"{fault.name}-{seed}", seed, tasks, min(BACKLOG, max(tasks // 4, 200)))
     try:
-        with system(SMALL_BYTES if fault.own_disk else None) as the_system:
+        workers = 2 * (fault.nodes + 1) if fault.nodes else WORKERS
+        with system(SMALL_BYTES if fault.own_disk else None, workers) as the_system:
+            for _ in range(fault.nodes):
+                the_system.join()
+            even = {name: 2 for name in (HEAD, *the_system.nodes())}
+            until(lambda: not fault.nodes or the_system.workers_by_node() == even, JOIN_S, "workers on all nodes")
             result = run(the_system, fault, load, folder, brief=brief)
             if result.verdict not in (PASSED, SKIPPED):
                 the_system.keep_logs(folder)
-    except OSError as error:
+    except (OSError, NotInTime) as error:
         result = Result(fault.name, fault.text, seed, SKIPPED, str(error))
     if result.verdict in (PASSED, SKIPPED):
         shutil.rmtree(folder)

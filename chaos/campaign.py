@@ -18,9 +18,12 @@ from chaos.scene import Scene, Unfit, wait
 from chaos.system import WORKER, NotInTime, System, until
 
 DRAIN_S: Final = 180.0
+REST_S: Final = 1800.0
 SETTLE_S: Final = 60.0
 """For what was asked already to be acknowledged, once nothing is done to the system any more."""
 GAP_TARGET_S: Final = 5.0
+RAY_GAP_TARGET_S: Final = 60.0
+"""From the kill of the whole of Ray to the first task that begins again, the start of all of it included."""
 BIN_S: Final = 0.25
 
 PASSED: Final = "passed"
@@ -44,6 +47,8 @@ class Result:
     gaps_s: list[float] = field(default_factory=list)
     timeline: list[int] = field(default_factory=list)
     """Tasks that ended in each quarter of a second."""
+    by_node: dict[str, int] = field(default_factory=dict)
+    """Runs of tasks on each node, where there is more than one."""
     marks: list[tuple[float, str]] = field(default_factory=list)
     """When what struck or was healed, in seconds of the run."""
 
@@ -79,6 +84,9 @@ def run(system: System, fault: Fault, load: Load, folder: Path, *, brief: bool =
     result.may_double = scene.may_double
     result.account = {**asdict(found), "doubled": found.doubled, "one_key_one_task": one_key}
     _read_times(result, folder)
+    if fault.nodes:
+        starts = (record.fields[3] for record in read(folder / TASKS) if record.kind == "start")
+        result.by_node = dict(Counter(system.node_of.get(pid, "unknown") for pid in starts))
     missing = [name for name in planned(fault, brief=brief) if name not in scene.fired]
     result.verdict, result.why = judge(found, result.may_double, trouble, missing)
     return result
@@ -94,7 +102,7 @@ def _strike(scene: Scene, fault: Fault) -> str:
     until(lambda: tail.look() or scene.clients.refusal, SETTLE_S, "the first task that ends")
     number = 0
     variants = fault.struck_by(brief=scene.brief)
-    while number < len(variants) or not scene.clients.has_sent_all():
+    while number < len(variants) or not (fault.once or scene.clients.has_sent_all()):
         low, high = (0.2, 0.6) if scene.brief else fault.pause_s
         wait(scene.chance.uniform(low, high))
         if scene.clients.refusal:
@@ -103,6 +111,7 @@ def _strike(scene: Scene, fault: Fault) -> str:
         number += 1
         ended = tail.look()
         until(lambda: tail.look() > ended or scene.clients.has_sent_all(), DRAIN_S, "tasks that go on")  # noqa: B023
+    until(lambda: scene.clients.has_sent_all() or scene.clients.refusal, REST_S, "the rest of what is to be asked for")
     return ""
 
 

@@ -48,6 +48,10 @@ class Fault:
     gap: str = ""
     """After what the gap in service is measured; empty where none is."""
     kills_workers: bool = False
+    nodes: int = 0
+    """So many further nodes, with workers on all of them, before anything is asked for."""
+    once: bool = False
+    """Each variant strikes once, however long the rest takes."""
     own_disk: bool = False
     """Postgres needs a small disk of its own."""
 
@@ -163,12 +167,24 @@ def _serve_kill(scene: Scene, variant: int) -> None:
 def _ray_kill(scene: Scene, _: int) -> None:
     system = scene.system
     system.kill()
-    scene.struck("the whole of Ray killed")
+    scene.struck("the whole of Ray killed", gap=True)
     writers = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'asyncproc-queue'"
     until(lambda: system.query(writers)[0][0] == 0, PATIENCE_S, "the end of the last transaction")
     scene.may_double += system.query("SELECT count(*) FROM asyncproc.task_live WHERE state = 'running'")[0][0]
     system.start()
     scene.healed("Ray is back")
+
+
+def _nodes(scene: Scene, variant: int) -> None:
+    what = NODES.variants[variant]
+    if variant == 1:
+        scene.system.join()
+    else:
+        name = scene.chance.choice(scene.system.nodes())
+        for process in scene.system.freeze_node(name):
+            scene.may_double += scene.runs_on(process.pid)
+        scene.system.kill_node(name)
+    scene.struck(what)
 
 
 def _client_retries(scene: Scene, _: int) -> None:
@@ -273,7 +289,23 @@ SERVE_KILL: Final = Fault(
     brief_variants=(0, 1),
 )
 RAY_KILL: Final = Fault(
-    "ray_kill", "the whole of Ray killed and started again", _ray_kill, ("the whole of Ray killed",), kills_workers=True
+    "ray_kill",
+    "the whole of Ray killed and started again",
+    _ray_kill,
+    ("the whole of Ray killed",),
+    gap="kill of Ray",
+    kills_workers=True,
+)
+NODES: Final = Fault(
+    "nodes",
+    "five nodes: one killed, one joined, another one killed",
+    _nodes,
+    ("a node killed", "a node joins", "another node killed"),
+    brief_variants=(0, 1, 2),
+    pause_s=(10.0, 20.0),
+    kills_workers=True,
+    nodes=4,
+    once=True,
 )
 CLIENT_RETRIES: Final = Fault(
     "client_retries",
@@ -298,6 +330,7 @@ FAULTS: Final = {
         SLOW_FSYNC,
         SERVE_KILL,
         RAY_KILL,
+        NODES,
         CLIENT_RETRIES,
     )
 }

@@ -10,7 +10,7 @@ from typing import Final
 import matplotlib.pyplot as plt
 import psutil
 
-from chaos.campaign import BIN_S, GAP_TARGET_S, SKIPPED, Result
+from chaos.campaign import BIN_S, GAP_TARGET_S, RAY_GAP_TARGET_S, SKIPPED, Result
 from chaos.faults import FAULTS
 
 plt.switch_backend("Agg")
@@ -46,7 +46,8 @@ def write(folder: Path = FOLDER) -> None:
         f"- machine: {psutil.cpu_count()} cores, Linux {platform.release().split('-')[0]};"
         " load, Postgres, Ray and workers share it",
         f"- versions: Python {platform.python_version()}, Ray {version('ray')}, psycopg {version('psycopg')}",
-        f"- a gap in service should be under {GAP_TARGET_S:g} s in 99 of 100 cases",
+        f"- a gap in service should be under {GAP_TARGET_S:g} s in 99 of 100 cases; of the whole of"
+        f" Ray, under {RAY_GAP_TARGET_S:g} s",
         "",
         _HEAD,
         "|" + "---|" * (_HEAD.count("|") - 1),
@@ -101,6 +102,10 @@ def _remarks(results: list[Result]) -> list[str]:
         if answers := result.account["answers"]:
             told = ", ".join(f"{reason} {number}" for reason, number in answers.items())
             lines.append(f"  - instead of a 2xx: {told}; the longest 503 took {result.account['longest_503_s']:g} s")
+        if by_node := result.by_node:
+            whole = sum(by_node.values())
+            told = ", ".join(f"{node} {number / whole:.0%}" for node, number in sorted(by_node.items()))
+            lines.append(f"  - work by node: {told}")
         for kind, found in result.account["examples"].items():
             lines.append(f"  - {kind}: {'; '.join(found)}")
     return [*lines, ""]

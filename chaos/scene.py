@@ -57,11 +57,16 @@ class Scene:
 
     def end_frozen_worker(self, pid: int) -> None:
         """SIGKILL for a worker that is stopped: what the table says it runs, and no more, may run a second time."""
-        worker = self._worker_of(pid)
-        if worker is not None:
-            count = "SELECT count(*) FROM asyncproc.task_live WHERE state = 'running' AND worker = %s"
-            self.may_double += self.system.query(count, worker)[0][0]
+        self.may_double += self.runs_on(pid)
         os.kill(pid, signal.SIGKILL)
+
+    def runs_on(self, pid: int) -> int:
+        """How many tasks the table has running on a process that is stopped."""
+        worker = self._worker_of(pid)
+        if worker is None:
+            return 0
+        count = "SELECT count(*) FROM asyncproc.task_live WHERE state = 'running' AND worker = %s"
+        return int(self.system.query(count, worker)[0][0])
 
     def _worker_of(self, pid: int) -> str | None:
         """The name under which a process runs tasks; None where it has begun none."""

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -27,6 +28,7 @@ from chaos.intent import BACKOFF_S
 from chaos.proxy import CutProxy
 
 WORKERS: Final = 4
+HEAD: Final = "head"
 START_S: Final = 120.0
 STOP_S: Final = 60.0
 QUEUE: Final = "ray::QueueActor"
@@ -72,6 +74,9 @@ class System:
         self._token = token_hex(32)
         self._up: subprocess.Popen[bytes] | None = None
         self._seen: dict[int, psutil.Process] = {}
+        self._nodes: dict[str, subprocess.Popen[bytes]] = {}
+        self.node_of: dict[int, str] = {}
+        """On which node each process was seen; the one that `asyncproc up` starts is the head."""
         settings = {
             "api": {"listenAddr": f"127.0.0.1:{api_port}"},
             "queue": {"workerPoolSize": workers, "backOff": {"base": f"{BACKOFF_S:g}s", "jitter": 0}},
@@ -132,6 +137,8 @@ class System:
                 self._up.kill()
                 self._up.wait()
         self._kill_seen()
+        for node in self._nodes.values():
+            node.wait(STOP_S)
         self._up = None
 
     def kill(self) -> int:
@@ -167,17 +174,68 @@ class System:
         """All that `asyncproc up` started, and itself; each is remembered, to be ended with the system."""
         if self._up is None or self._up.poll() is not None:
             return []
+        found = self._tree(HEAD, self._up.pid)
+        for name, node in self._nodes.items():
+            found += self._tree(name, node.pid)
+        return found
+
+    def _tree(self, node: str, pid: int) -> list[psutil.Process]:
         try:
-            root = psutil.Process(self._up.pid)
+            root = psutil.Process(pid)
             found = [root, *root.children(recursive=True)]
         except psutil.NoSuchProcess:
             return []
         self._seen.update({process.pid: process for process in found})
+        self.node_of.update({process.pid: node for process in found})
         return found
 
-    def named(self, prefix: str) -> list[psutil.Process]:
-        """Those whose title begins so, the oldest first."""
+    # ---- further nodes
+
+    def join(self) -> str:
+        """One more node of this Ray, in processes of its own. Workers come to it by and by."""
+        name = f"node-{len(self._nodes) + 1}"
+        options = {"num-cpus": 2, "object-store-memory": 80 << 20, "min-worker-port": 0, "max-worker-port": 0}
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self._nodes[name] = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"),
+                    f"--address={self.gcs_address()}",
+                    *(f"--{option}={value}" for option, value in options.items()),
+                ],
+                cwd=self.start_dir,
+                env=self.environment(),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        until(lambda: self.named("raylet", name), START_S, f"the raylet of {name}")
+        return name
+
+    def nodes(self) -> list[str]:
+        """Those that joined and were not killed, the oldest first."""
+        return [name for name, node in self._nodes.items() if node.poll() is None]
+
+    def freeze_node(self, name: str) -> list[psutil.Process]:
+        """Stop all of its processes, so that none sees another one die; returns them."""
+        process_id = self._nodes[name].pid
+        for process in self._tree(name, process_id):
+            _signal(process, signal.SIGSTOP)
+        return self._tree(name, process_id)
+
+    def kill_node(self, name: str) -> None:
+        """SIGKILL for all of it."""
+        processes = self.freeze_node(name)
+        for process in processes:
+            _signal(process, signal.SIGKILL)
+        self._nodes[name].wait(STOP_S)
+        psutil.wait_procs(processes, timeout=STOP_S)
+
+    def workers_by_node(self) -> Counter[str]:
+        return Counter(self.node_of[process.pid] for process in self.named(WORKER))
+
+    def named(self, prefix: str, node: str = "") -> list[psutil.Process]:
+        """Those whose title begins so, the oldest first; on one node where it is named."""
         found = [process for process in self.processes() if _title(process).startswith(prefix)]
+        found = [process for process in found if node in ("", self.node_of[process.pid])]
         return sorted(found, key=lambda process: process.pid)
 
     def only(self, prefix: str) -> psutil.Process:

@@ -11,7 +11,7 @@ from simulation.operator import Operator
 from simulation.queue_actor import QueueActor
 from simulation.scene import Scene
 from simulation.steering import some_rules
-from simulation.workers import Worker
+from simulation.workers import SECONDS, Worker
 
 POOLS: Final = ("cpu", "gpu")
 TICK_S: Final = 0.25
@@ -46,6 +46,10 @@ class Cluster:
                 actor.crash("it was cut off, and is ended")
         for worker in self._workers.values():
             worker.link.cut_until = 0.0
+            if worker.alive and worker.types is not None:
+                # As if all of them had been replaced.
+                worker.types = frozenset(SECONDS)
+                worker.hang_up()
             if not worker.alive and not worker.known_dead:
                 self._report_dead(worker, charged=True)
 
@@ -111,6 +115,9 @@ class Cluster:
         identity = (name, pool, self._scene.chance.choice((1, 1, 2, 4)))
         worker = self._make_worker(self._scene, self._network, identity, self._find_any, self.clients.make_child)
         worker.kills = self._kill
+        if (luck := self._scene.old_code) is not None:
+            lacks = not self._scene.calm and luck.odds(0.4)
+            worker.types = frozenset(SECONDS) - {self._scene.lacking} if lacks else frozenset(SECONDS)
         self._workers[name] = worker
 
     def _kill(self, worker: Worker, fault: Fault) -> None:

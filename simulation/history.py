@@ -20,7 +20,7 @@ from simulation.rules import Rule, Violation
 from simulation.scene import Scene, Write
 from simulation.steering import some_rates, some_rules
 from simulation.table import Table
-from simulation.workers import Worker
+from simulation.workers import SECONDS, Worker
 
 FAULTS_S: Final = 30.0
 CALM_S: Final = 600.0
@@ -71,6 +71,9 @@ class History:
         )
         if chance.choice((True, False)):
             self.scene.rules = some_rules(chance, settings, NOON, some_rates(chance))
+        if seed % 4 == 3:
+            self.scene.old_code = Chance(seed + 1_000_003)
+            self.scene.lacking = self.scene.old_code.choice(tuple(SECONDS))
         self._cluster = Cluster(self.scene, Network(self.scene), cast.actor, cast.worker)
 
     def run(self) -> Told:

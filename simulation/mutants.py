@@ -1,12 +1,12 @@
 """Deliberate faults of the core, the table, the shell and the workers. A simulator that misses one proves nothing."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 from unittest.mock import patch
 
-from asyncproc.core import backlog, replace, step, workers
+from asyncproc.core import backlog, known_types, replace, step, workers
 from asyncproc.core.backlog import Backlog
 from asyncproc.core.decision import PurgeReply
 from asyncproc.core.events import Purged
@@ -142,6 +142,14 @@ def _purge_the_disk_alone(core: Core, event: Purged) -> None:
     core.decision.replies.append(PurgeReply(event.ticket, len(event.rows)))
 
 
+def _ask_nobody(self: Backlog, worker: workers.Worker, types: frozenset[str] | None) -> None:
+    pass
+
+
+def _any_of_them(_: object, sets: Iterable[Set[str]]) -> frozenset[str]:
+    return frozenset().union(*sets)
+
+
 PATCHED: Final = (
     Mutant("purges-as-read", "a purge goes by leases of long ago", patches=((step, "purge", _purge_by_what_was_read),)),
     Mutant("purges-the-disk", "memory keeps what a purge cancels", patches=((step, "purge", _purge_the_disk_alone),)),
@@ -163,6 +171,8 @@ PATCHED: Final = (
     Mutant("ignores-weights", "all queues weigh the same", patches=((Stream, "weight", property(lambda stream: 1.0)),)),
     Mutant("claims-before-due", "a task comes due 0.2 s early", patches=((Backlog, "come_due", _come_due_early),)),
     Mutant("takes-the-second-best", "the best rank waits", patches=((Window, "pop", _pop_second_best),)),
+    Mutant("asks-nobody", "a task goes to whoever has room", patches=((Backlog, "knows", _ask_nobody),)),
+    Mutant("one-is-enough", "one that knows the type is enough", patches=((known_types, "reduce", _any_of_them),)),
     Mutant("suspects-in-company", "a suspect runs beside others", patches=((workers.Worker, "alone", _never_alone()),)),
 )
 

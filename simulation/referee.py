@@ -232,6 +232,8 @@ class Referee:
         keys = Counter((row.options.type, row.terms.unique_key) for row in table.live.values() if row.terms.unique_key)
         require(all(number == 1 for number in keys.values()), Rule.UNIQUE, f"{keys.most_common(1)}")
         agree(self._core, table, but)
+        # These may wait for a worker that knows them: whether they do cannot be told from outside.
+        but.update(row.id for row in table.live.values() if row.options.type == scene.lacking)
         started = started_in(decision)
         rules = None if scene.rules is None else self._core.backlog.rules
         the_best_go_first(started, table, scene.settings, but, rules)

@@ -19,6 +19,7 @@ class Rule(StrEnum):
     GATES = "limits, rates and pauses are kept to"
     SHARES = "queues that all have work share by weight"
     IDLE_HANDS = "no worker waits while work does"
+    KNOWN = "a task goes only where its type is known"
     GRANTED = "what is claimed is granted, and what is granted is claimed"
     HEARD = "a call is heard by the registration it belongs to, and no other"
     ANSWERED = "every call is answered once, and in time"

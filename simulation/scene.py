@@ -37,6 +37,10 @@ class Scene:
     """Postgres answers nobody before that."""
     calm: bool = False
     """No faults any more."""
+    lacking: str = ""
+    """A task type that some workers do not know as long as there are faults; empty where all know all."""
+    old_code: Chance | None = None
+    """Who of the workers is one of those; apart from all other chance."""
     poison: set[TaskId] = field(default_factory=set)
     """Tasks that kill who starts them."""
     epochs: dict[int, int] = field(default_factory=dict)

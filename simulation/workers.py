@@ -14,6 +14,7 @@ from simulation.faults import Fault
 from simulation.ledger import Run, name
 from simulation.network import Link, Network
 from simulation.queue_actor import QueueActor
+from simulation.rules import Rule, require
 from simulation.scene import Scene
 
 MARGIN_S: Final = 3.0
@@ -60,6 +61,7 @@ class Worker:
         self.name, self.pool, self.concurrency = identity
         self.alive = True
         self.known_dead = False
+        self.types: frozenset[str] | None = None
         self.link = Link()
         self.kills: Callable[[Worker, Fault], None] = lambda worker, fault: None
         self._scene = scene
@@ -114,12 +116,13 @@ class Worker:
             self.hang_up()
             return
         held = [(task_id, holding.lease) for task_id, holding in self._held.items()]
+        types = self.types
         self._scene.say("%s registers at %s with %s", self.name, actor.name, held)
         self._network.call(
             self.link,
             actor,
             lambda actor, back: actor.ask(
-                lambda ticket: Registered(ticket, self.name, self.pool, self.concurrency, held), back
+                lambda ticket: Registered(ticket, self.name, self.pool, self.concurrency, held, types), back
             ),
             partial(self._registered, talk),
             doubled_after=(0.0, 0.1, 0.5, 1.5, 3.0),
@@ -272,6 +275,7 @@ class Worker:
     def _start(self, lease: Lease) -> None:
         scene, task_id = self._scene, lease[0]
         scene.say("%s starts %s, attempt %d, lease %d", self.name, name(task_id), lease[2], lease[1])
+        require(self.types is None or lease[3] in self.types, Rule.KNOWN, f"{name(task_id)} starts on {self.name}")
         run = scene.ledger.started(lease, self.name)
         if self.holds(task_id, lease[1]):
             self._held[task_id].run = run

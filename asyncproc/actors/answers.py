@@ -119,3 +119,5 @@ class Health(NamedTuple):
     epoch: int
     shortage: str = ""
     """Why no new tasks are taken though all is well otherwise; empty where they are."""
+    unknown_types: tuple[str, ...] = ()
+    """Types of which tasks wait for a worker that knows them."""

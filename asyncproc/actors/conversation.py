@@ -52,6 +52,8 @@ class Conversation:
         self._held: dict[TaskId, _Held] = {}
         self._ended: deque[Outcome] = deque()
         self._returned: list[tuple[TaskId, int]] = []
+        self.types: frozenset[str] | None = None
+        """The task types that run here, said at each registration."""
         self._epoch = 0
         self._draining = False
         self._leaving = False
@@ -134,7 +136,7 @@ class Conversation:
         actor = await self._queue.get()
         failpoints.hit("worker.before_register")
         epoch, session, dropped = await self._answer(
-            actor.register.remote(self._worker, self._pool, self._concurrency, held, self._epoch)
+            actor.register.remote(self._worker, self._pool, self._concurrency, held, self._epoch, self.types)
         )
         failpoints.hit("worker.after_register")
         self._check(epoch)

@@ -26,6 +26,9 @@ MAX_CALLS: Final = 20_000
 LOOKUP_TIMEOUT_S: Final = 5.0
 DEPLOY_TIMEOUT_S: Final = 60.0
 RETRY_S: Final = 0.2
+ON_THE_HEAD: Final = {"node:__internal_head__": 0.001}
+"""Ray's own mark of the head node. Whatever holds the way into the database stays there: without the head nothing runs
+anyway, and the loss of any other node leaves it alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +128,7 @@ def start_queue(deployment: Deployment) -> Any:
             max_task_retries=0,
             max_concurrency=MAX_CALLS,
             num_cpus=0,
+            resources=ON_THE_HEAD,
             enable_task_events=False,
         )
         .remote(deployment)

@@ -9,9 +9,11 @@ from typing import Any, Final
 
 import ray
 from ray.exceptions import ActorDiedError, RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from asyncproc import failpoints
 from asyncproc.actors.deployment import WORKER_PREFIX, Deployment
+from asyncproc.actors.spread import LEVEL_S, Spread
 from asyncproc.actors.worker_actor import WorkerActor
 from asyncproc.config import PoolSettings, StorageSettings
 from asyncproc.core.events import WorkerLost
@@ -45,6 +47,7 @@ class Pools:
         self._workers: dict[str, Worker] = {}
         self._replacing = asyncio.Lock()
         self._stopping = False
+        self._spread = Spread()
 
     async def find(self) -> set[str]:
         """Names of the workers that Ray knows to be alive from an earlier reign."""
@@ -66,6 +69,7 @@ class Pools:
             for worker in survivors:
                 # The configuration no longer has its place.
                 group.create_task(self._end(worker, self._deployment.settings.queue.drain))
+            group.create_task(self._level())
             # Without a place to keep it would be over at once, which the QueueActor takes for a failure.
             await asyncio.Event().wait()
 
@@ -83,7 +87,7 @@ class Pools:
         while not self._stopping:
             if worker is None:
                 worker = await self._start(place, pool, settings)
-            was_ready = asyncio.ensure_future(_is_ready(worker))
+            was_ready = asyncio.ensure_future(self._is_ready(worker))
             cause = await self._watch(worker)
             self._gone(worker, cause, charged=True)
             worker = None
@@ -119,6 +123,7 @@ class Pools:
 
     def _gone(self, worker: Worker, cause: str, *, charged: bool) -> None:
         """Tell of each worker once: whoever ends it and whoever watches it both see it go."""
+        self._spread.gone(worker.name)
         if self._workers.pop(worker.name, None) is not None:
             log.info("worker %s is gone: %s", worker.name, cause)
             self._lost(WorkerLost(worker.name, cause, charged))
@@ -138,12 +143,39 @@ class Pools:
 
     async def _start(self, place: str, pool: str, settings: PoolSettings) -> Worker:
         name = f"{place}.{self._deployment.fingerprint}{token_hex(2)}"
-        worker = Worker(name, await asyncio.to_thread(self._create, name, pool, settings))
+        node = self._spread.wanted(place)
+        worker = Worker(name, await asyncio.to_thread(self._create, name, pool, settings, node))
         self._workers[name] = worker
         failpoints.hit("queue.after_worker_start")
         return worker
 
-    def _create(self, name: str, pool: str, settings: PoolSettings) -> Any:
+    async def _is_ready(self, worker: Worker) -> bool:
+        """Whether it imported its tasks before it died; the answer comes with the one or the other."""
+        try:
+            node = await worker.handle.ready.remote()
+        except RayError:
+            return False
+        if worker.name in self._workers:
+            self._spread.is_on(worker.name, node)
+        return True
+
+    async def _level(self) -> None:
+        """Move workers to nodes that joined later. Where they reserve something, Ray places them by what is free."""
+        pools = self._deployment.settings.all_pools()
+        free = [name for name, pool in pools.items() if not (pool.num_cpus or pool.num_gpus or pool.memory)]
+        while not self._stopping:
+            await asyncio.sleep(LEVEL_S)
+            for name in await asyncio.to_thread(self._spread.moves, list(self._workers), free):
+                worker = self._workers.get(name)
+                if worker is None:
+                    continue
+                log.info("%s makes room for a worker on another node", name)
+                try:
+                    await worker.handle.leave.remote("another node has more room")
+                except RayError as error:
+                    log.warning("%s cannot be asked to leave: %s", name, type(error).__name__)
+
+    def _create(self, name: str, pool: str, settings: PoolSettings, node: str | None) -> Any:
         deployment = self._deployment
         # Workers need no way into the database, and get none.
         handed = deployment.settings.model_copy(update={"storage": StorageSettings()})
@@ -159,7 +191,7 @@ class Pools:
                 num_cpus=settings.num_cpus,
                 num_gpus=settings.num_gpus,
                 memory=settings.memory,
-                scheduling_strategy="SPREAD",
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=True) if node else "SPREAD",
                 enable_task_events=False,
             )
             .remote(name, pool, handed, deployment.start_dir)
@@ -184,12 +216,3 @@ def _cause_of_death(error: ActorDiedError) -> str:
     first, *_ = text = str(error).strip().split("\n")
     details = (line.partition("Worker exit detail: ")[2].partition(" Some common causes")[0] for line in text)
     return f"its process was killed or crashed: {next(filter(None, details), first)}"[:300]
-
-
-async def _is_ready(worker: Worker) -> bool:
-    """Whether it imported its tasks before it died; the answer comes with the one or the other."""
-    try:
-        await worker.handle.ready.remote()
-    except RayError:
-        return False
-    return True

@@ -118,7 +118,9 @@ class QueueActor:
 
     async def health(self) -> Health:
         away = self._commits.why_away()
-        return Health(not away, away or "ok", self._answering(), self._storage.epoch, str(self._disk.shortage or ""))
+        unknown = () if self._core is None else tuple(self._core.backlog.unknown_types())
+        shortage = str(self._disk.shortage or "")
+        return Health(not away, away or "ok", self._answering(), self._storage.epoch, shortage, unknown)
 
     async def enqueue(self, tasks: list[NewTask], again: bool) -> Refusal | None:
         """None once all tasks are committed. `again` says that an earlier call may have brought some of them."""
@@ -198,14 +200,20 @@ class QueueActor:
         return await or_refusal(self._changes.cancel_task(task_id, reason, grace_s))
 
     async def register(
-        self, worker: str, pool: str, concurrency: int, held: list[tuple[TaskId, int]], seen_epoch: int = 0
+        self,
+        worker: str,
+        pool: str,
+        concurrency: int,
+        held: list[tuple[TaskId, int]],
+        seen_epoch: int = 0,
+        types: frozenset[str] | None = None,
     ) -> tuple[int, int, list[TaskId]]:
         """A worker introduces itself; answers epoch, session and the leases it must forget.
 
         `seen_epoch` is the highest it has met. Where that is a later one this reign is over: as long as there is
         nothing to write, nothing else would ever say so.
         """
-        reply = await self._inbox.ask(lambda ticket: Registered(ticket, worker, pool, concurrency, held))
+        reply = await self._inbox.ask(lambda ticket: Registered(ticket, worker, pool, concurrency, held, types))
         registered = _expect(reply, RegisterReply)
         if seen_epoch > self._storage.epoch:
             log.warning("%s; %s has met epoch %d", EpochLost(self._storage.epoch), worker, seen_epoch)

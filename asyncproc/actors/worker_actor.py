@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import Final
 
+import ray
+
 from asyncproc.actors.cell_process import Order, make_executor
 from asyncproc.actors.cells import Cells
 from asyncproc.actors.conversation import Conversation
@@ -66,9 +68,14 @@ class WorkerActor:
         """Never returns: that the call fails tells of the process' death within milliseconds."""
         await asyncio.Event().wait()
 
-    async def ready(self) -> None:
-        """Returns once the task modules are imported."""
+    async def ready(self) -> str:
+        """The node it is on, once the task modules are imported."""
         await self._imported.wait()
+        return str(ray.get_runtime_context().get_node_id())
+
+    async def leave(self, why: str) -> None:
+        """End, after all that runs has come to its own end; whoever keeps the place fills it anew."""
+        self._depart(why, True)
 
     async def drain(self, grace_s: float) -> int:
         """Finish what runs within `grace_s`, hand the rest back; returns how many tasks still run then."""
@@ -87,6 +94,7 @@ class WorkerActor:
         most_s = settings.queue.max_extended
         slots = Slots(executor, self._pool.concurrency, self._ended, self._overdue, cells, most_s)
         self._slots = slots
+        self._conversation.types = frozenset(registry.names())
         self._imported.set()
         await self._conversation.run(slots)
 

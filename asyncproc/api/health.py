@@ -23,7 +23,7 @@ async def healthz(door: TheDoor) -> Response:
     """
     with door.admission.health.hold():
         queue, postgres = await asyncio.gather(_ask_queue(door), _ask_postgres(door))
-    storage_ok, storage, workers, queue_actor, shortage = queue
+    storage_ok, storage, workers, queue_actor, shortage, unknown_types = queue
     # Two looks at Postgres: the replica may reach it where the QueueActor does not, and the other way round.
     if postgres == "ok" and storage_ok is False:
         postgres = f"the QueueActor says: {storage}"
@@ -32,6 +32,7 @@ async def healthz(door: TheDoor) -> Response:
         queue_actor=queue_actor,
         workers=f"{workers} answer" if workers != 1 else "1 answers",
         postgres=postgres,
+        unknown_types=list(unknown_types) or None,
     )
     wrong = {
         "QueueActor": "" if queue_actor == "ok" else queue_actor,
@@ -48,12 +49,12 @@ async def healthz(door: TheDoor) -> Response:
     return Response(text, 503 if problems else 200, headers, "application/json")
 
 
-async def _ask_queue(door: TheDoor) -> tuple[bool | None, str, int, str, str]:
+async def _ask_queue(door: TheDoor) -> tuple[bool | None, str, int, str, str, tuple[str, ...]]:
     try:
         health = await door.gateway.health(TIMEOUT_S)
     except QueueUnavailable as error:
-        return None, "", 0, error.cause, ""
-    return health.storage_ok, health.storage, health.workers, "ok", health.shortage
+        return None, "", 0, error.cause, "", ()
+    return health.storage_ok, health.storage, health.workers, "ok", health.shortage, health.unknown_types
 
 
 async def _ask_postgres(door: TheDoor) -> str:

@@ -165,9 +165,11 @@ class TypeView(Body):
 
 
 class TypeList(Body):
-    model_config = ConfigDict(json_schema_extra={"examples": [{"types": [_TYPE_VIEW]}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [{"types": [_TYPE_VIEW], "unknown": ["Resize"]}]})
 
     types: list[TypeView]
+    unknown: list[str]
+    """Types of which tasks wait because not all workers of their pool know them: some run older or newer code."""
 
 
 _RATE_VIEW: Final[JsonDict] = {

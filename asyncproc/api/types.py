@@ -1,6 +1,6 @@
 """Task types: limits, and what their tasks are enqueued with."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Path, Request, Response
 from pydantic_core import to_json
@@ -13,11 +13,14 @@ from asyncproc.api.queues import CHANGE_ERRORS, READ_ERRORS
 from asyncproc.api.small_body import described, parse
 from asyncproc.changes import Delete, Mode, Put
 from asyncproc.core.task import MAX_TYPE_NAME
+from asyncproc.errors import QueueUnavailable
 from asyncproc.precedence import shown, type_settings
 from asyncproc.registry import UnknownTaskType
 from asyncproc.rules import Stored, TypeRuleSettings, to_document
 
 router = APIRouter(tags=["types"])
+ANSWER_S: Final = 2.0
+"""The list does not wait longer for the QueueActor, which alone knows what workers know."""
 
 TypeName = Annotated[str, Path(max_length=MAX_TYPE_NAME, examples=["SendEmail"])]
 
@@ -27,7 +30,11 @@ async def list_types(door: TheDoor) -> Response:
     """All task types, each with what holds for its tasks and who said so."""
     with door.admission.reads.hold():
         stored = await door.stored.refresh()
-    return _json({"types": [_view(door, stored, name) for name in door.registry.names()]})
+        try:
+            unknown = (await door.gateway.health(ANSWER_S)).unknown_types
+        except QueueUnavailable:
+            unknown = ()
+    return _json({"types": [_view(door, stored, name) for name in door.registry.names()], "unknown": unknown})
 
 
 @router.get("/types/{name}", response_model=TypeView, responses=READ_ERRORS)

@@ -6,7 +6,8 @@ from typing import Final
 
 from asyncproc.core.decision import Key, PageWanted
 from asyncproc.core.events import Page
-from asyncproc.core.gates import Draw, Gates, RunningLimit, give_back, shut, take
+from asyncproc.core.gates import Draw, Gate, Gates, RunningLimit, give_back, shut, take
+from asyncproc.core.known_types import KnownTypes
 from asyncproc.core.lanes import Lane
 from asyncproc.core.pool import Pool
 from asyncproc.core.rank import rank
@@ -16,6 +17,7 @@ from asyncproc.core.steering import Rules
 from asyncproc.core.streams import Stream
 from asyncproc.core.task import LaneKey, Options, Task, TaskId, lane_key
 from asyncproc.core.window import START, Window
+from asyncproc.core.workers import Worker
 
 LEAST_OF_A_LANE: Final = 16
 """Tasks of one lane that are held in memory, however many lanes there are."""
@@ -35,6 +37,9 @@ class Backlog:
         self.pools: dict[str, Pool] = {}
         self.rules = Rules(settings.queues, default=settings.default_rules)
         self.gates = Gates(self.rules, {}, 0.0)
+        self._known: dict[str, KnownTypes] = {}
+        self._unknown: dict[tuple[str, str], Gate] = {}
+        """By pool and type, before which the tasks wait that not all of its workers know."""
         self.paused = False
         """Nothing begins, whatever its queue."""
         self._pauses_end: float | None = None
@@ -83,7 +88,7 @@ class Backlog:
         lane = stream.lanes.get(key)
         if lane is None:
             lane = stream.lane(key, end)
-            lane.obey(self.gates.of(queue, key[0], key[2]))
+            lane.obey(self._gates_of(queue, key[0], key[2]))
         return lane
 
     def open(self, queue: str, key: LaneKey) -> None:
@@ -286,6 +291,7 @@ class Backlog:
             rules, pauses=tuple(pause for pause in rules.pauses if not 0 < pause.until <= self.now)
         )
         self.gates = Gates(rules, self.gates.buckets, self.now)
+        self._unknown.clear()
         self.paused = any(pause.scope == "all" for pause in rules.pauses)
         self._pauses_end = min((pause.until for pause in rules.pauses if pause.until), default=None)
         for task in self.tasks.values():
@@ -298,7 +304,7 @@ class Backlog:
             for lane in stream.lanes.values():
                 if lane.shut is not None:
                     lane.unpark()
-                lane.obey(self.gates.of(stream.name, lane.key[0], lane.key[2]))
+                lane.obey(self._gates_of(stream.name, lane.key[0], lane.key[2]))
             # Also where nothing is left of it: its fairness keys may believe that it was woken already.
             stream.lineup.wake(stream)
 
@@ -319,7 +325,28 @@ class Backlog:
 
     def draws(self, options: Options) -> tuple[Draw, ...]:
         """The gates that a task like this must pass."""
-        return self.gates.of(options.queue, options.type, options.concurrency_key)
+        return self._gates_of(options.queue, options.type, options.concurrency_key)
+
+    def knows(self, worker: Worker, types: frozenset[str] | None) -> None:
+        """What the code of a worker knows; None where it does not say, or is to be given nothing more."""
+        known = self._known.get(worker.pool)
+        if known is None:
+            known = self._known[worker.pool] = KnownTypes()
+        if known.say(worker.name, types):
+            self.obey(self.rules)
+
+    def unknown_types(self) -> list[str]:
+        """Those of which tasks wait for a worker that knows them."""
+        return sorted({name for (_, name), gate in self._unknown.items() if gate.first_parked()})
+
+    def _gates_of(self, queue: str, type_name: str, concurrency_key: str) -> tuple[Draw, ...]:
+        draws = self.gates.of(queue, type_name, concurrency_key)
+        pool = self.rules.queue(queue).pool or self._settings.pool(queue)
+        known = self._known.get(pool)
+        if known is None or known.all is None or type_name in known.all:
+            return draws
+        gate = self._unknown.setdefault((pool, type_name), Gate("unknown", type_name))
+        return ((gate, 1.0), *draws)
 
     def _is_paused(self, queue: str) -> bool:
         return any(pause.scope == "queue" and pause.name == queue for pause in self.rules.pauses)

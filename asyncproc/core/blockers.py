@@ -14,7 +14,7 @@ _SCOPES = {"all": "everything", "queue": "the queue", "type": "the type"}
 @dataclass(frozen=True, slots=True)
 class Blocker:
     kind: str
-    """`pause`, or the kind of a limit: `queue`, `type`, `key`, `rate`."""
+    """`pause`, or the kind of a limit: `queue`, `type`, `key`, `rate`; `unknown` where workers lack the type."""
     name: str
     text: str
     until: float | None = None
@@ -47,5 +47,7 @@ def _of_pause(pause: Pause) -> Blocker:
 def _of_gate(gate: Gate, opens_at: float, now: float) -> Blocker:
     if isinstance(gate, RunningLimit):
         return Blocker(gate.kind, gate.name, f"{gate.used} of {gate.limit} run for the {gate.kind} {gate.name}")
+    if gate.kind == "unknown":
+        return Blocker("unknown", gate.name, f"no worker knows type {gate.name}, or not all of its pool do yet")
     until = opens_at if isfinite(opens_at) else None
     return Blocker(gate.kind, gate.name, f"the rate limit {gate.name} is free in {opens_at - now:.1f} s", until)

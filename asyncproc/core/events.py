@@ -97,6 +97,8 @@ class Registered:
     pool: str
     concurrency: int
     held: list[tuple[TaskId, int]]
+    types: frozenset[str] | None = None
+    """The task types that its code knows; None where it does not say."""
 
 
 @dataclass(slots=True)

@@ -267,6 +267,7 @@ class Core:
         self._sessions += 1
         worker.session = self._sessions
         worker.concurrency = event.concurrency
+        self.backlog.knows(worker, event.types)
         worker.heard_at = self.now
         for poll in worker.polls:
             self.decision.replies.append(PollReply(poll.ticket, None))
@@ -318,6 +319,8 @@ class Core:
             return
         worker.heard_at = self.now
         worker.leaving = worker.leaving or event.leaving
+        if event.leaving:
+            self.backlog.knows(worker, None)
         pool = self.backlog.pool(worker.pool)
         self._give_back(worker)
         if event.notes:
@@ -351,6 +354,7 @@ class Core:
         if worker is None:
             return
         self.backlog.pool(worker.pool).forget(worker)
+        self.backlog.knows(worker, None)
         self.decision.replies.extend(PollReply(poll.ticket, None) for poll in worker.polls)
         worker.polls.clear()
         alone = len(worker.held) == 1

@@ -18,8 +18,10 @@ from ray import serve
 from ray.exceptions import RayError
 
 from asyncproc.actors.deployment import QUEUE_NAME
+from asyncproc.actors.exposure import close
 from asyncproc.clock import monotonic
 from asyncproc.config import Settings
+from asyncproc.config_file import PREFIX
 from asyncproc.errors import AsyncprocError
 from asyncproc.local import note
 from asyncproc.local.haproxy import haproxy_environment
@@ -56,6 +58,7 @@ def up(settings: Settings, start_dir: Path, say: Say) -> None:
     if (other := note.read(start_dir)) is not None:
         raise AlreadyRunning(f"process {other.pid} runs it already: `asyncproc down` stops it")
     from_settings(settings, start_dir)
+    warnings = close(settings.ray)
     _check_ports(settings)
     stopping = threading.Event()
     with ExitStack() as stack:
@@ -66,13 +69,13 @@ def up(settings: Settings, start_dir: Path, say: Say) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stopping.set())
         stack.callback(_drain, settings, say)
-        _start_api(settings, app)
-        url = _url(settings)
-        _wait_until_healthy(url, stopping)
+        start_api(settings, app)
+        url = url_of(settings)
+        wait_until_healthy(url, stopping)
         note.write(start_dir, url)
         stack.callback(note.erase, start_dir)
         if not stopping.is_set():
-            _welcome(settings, url, say)
+            _welcome(settings, url, warnings, say)
         stopping.wait()
         say("stopping: no new requests, running tasks may finish ...")
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -92,6 +95,9 @@ def _with_database(settings: Settings, home: Path, stack: ExitStack, say: Say) -
 
 def _start_ray(settings: Settings, stack: ExitStack) -> None:
     os.environ.update(haproxy_environment(stack))
+    # Every process of Ray inherits the environment, and user code runs in some. Who needs it is given the settings.
+    for name in [name for name in os.environ if name.startswith(f"{PREFIX}STORAGE_")]:
+        del os.environ[name]
     # What these two say at a start, `_welcome` says in its own words.
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
@@ -113,7 +119,7 @@ def _start_ray(settings: Settings, stack: ExitStack) -> None:
     stack.callback(ray.shutdown)
 
 
-def _start_api(settings: Settings, app: serve.Application) -> None:
+def start_api(settings: Settings, app: serve.Application) -> None:
     try:
         serve.start(http_options={"host": settings.api.host, "port": settings.api.port})
         serve.run(app, name=APP_NAME, route_prefix="/")
@@ -148,12 +154,12 @@ def _drain(settings: Settings, say: Say) -> None:
         say(f"the workers could not be drained ({type(error).__name__}): what they ran runs again at the next start")
 
 
-def _url(settings: Settings) -> str:
+def url_of(settings: Settings) -> str:
     host = "127.0.0.1" if settings.api.host in ("0.0.0.0", "::") else settings.api.host
     return f"http://{f'[{host}]' if ':' in host else host}:{settings.api.port}"
 
 
-def _wait_until_healthy(url: str, stopping: threading.Event) -> None:
+def wait_until_healthy(url: str, stopping: threading.Event) -> None:
     deadline = monotonic() + START_S
     answer = "no answer"
     while not stopping.is_set():
@@ -169,10 +175,12 @@ def _wait_until_healthy(url: str, stopping: threading.Event) -> None:
         stopping.wait(0.1)
 
 
-def _welcome(settings: Settings, url: str, say: Say) -> None:
+def _welcome(settings: Settings, url: str, warnings: list[str], say: Say) -> None:
     dashboard = f"http://127.0.0.1:{settings.ray.dashboard_port}"
     say(f"API        {url}   (docs at {url}/docs)")
     say(f"Dashboard  {dashboard}   (its token: `ray get-auth-token`)")
+    for warning in warnings:
+        say(f"WARNING    {warning}")
     if not settings.api.is_loopback:
         say(
             f"WARNING    the API listens on {settings.api.listen_addr} without authentication: whoever reaches it"

@@ -73,6 +73,15 @@ def test_a_system_that_cannot_start_says_why_and_exits_2(shell: Shell, postgres:
     assert line in done.err[0]
 
 
+def test_a_start_that_would_be_open_to_others_says_how_to_allow_it_and_exits_2(shell: Shell) -> None:
+    done = shell.run("up", RAY_AUTH_MODE="disabled", ASYNCPROC_RAY_DASHBOARD_HOST="0.0.0.0")
+
+    assert done.code == 2
+    assert len(done.err) == 1
+    assert "set ray.withoutToken to true to allow it" in done.err[0]
+    assert "set ray.publicDashboard to true to allow it" in done.err[0]
+
+
 def test_a_file_that_is_not_there_is_said(shell: Shell) -> None:
     done = shell.run("config", "--config", "other.yaml")
 
