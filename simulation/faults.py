@@ -88,7 +88,7 @@ ODDS: Final = {
     Fault.CHANGED: 0.5,
     Fault.CHANGED_MANY: 0.1,
     Fault.PURGED: 0.01,
-    Fault.UNIQUE: 0.1,
+    Fault.UNIQUE: 0.05,
 }
 """For each occasion. What has no odds follows from other faults."""
 
