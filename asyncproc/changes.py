@@ -2,6 +2,7 @@
 
 from typing import Literal, NamedTuple, TypeAlias
 
+from asyncproc.core.schedule import Tick
 from asyncproc.core.steering import Pause
 
 Kind: TypeAlias = Literal["queue", "type", "rate"]
@@ -47,4 +48,40 @@ class Drain(NamedTuple):
     queue: str
 
 
-Change: TypeAlias = Put | Delete | PauseFor | Resume | Drain
+class PutSchedule(NamedTuple):
+    """Store what is said of a schedule."""
+
+    name: str
+    document: bytes
+    version: int
+    """Of what is to be replaced; 0 where there is nothing yet."""
+
+
+class DeleteSchedule(NamedTuple):
+    """Store nothing of it any more, be it a pause."""
+
+    name: str
+
+
+class PauseSchedule(NamedTuple):
+    """Its ticks pass without a task."""
+
+    name: str
+    pause: Pause
+    for_s: float = 0.0
+
+
+class ResumeSchedule(NamedTuple):
+    name: str
+
+
+class AskTicks(NamedTuple):
+    """Make tasks of a schedule out of turn. Ids that were used for that before are passed over."""
+
+    name: str
+    ticks: tuple[Tick, ...]
+
+
+ScheduleChange: TypeAlias = PutSchedule | DeleteSchedule | PauseSchedule | ResumeSchedule
+RuleChange: TypeAlias = Put | Delete | PauseFor | Resume | Drain
+Change: TypeAlias = RuleChange | ScheduleChange | AskTicks

@@ -15,6 +15,7 @@ from asyncproc.commands.operations import bulk, operations
 from asyncproc.commands.pauses import pause, resume
 from asyncproc.commands.queues import queues
 from asyncproc.commands.rates import rates
+from asyncproc.commands.schedules import schedules
 from asyncproc.commands.tasks import tasks
 from asyncproc.commands.types import types
 from asyncproc.config import Settings
@@ -83,6 +84,15 @@ def migrate(path: Path | None) -> None:
     click.echo(f"applied migrations {', '.join(map(str, applied))}" if applied else "the schema is up to date")
 
 
+@cli.command("database-url")
+@_config
+def database_url(path: Path | None) -> None:
+    """Print where the database is, password included: for programs that enqueue in transactions of their own."""
+    from asyncproc.local.database import database_url as find
+
+    click.echo(find(_load(path), Path.cwd()))
+
+
 @cli.command()
 @_config
 def config(path: Path | None) -> None:
@@ -92,7 +102,7 @@ def config(path: Path | None) -> None:
 
 # ---- what calls the API
 
-for _command in (tasks, queues, types, rates, pause, resume, bulk, operations, dead):
+for _command in (tasks, queues, types, rates, schedules, pause, resume, bulk, operations, dead):
     cli.add_command(_command)
 for _command in (change, explain):
     tasks.add_command(_command)

@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, Field, SecretStr, model_validator
 from asyncproc.core.retry import MAX_ATTEMPTS
 from asyncproc.core.settings import CoreSettings
 from asyncproc.core.states import State
+from asyncproc.plans import ScheduleSettings
 from asyncproc.rules import QueueRuleSettings, RateLimitSettings, TypeName, TypeRuleSettings
 from asyncproc.sections import AgingSeconds, BackOffSettings, Name, Seconds, Section, seconds
 
@@ -101,6 +102,16 @@ class QueueSettings(Section):
     max_waiting_bytes: int = Field(default=256 * MiB, ge=MiB)
     """Bytes of payload of those."""
     max_result_bytes: int = Field(default=MiB, ge=KiB, le=64 * MiB)
+    max_checkpoint_bytes: int = Field(default=64 * KiB, ge=KiB, le=16 * MiB)
+    """Bytes of what an attempt may leave for the next one."""
+    max_log_lines: int = Field(default=100, ge=1, le=10_000)
+    """Lines kept of what an attempt logs with its task, the newest."""
+    max_log_bytes: int = Field(default=16 * KiB, ge=KiB, le=MiB)
+    """Bytes of those."""
+    tick_grace: Seconds = 60.0
+    """A tick of a schedule that is later than this was missed: its `catchUp` says what becomes of it."""
+    max_extended: Seconds = 3_600.0
+    """By how much `ctx.extend` may put off the time limits of one attempt in all."""
     prefetch: Seconds = 0.035
     """A task shorter than this is given to a busy worker ahead, if it will begin there within this time."""
     overrun: Seconds = 0.1
@@ -180,6 +191,8 @@ class RetentionSettings(Section):
     cancelled: KeptSeconds = 7 * DAY_S
     idempotency_keys: KeptSeconds = DAY_S
     """How long a request with an `Idempotency-Key` is known, from its commit on."""
+    ticks: KeptSeconds = 7 * DAY_S
+    """How long it is known what became of the ticks of schedules."""
 
     def kept_s(self) -> dict[State, float]:
         """Seconds by state, without those that are kept for ever."""
@@ -214,6 +227,7 @@ class Settings(Section):
     queues: dict[Name, QueueRuleSettings] = Field(default_factory=dict)
     types: dict[TypeName, TypeRuleSettings] = Field(default_factory=dict)
     rate_limits: dict[Name, RateLimitSettings] = Field(default_factory=dict)
+    schedules: dict[Name, ScheduleSettings] = Field(default_factory=dict)
     pools: dict[Name, PoolSettings] = Field(default_factory=dict)
     storage: StorageSettings = StorageSettings()
     retention: RetentionSettings = RetentionSettings()
@@ -278,4 +292,5 @@ class Settings(Section):
             overrun_s=queue.overrun,
             poll_s=queue.poll,
             silence_s=queue.silence,
+            tick_grace_s=queue.tick_grace,
         )

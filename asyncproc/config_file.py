@@ -18,6 +18,7 @@ from asyncproc.config import (
 from asyncproc.core.duration import format_duration
 from asyncproc.core.rank import STRICT_AGING_S
 from asyncproc.errors import ConfigError
+from asyncproc.plans import ScheduleSettings
 from asyncproc.rules import QueueRuleSettings, RateLimitSettings, TypeRuleSettings
 from asyncproc.sections import BackOffSettings, Section
 
@@ -110,6 +111,7 @@ def _suggestion(loc: tuple[int | str, ...]) -> str:
             "queues": QueueRuleSettings,
             "types": TypeRuleSettings,
             "rateLimits": RateLimitSettings,
+            "schedules": ScheduleSettings,
             "pools": PoolSettings,
             **_sections(),
         }

@@ -1,6 +1,8 @@
 """Errors that cross a layer. Each says in its message what the reader can do next."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from uuid import UUID
 
 
 class AsyncprocError(Exception):
@@ -127,6 +129,26 @@ class KeyReused(AsyncprocError):
 
 
 @dataclass(eq=False)
+class UniqueConflict(AsyncprocError):
+    """The unique keys of some tasks of a request are held by others: by index, the id and the state of each holder;
+    without an index that of a task that was to be run again. Nothing of the request was done."""
+
+    holders: Mapping[int | None, tuple[bytes, str]]
+
+    def __str__(self) -> str:
+        named = [
+            f"{'' if index is None else f'tasks[{index}].'}unique: {self.problem(index)}"
+            for index in list(self.holders)[:10]
+        ]
+        more = len(self.holders) - len(named)
+        return "; ".join(named) + (f"; and {more} more" if more else "")
+
+    def problem(self, index: int | None) -> str:
+        task_id, state = self.holders[index]
+        return f"task {UUID(bytes=task_id)} ({state}) has the same key already"
+
+
+@dataclass(eq=False)
 class QueueDraining(AsyncprocError):
     """A queue takes no new tasks until it is resumed; nothing that came with these was enqueued."""
 
@@ -140,7 +162,8 @@ class QueueDraining(AsyncprocError):
 
 @dataclass(eq=False)
 class SettingsRefused(AsyncprocError):
-    """What an operator asked to change cannot be; `kind` is `invalid`, `exists`, `used`, `full` or `busy`."""
+    """What an operator asked to change cannot be; `kind` is `invalid`, `exists`, `missing`, `used`, `stale`, `full` or
+    `busy`."""
 
     kind: str
     problem: str
@@ -175,6 +198,32 @@ class SoftTimeLimitExceeded(AsyncprocError):
 
     def __str__(self) -> str:
         return "the soft time limit is over"
+
+
+@dataclass(eq=False)
+class NoteRefused(AsyncprocError, ValueError):
+    """Raised in a running task: what it wants to note of itself cannot be kept."""
+
+    what: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.problem}"
+
+
+@dataclass(eq=False)
+class ExtensionRefused(AsyncprocError):
+    """An attempt asked for more time than it may have; its limits stay as they are."""
+
+    asked_s: float
+    extended_s: float
+    most_s: float
+
+    def __str__(self) -> str:
+        return (
+            f"ctx.extend by {self.asked_s:g} s: the limits of this attempt are put off by {self.extended_s:g} s"
+            f" already, and may be by {self.most_s:g} s in all (queue.maxExtended)"
+        )
 
 
 @dataclass(eq=False)

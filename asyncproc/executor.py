@@ -2,8 +2,8 @@
 
 import inspect
 import traceback
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Final, TypeAlias
 from uuid import UUID
 
 from pydantic_core import PydanticSerializationError, to_json
@@ -12,9 +12,12 @@ from asyncproc import failpoints
 from asyncproc.clock import TaskIds, id_text, monotonic, spread
 from asyncproc.core.events import FAILED, FAILED_FOR_GOOD, KILLED, RETRY_LATER, SNOOZED, SUCCEEDED, Lease, Outcome
 from asyncproc.core.task import NO_TERMS, NewTask, TaskId, Terms
+from asyncproc.notes import Notebook, NoteLimits
 from asyncproc.processable import Processable, TaskContext
 from asyncproc.registry import Registry, UnknownTaskType
 from asyncproc.verdicts import Fail, Retry, Snooze
+
+Extend: TypeAlias = Callable[[float], None]
 
 MAX_MESSAGE: Final = 1_000
 MAX_TRACEBACK: Final = 16 * 1024
@@ -39,6 +42,7 @@ class Executor:
         max_task_bytes: int,
         max_children_bytes: int,
         services: Mapping[type, object],
+        note_limits: NoteLimits | None = None,
     ) -> None:
         self._registry = registry
         self._worker = worker
@@ -49,17 +53,18 @@ class Executor:
         self._ids = TaskIds()
         self.stops: set[str] = set()
         """Ids of running tasks that were asked to end."""
+        self.notebook = Notebook(note_limits or NoteLimits())
         self._models: dict[str, type[Processable]] = {name: registry.get(name).cls for name in registry.names()}
         self._async = {name for name, cls in self._models.items() if inspect.iscoroutinefunction(cls.process)}
 
     def is_async(self, type_name: str) -> bool:
         return type_name in self._async
 
-    def run(self, lease: Lease) -> Outcome:
-        """Run a sync task to its end, in the calling thread."""
+    def run(self, lease: Lease, extend: Extend | None = None) -> Outcome:
+        """Run a sync task to its end, in the calling thread. `extend` puts off its time limits, where it has any."""
         started = monotonic()
         try:
-            model, ctx = self._prepare(lease)
+            model, ctx = self._prepare(lease, extend)
             if failpoints.armed:
                 failpoints.hit("worker.before_effect")
             result = model.process(ctx)
@@ -70,11 +75,11 @@ class Executor:
             # A task may raise anything, SystemExit and KeyboardInterrupt included: it fails, its worker does not.
             return failed(lease, error, monotonic() - started)
 
-    async def run_async(self, lease: Lease) -> Outcome:
+    async def run_async(self, lease: Lease, extend: Extend | None = None) -> Outcome:
         """Run an `async def` task on the calling loop."""
         started = monotonic()
         try:
-            model, ctx = self._prepare(lease)
+            model, ctx = self._prepare(lease, extend)
             if failpoints.armed:
                 failpoints.hit("worker.before_effect")
             result = await model.process(ctx)
@@ -84,12 +89,15 @@ class Executor:
         except BaseException as error:
             return failed(lease, error, monotonic() - started)
 
-    def _prepare(self, lease: Lease) -> tuple[Processable, TaskContext]:
+    def _prepare(self, lease: Lease, extend: Extend | None) -> tuple[Processable, TaskContext]:
         task_id, _, attempt, type_name, queue, payload, *_ = lease
         cls = self._models.get(type_name)
         if cls is None:
             raise UnknownTaskType(type_name, tuple(self._models))
-        ctx = TaskContext(id_text(task_id), attempt, queue, self._worker, self._services, self._make_id, self.stops)
+        ctx = TaskContext(
+            id_text(task_id), attempt, queue, self._worker, self._services, self._make_id, self.stops, lease,
+            self.notebook, _extend=extend,
+        )  # fmt: skip
         return cls.model_validate_json(payload), ctx
 
     def _make_id(self) -> str:

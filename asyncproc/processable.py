@@ -4,6 +4,7 @@ Importing this module pulls in neither Ray nor a database driver: task modules a
 """
 
 import inspect
+import json
 import re
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,11 +14,14 @@ from typing import Any, ClassVar, Final, TypeVar, cast, get_type_hints, overload
 from pydantic import BaseModel, ConfigDict, create_model, model_validator
 from pydantic.alias_generators import to_camel
 
+from asyncproc.core.events import Lease
 from asyncproc.core.rank import MAX_PRIORITY, MIN_PRIORITY
 from asyncproc.core.retry import RetryPolicy
 from asyncproc.core.task import MAX_DELAY_S, MAX_EDGES, QUEUE_NAME, OnParentFailure
 from asyncproc.core.task import Parents as ParentIds
+from asyncproc.notes import Notebook, Notes, unsent
 from asyncproc.parents import Parents, ParentsReader, parent_ids
+from asyncproc.unique import Unique
 
 MAX_CHILDREN: Final = 10_000
 """They travel with their parent's result, and are committed with it."""
@@ -41,6 +45,8 @@ class TaskOptions:
     """How long one attempt may take, in seconds where it is a number: then it fails, and its process is ended."""
     soft_timeout: timedelta | float | None = None
     """When the task is told to come to an end: `SoftTimeLimitExceeded` is raised in it; an `async def` is cancelled."""
+    unique: Unique | None = None
+    """What makes its tasks the only ones of their kind where they do not say. Not asked of tasks that tasks enqueue."""
 
 
 def check_options(queue: str | None, priority: int | None) -> None:
@@ -74,6 +80,10 @@ class TaskContext:
     _services: Mapping[type, object] = field(default_factory=dict)
     _make_id: Callable[[], str] = field(default=lambda: "")
     _stops: Container[str] = ()
+    _lease: Lease | None = None
+    _notebook: Notebook | None = None
+    _notes: Notes | None = None
+    _extend: Callable[[float], None] | None = None
     children: list[Child] = field(default_factory=list)
     _parents: Parents | None = field(default=None, repr=False)
     _edges: int = 0
@@ -83,6 +93,39 @@ class TaskContext:
         """Somebody wants this task to end. One that does so without success is cancelled, and what it still owes is
         its own matter; one that goes on is ended with its process after a while."""
         return self.id in self._stops
+
+    def progress(self, done: float, total: float | None = None, note: str | None = None) -> None:
+        """Say how far it has come: shown with the task, at most a second late. Costs a microsecond or two: call it as
+        often as you like. Raises `NoteRefused` for what is no number from 0 on, and for a note that is too long."""
+        self._noting().set_progress(done, total, note)
+
+    def log(self, message: object, *args: object) -> None:
+        """Add a line to the log that is kept with the task; `args` are put into it as in `logging`. The newest lines of
+        each attempt are kept, and a long one is cut off."""
+        text = str(message)
+        self._noting().add_line(text % args if args else text)
+
+    def checkpoint(self, value: Any) -> None:
+        """Leave a JSON value for the next attempt, in place of the one before. It is on record a second later at most,
+        and in any case when this attempt ends, however it does; where its process dies the last second is lost.
+        Raises `NoteRefused` for what is no JSON value or too large."""
+        self._noting().set_checkpoint(value)
+
+    @property
+    def last_checkpoint(self) -> Any:
+        """The value that was last given to `checkpoint`, by this attempt or an earlier one; None where none was."""
+        own = None if self._notes is None else self._notes.checkpoint
+        if own is None and self._lease is not None:
+            own = next(iter(self._lease[9:]), None)
+        return None if own is None else json.loads(own)
+
+    def _noting(self) -> Notes:
+        if self._notes is None:
+            if self._notebook is None or self._lease is None:
+                self._notes = unsent()
+            else:
+                self._notes = self._notebook.of(self._lease)
+        return self._notes
 
     def enqueue(
         self,
@@ -122,6 +165,18 @@ class TaskContext:
             self._parents = Parents(self.id, cast("ParentsReader | None", self._services.get(ParentsReader)))
         return self._parents
 
+    def extend(self, by: timedelta | float) -> None:
+        """Put off the time limits of this attempt, in seconds where it is a number. What has none needs none; the soft
+        limit stays where it is once it was told, and the deadline of the task always.
+
+        Raises `ExtensionRefused` where that is more than `queue.maxExtended` allows one attempt in all.
+        """
+        by_s = by.total_seconds() if isinstance(by, timedelta) else float(by)
+        if not 0 < by_s <= MAX_DELAY_S:
+            raise ValueError(f"extend by {by!r}: it must be more than 0 and at most {MAX_DELAY_S:.0f} seconds")
+        if self._extend is not None:
+            self._extend(by_s)
+
     def service(self, kind: type[S]) -> S | None:
         """What the worker was given under this type, such as the SMTP settings; None where it was not."""
         return cast("S | None", self._services.get(kind))
@@ -153,15 +208,18 @@ class Processable(BaseModel):
         pool: str | None = None,
         timeout: timedelta | float | None = None,
         soft_timeout: timedelta | float | None = None,
+        unique: Unique | None = None,
         **kwargs: Any,
     ) -> None:
         if kwargs:
             raise TypeError(
-                f"{cls.__name__}: {', '.join(kwargs)} is no class option: name, queue, priority, retry, pool, timeout"
-                " and soft_timeout are"
+                f"{cls.__name__}: {', '.join(kwargs)} is no class option: name, queue, priority, retry, pool, timeout,"
+                " soft_timeout and unique are"
             )
         super().__pydantic_init_subclass__()
-        cls.task_options = TaskOptions(name or cls.__name__, queue, priority, retry, pool, timeout, soft_timeout)
+        cls.task_options = TaskOptions(
+            name or cls.__name__, queue, priority, retry, pool, timeout, soft_timeout, unique
+        )
         cls._keys = {}
         for field_name, info in cls.model_fields.items():
             cls._keys[field_name.casefold()] = field_name
@@ -204,6 +262,7 @@ def task(
     pool: str | None = None,
     timeout: timedelta | float | None = None,
     soft_timeout: timedelta | float | None = None,
+    unique: Unique | None = None,
 ) -> Callable[[Function], Function]: ...
 def task(
     function: Function | None = None,
@@ -215,6 +274,7 @@ def task(
     pool: str | None = None,
     timeout: timedelta | float | None = None,
     soft_timeout: timedelta | float | None = None,
+    unique: Unique | None = None,
 ) -> Function | Callable[[Function], Function]:
     """Make a task type of a function: its parameters are the payload, one annotated `TaskContext` gets the context.
 
@@ -222,7 +282,7 @@ def task(
     """
 
     def decorate(target: Function) -> Function:
-        options = TaskOptions(name or target.__name__, queue, priority, retry, pool, timeout, soft_timeout)
+        options = TaskOptions(name or target.__name__, queue, priority, retry, pool, timeout, soft_timeout, unique)
         target.__dict__["processable"] = _from_function(target, options)
         return target
 

@@ -3,22 +3,26 @@
 import importlib
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
+from pydantic import ValidationError
 from pydantic_core import to_json
 
 from asyncproc.config import DEFAULT, Settings
+from asyncproc.core.duration import parse_duration
 from asyncproc.core.origin import Origin
 from asyncproc.core.retry import MAX_ATTEMPTS, MAX_BACKOFF_S, RetryPolicy, constant, exponential
 from asyncproc.core.task import MAX_TIMEOUT_S, MAX_TYPE_NAME, NO_LIMITS, Options, TimeLimits
 from asyncproc.errors import AsyncprocError
+from asyncproc.plans import ScheduleSettings
 from asyncproc.precedence import NOTHING, BackOff, TaskValues, task_defaults
 from asyncproc.processable import Processable, check_options
 from asyncproc.rules import Stored
+from asyncproc.unique import Unique
 
 MAX_KNOWN: Final = 10_000
 """Pairs of a type and a queue of which it is known what their tasks are enqueued with."""
@@ -59,6 +63,9 @@ class Registry:
         self._settings = settings
         self._stored = Stored()
         self._known: dict[tuple[str, str], Options] = {}
+        found = {name: known.cls.task_options.unique for name, known in types.items()}
+        self.uniques = {name: unique for name, unique in found.items() if unique is not None}
+        """By type, what makes its tasks the only ones of their kind where they do not say."""
 
     def obey(self, stored: Stored) -> None:
         """Enqueue by these settings from now on."""
@@ -68,12 +75,20 @@ class Registry:
     def names(self) -> list[str]:
         return sorted(self._types)
 
+    def assume(self, name: str) -> None:
+        """A type that is not known here is one whose code says nothing: its tasks show that nobody can run them."""
+        self._types.setdefault(name, TaskType(Processable, DEFAULT))
+
     def get(self, name: str) -> TaskType:
         """Raises `UnknownTaskType`."""
         found = self._types.get(name)
         if found is None:
             raise UnknownTaskType(name, tuple(self.names()))
         return found
+
+    def declared(self) -> dict[str, TaskType]:
+        """What the types say of their tasks, without their code: it can go where that must not be imported."""
+        return {name: replace(found, cls=Processable) for name, found in self._types.items()}
 
     def validate(self, name: str, payload: Mapping[str, Any]) -> bytes:
         """The payload as compact JSON, once its model has accepted it; the keys stay as they were sent.
@@ -84,6 +99,10 @@ class Registry:
         body = to_json(payload)
         self.get(name).cls.model_validate_json(body)
         return body
+
+    def as_seen(self, name: str, payload: bytes) -> dict[str, Any]:
+        """A payload as its model has it, with defaults, as JSON values. Raises `PydanticSerializationError`."""
+        return self.get(name).cls.model_validate_json(payload).model_dump(mode="json", by_alias=True)
 
     def options_for(
         self,
@@ -118,6 +137,21 @@ class Registry:
             ),
         )
 
+    def scheduled(self, name: str, settings: ScheduleSettings) -> Options:
+        """What the tasks of a schedule are enqueued with. Raises `UnknownTaskType`."""
+        back_off = settings.back_off_duration
+        return self.options_for(
+            settings.task_type,
+            queue=settings.queue,
+            priority=settings.priority,
+            backoff_s=None if back_off is None else parse_duration(back_off),
+            timeout_s=settings.timeout,
+            soft_timeout_s=settings.soft_timeout,
+            created_by=f"schedule {name}",
+            concurrency_key=settings.concurrency_key or "",
+            fairness_key=settings.fairness_key or "",
+        )
+
     def _plain(self, name: str, queue: str) -> Options:
         """What a task of this type is enqueued with in this queue where it says nothing. Raises `UnknownTaskType`."""
         known = self._known.get((name, queue))
@@ -147,7 +181,21 @@ def from_settings(settings: Settings, start_dir: Path | None = None) -> Registry
                     " give one of them another name=..."
                 )
             types[name] = _resolve(cls, pool_of)
-    return Registry(types, settings)
+    registry = Registry(types, settings)
+    for name, schedule in settings.schedules.items():
+        _check(registry, name, schedule)
+    return registry
+
+
+def _check(registry: Registry, name: str, schedule: ScheduleSettings) -> None:
+    try:
+        registry.validate(schedule.task_type, schedule.example())
+    except UnknownTaskType as error:
+        raise RegistryError(f"schedules.{name}.taskType: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, ("schedules", name, "payload", *first["loc"])))
+        raise RegistryError(f"{where}: {first['msg']}") from error
 
 
 def _import(name: str) -> ModuleType:
@@ -194,6 +242,8 @@ def _resolve(cls: type[Processable], pool_of: Mapping[str, str]) -> TaskType:
             f"task type {options.name}: {retry} cannot be used: attempts are 1 to {MAX_ATTEMPTS}, waits 0 to"
             f" {MAX_BACKOFF_S:.0f} seconds, the factor is 1 or more, jitter 0 to 1"
         )
+    if options.unique is not None and not isinstance(options.unique, Unique):
+        raise RegistryError(f"task type {options.name}: unique must be a Unique(...)")
     timeout_s, soft_timeout_s = _seconds(options.timeout), _seconds(options.soft_timeout)
     try:
         _limits(NO_LIMITS, timeout_s, soft_timeout_s)

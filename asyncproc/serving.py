@@ -36,7 +36,6 @@ MAX_QUEUED: Final = 1_000
 
 def application(settings: Settings, start_dir: Path) -> serve.Application:
     """Raises `ConfigError` and `RegistryError` here, before anything is started."""
-    from_settings(settings, start_dir)
     deployment = Deployment.of(settings, start_dir)
 
     async def open_door() -> Door:

@@ -27,6 +27,7 @@ from asyncproc.core.task import (
     REF,
     OnParentFailure,
 )
+from asyncproc.unique import AskedUnique
 
 
 class Body(BaseModel):
@@ -102,6 +103,8 @@ class TaskBody(Body):
     on_parent_failure: OnParentFailure | None = None
     """What becomes of it when one of them does not succeed: `fail` (where nothing is said), `skip` (it is cancelled) or
     `run`."""
+    unique: AskedUnique = None
+    """Made only where no other with the same key is there. `false`: in any case, whatever its type says."""
 
 
 class EnqueueBody(Body):
@@ -138,12 +141,19 @@ class TaskSummary(Body):
     queue: str
 
 
+class EnqueuedTask(TaskSummary):
+    existing: bool | None = None
+    """Of a task with `unique` alone: whether this is another, which was there already and stands for it."""
+    replaced: bool | None = None
+    """True where that other waited and has all that this task brought."""
+
+
 class EnqueueAnswer(Body):
     """All tasks of the request are committed, in their order."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"tasks": [_TASK_SUMMARY], "status": "enqueued"}]})
 
-    tasks: list[TaskSummary]
+    tasks: list[EnqueuedTask]
     status: str
 
 
@@ -185,6 +195,25 @@ class TaskError(Body):
     traceback: str
 
 
+class TaskProgress(Body):
+    """How far a task has come, as its last attempt to say so has it."""
+
+    done: float
+    total: float | None
+    note: str | None
+    at: datetime
+    """By the clock of its worker."""
+
+
+class LogLine(Body):
+    """A line that an attempt logged with its task."""
+
+    at: datetime
+    """By the clock of its worker."""
+    attempt: int
+    message: str
+
+
 class TaskView(TaskSummary):
     """A task in full."""
 
@@ -204,6 +233,7 @@ class TaskView(TaskSummary):
                     "dependsOn": [],
                     "dependsOnCount": 0,
                     "onParentFailure": None,
+                    "uniqueKey": None,
                     "origins": {"priority": "task", "maxAttempts": "config", "backOffDuration": "task"},
                     "createdAt": "2026-11-25T09:00:00Z",
                     "createdBy": "",
@@ -215,6 +245,9 @@ class TaskView(TaskSummary):
                     "payload": {"processType": "want to fail"},
                     "result": None,
                     "errors": [],
+                    "progress": {"done": 40, "total": 100, "note": "page 40", "at": "2026-11-25T09:00:15Z"},
+                    "log": [{"at": "2026-11-25T09:00:15Z", "attempt": 4, "message": "page 40 is empty"}],
+                    "checkpoint": {"page": 40},
                 }
             ]
         }
@@ -247,9 +280,16 @@ class TaskView(TaskSummary):
     """Tasks that have to end before it begins, the first 100 of them."""
     depends_on_count: int = 0
     on_parent_failure: OnParentFailure | None = None
+    unique_key: str | None = None
+    """By which it is the only one of its type: as given, or a hash of its payload or of fields of it."""
     origins: dict[str, str] = Field(default_factory=dict)
     """Who said each of the values that a task may leave to others when it was enqueued: `task`, `stored` (settings of
     its type or queue), `config` or `code`."""
+    progress: TaskProgress | None = None
+    log: list[LogLine] | None = None
+    """The newest lines of each of its last attempts; like `checkpoint` not in lists."""
+    checkpoint: Any = None
+    """What its last attempt left for the next one."""
 
 
 class TaskList(Body):
@@ -312,8 +352,9 @@ _WITH_ORIGIN: Final = ("priority", "maxAttempts", "backOffDuration", "timeout", 
 _ORIGINS: Final = {origin.letter: origin for origin in Origin}
 
 
-def view(record: TaskRecord) -> bytes:
-    """`TaskView` as JSON. Payload, result and errors pass as the text they are: nobody parses them on the way."""
+def view(record: TaskRecord, in_list: bool = False) -> bytes:
+    """`TaskView` as JSON. Payload, result, errors and notes pass as the text they are: nobody parses them on the
+    way."""
     head = to_json(
         {
             "id": id_text(record.id),
@@ -340,11 +381,15 @@ def view(record: TaskRecord) -> bytes:
             "dependsOn": [id_text(parent) for parent in record.depends_on],
             "dependsOnCount": record.depends_on_count,
             "onParentFailure": record.on_parent_failure,
+            "uniqueKey": record.unique_key,
             "origins": dict(zip(_WITH_ORIGIN, map(_ORIGINS.__getitem__, record.origins), strict=False)),
         }
     )
     tail = (head[:-1], b',"payload":', record.payload, b',"result":', record.result or b"null", b',"errors":')
-    return b"".join((*tail, record.errors, b"}"))
+    notes = [b',"progress":', record.progress or b"null"]
+    if not in_list:
+        notes += [b',"log":', record.log or b"[]", b',"checkpoint":', record.checkpoint or b"null"]
+    return b"".join((*tail, record.errors, *notes, b"}"))
 
 
 def _limit(seconds: float) -> str | None:

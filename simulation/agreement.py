@@ -37,7 +37,8 @@ def _figures(task: Task) -> tuple[object, ...]:
     rank = None if task.state in DUE_LATER else task.rank
     worker = task.worker if task.state is State.RUNNING else ""
     where = (task.options.priority, task.queue)
-    return (task.state, task.lease, task.attempt, task.losses, task.ready_at, rank, worker, *where)
+    left = bool(task.checkpoint_bytes)
+    return (task.state, task.lease, task.attempt, task.losses, task.ready_at, rank, worker, left, *where)
 
 
 def _workers_agree(core: Core, table: Table, but: Container[TaskId]) -> None:

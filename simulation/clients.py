@@ -10,6 +10,7 @@ from asyncproc.core.events import Purged
 from asyncproc.core.retry import RetryPolicy
 from asyncproc.core.states import State
 from asyncproc.core.task import NO_TERMS, NewTask, Options, TaskId
+from asyncproc.core.unique import NOT_ENDED, OnConflict, Wish
 from simulation.family import some_parents
 from simulation.faults import Fault
 from simulation.ledger import name
@@ -87,9 +88,15 @@ class Clients:
         return (task_id, b"x" * chance.choice((0, 10, 40)), options, chance.choice(self._delays), NO_TERMS)
 
     def _enqueue(self, size: int) -> None:
-        tasks = self._related([self._new() for _ in range(size)])
+        tasks = [self._new() for _ in range(size)]
+        requested = self._scene.away_until <= self._scene.agenda.now and self._scene.nemesis.strikes(Fault.REQUESTED)
+        if not requested:
+            tasks = self._related(tasks)
         for task in tasks:
             self._scene.ledger.post(task)
+        if requested:
+            self._request(tasks)
+            return
         self._open += 1
         key = f"key {int.from_bytes(tasks[0][0])}" if self._scene.chance.odds(0.4) else ""
         self._send(_Request(tasks, key=key))
@@ -107,6 +114,13 @@ class Clients:
             related.append((*task[:4], task[4]._replace(parents=parents)))
             older.append(task[0])
         return related
+
+    def _request(self, tasks: list[NewTask]) -> None:
+        """In a transaction of the client's own: from its commit on the tasks are promised."""
+        scene = self._scene
+        scene.say("client asks for %s", ", ".join(name(task[0]) for task in tasks))
+        scene.table.requests.update((task[0], task) for task in tasks)
+        scene.ledger.acked.update(task[0] for task in tasks if task[0] not in scene.table.unfit)
 
     def _anew(self, tasks: list[NewTask]) -> list[NewTask]:
         """The same tasks under ids of their own."""
@@ -216,6 +230,41 @@ class Clients:
             self._take_row()
         if nemesis.tries(Fault.PURGED):
             self._purge()
+        if nemesis.tries(Fault.UNIQUE):
+            self._ask_for_the_only_one()
+
+    def _ask_for_the_only_one(self) -> None:
+        chance = self._scene.chance
+        task_id, _, options, delay_s, _ = self._new()
+        terms = NO_TERMS._replace(unique_key=chance.choice(("a", "b")))
+        task = (task_id, b"the only %d" % self._made, options, delay_s, terms)
+        self._scene.ledger.post(task)
+        self._send_unique(task, Wish(NOT_ENDED, 0.0, chance.choice(tuple(OnConflict))), Link(), 1)
+
+    def _send_unique(self, task: NewTask, wish: Wish, link: Link, tries: int) -> None:
+        actor = self._find()
+        if actor is None:
+            return
+        again = tries > 1
+        self._scene.nemesis.note(Fault.UNIQUE_AGAIN if again else Fault.UNIQUE)
+        self._scene.say("client asks for the only task with %s: %s, %s", task[4].unique_key, name(task[0]), wish[2])
+        self._network.call(
+            link,
+            actor,
+            lambda actor, back: actor.enqueue_unique(task, wish, again, back),
+            partial(self._told_of_the_only_one, task, wish, link, tries),
+            in_order=True,
+        )
+
+    def _told_of_the_only_one(
+        self, task: NewTask, wish: Wish, link: Link, tries: int, reply: Reply | None, _: int
+    ) -> None:
+        if isinstance(reply, KeyedReply):
+            self._scene.ledger.acked.update(reply.ids)
+        elif tries < TRIES and not self._scene.calm:
+            self._scene.agenda.after(
+                self._scene.chance.uniform(0.05, 1.0), self._send_unique, task, wish, link, tries + 1
+            )
 
     def _purge(self) -> None:
         """What waits is read first; much may become of it until the QueueActor hears of it."""

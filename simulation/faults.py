@@ -41,11 +41,16 @@ class Fault(StrEnum):
     POISON = "task kills its worker"
     REPEATED_ENQUEUE = "client enqueues again"
     REPEATED_KEY = "client sends a request again by its key"
+    REQUESTED = "client enqueues in a transaction of its own"
     RETRIED_BY_HAND = "client retries a failed task"
     RETRIED_TWICE = "two clients retry the same task"
     CHANGED = "somebody changes a waiting task"
     CHANGED_MANY = "somebody changes, cancels or redrives many"
     PURGED = "somebody purges a queue"
+    UNIQUE = "a client asks for the only task with a key"
+    UNIQUE_AGAIN = "a client asks again for the only task with a key"
+    FOUND = "another task has its key"
+    REPLACED = "a waiting task gets the content of another"
 
 
 ODDS: Final = {
@@ -77,11 +82,13 @@ ODDS: Final = {
     Fault.SAID_TO_BE_DEAD: 0.005,
     Fault.SILENCE: 0.01,
     Fault.POISON: 0.03,
+    Fault.REQUESTED: 0.1,
     Fault.RETRIED_BY_HAND: 0.3,
     Fault.RETRIED_TWICE: 0.1,
     Fault.CHANGED: 0.5,
     Fault.CHANGED_MANY: 0.1,
     Fault.PURGED: 0.01,
+    Fault.UNIQUE: 0.1,
 }
 """For each occasion. What has no odds follows from other faults."""
 

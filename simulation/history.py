@@ -104,7 +104,7 @@ class History:
         scene.ledger.judge()
 
     def _everything_ended(self) -> bool:
-        return not self.scene.table.live and self._cluster.clients.over()
+        return not (self.scene.table.live or self.scene.table.requests) and self._cluster.clients.over()
 
 
 def _settings(chance: Chance) -> CoreSettings:

@@ -26,6 +26,8 @@ class Run:
     granted_at: float
     ended_at: float | None = None
     outcome: Outcome | None = None
+    checkpoint: bytes | None = None
+    """What it left last for the next attempt."""
 
 
 @dataclass(slots=True)
@@ -34,6 +36,8 @@ class Ledger:
     table: Table
     posted: dict[TaskId, NewTask] = field(default_factory=dict)
     """Every task that a client or a parent made."""
+    contents: defaultdict[TaskId, list[tuple[int, NewTask]]] = field(default_factory=lambda: defaultdict(list))
+    """What tasks were replaced by, each with the number of the last lease before."""
     due_at: dict[TaskId, float] = field(default_factory=dict)
     """The earliest instant at which the task may start next, by the client's delay or its last failure."""
     parents: dict[TaskId, tuple[TaskId, bytes]] = field(default_factory=dict)
@@ -48,6 +52,8 @@ class Ledger:
     revivals_acked: set[TaskId] = field(default_factory=set)
     granted: dict[tuple[TaskId, int], tuple[str, float]] = field(default_factory=dict)
     """Worker and instant of every lease that is on record."""
+    left: dict[tuple[TaskId, int], bytes | None] = field(default_factory=dict)
+    """The checkpoint that was on record when a lease was."""
     runs: defaultdict[TaskId, list[Run]] = field(default_factory=lambda: defaultdict(list))
     cut_off_at: dict[str, float] = field(default_factory=dict)
     """When a worker last died, was said to have, or was silent for too long."""
@@ -59,6 +65,11 @@ class Ledger:
         self.due_at[task[0]] = self.agenda.now + task[3]
         if parent is not None:
             self.parents[task[0]] = parent
+
+    def content(self, task_id: TaskId, lease: int) -> tuple[int, NewTask]:
+        """What a task is under this lease, and how often it had been replaced by then."""
+        contents = [new for before, new in self.contents[task_id] if before < lease]
+        return len(contents), contents[-1] if contents else self.posted[task_id]
 
     def cut_off(self, worker: str) -> None:
         self.cut_off_at[worker] = self.agenda.now
@@ -73,20 +84,35 @@ class Ledger:
         for task_id, ready_at, _ in writes.revived:
             self.due_at[task_id] = ready_at
         for task_id, lease, _, _, _, body in writes.retried:
-            run = self._run_that_ended(task_id, lease, False, body)
-            if run is not None and run.ended_at is not None and run.outcome is not None:
-                wait_s = backoff_s(self.posted[task_id][2].retry, run.attempt, run.outcome[6])
-                self.due_at[task_id] = run.ended_at + wait_s
+            self._tried_again(task_id, lease, body)
 
         for task_id, _, state, *_, was_ready_at, new_state, _, _, ready_at, _ in writes.changed:
             row = self.table.live.get(task_id)
             if (state, was_ready_at) != (new_state, ready_at) and row is not None and row.ready_at == ready_at:
                 self.due_at[task_id] = ready_at
 
+        for task_id, lease, *_, ready_at, _, new in writes.replaced:
+            row = self.table.live.get(task_id)
+            if row is not None and row.payload == new[1] and (lease, new) not in self.contents[task_id][-1:]:
+                self.contents[task_id].append((lease, new))
+                self.due_at[task_id] = ready_at
+
+    def _tried_again(self, task_id: TaskId, lease: int, body: bytes) -> None:
+        run = self._run_that_ended(task_id, lease, False, body)
+        if run is not None and run.checkpoint is not None and task_id not in self.taken:
+            on_record = self.table.checkpoints.get(task_id)
+            left = f"{name(task_id)} left {run.checkpoint!r}, and {on_record!r} is on record"
+            require(on_record == run.checkpoint, Rule.CHECKPOINT, left)
+        if run is not None and run.ended_at is not None and run.outcome is not None:
+            wait_s = backoff_s(self.content(task_id, lease)[1][2].retry, run.attempt, run.outcome[6])
+            self.due_at[task_id] = run.ended_at + wait_s
+
     def _granted(self, task_id: TaskId, lease: int, worker: str) -> None:
         row = self.table.live.get(task_id)
         if task_id in self.taken or row is None or (row.lease, row.worker, row.state) != (lease, worker, State.RUNNING):
             return
+        if (task_id, lease) not in self.granted:
+            self.left[task_id, lease] = self.table.checkpoints.get(task_id)
         before = self.granted.setdefault((task_id, lease), (worker, self.agenda.now))
         whose = f"{before[0]}'s and {worker}'s"
         require(before[0] == worker, Rule.ONE_LEASE, f"lease {lease} of {name(task_id)} is {whose}")
@@ -94,7 +120,8 @@ class Ledger:
     def started(self, granted: Lease, worker: str) -> Run:
         """A worker begins an attempt: may it?"""
         now, (task_id, lease, attempt, _, _, payload, *_) = self.agenda.now, granted
-        if payload != self.posted[task_id][1]:
+        replaced, content = self.content(task_id, lease)
+        if payload != content[1]:
             raise Violation(Rule.PAYLOAD, f"{name(task_id)} starts with {payload!r}")
         if task_id in self.taken:
             # Whoever repeats its call brings back a row that somebody deleted, and it begins at lease 1 again.
@@ -102,6 +129,11 @@ class Ledger:
         holder, granted_at = self.granted.get((task_id, lease), ("nobody", 0.0))
         if holder != worker:
             raise Violation(Rule.ON_RECORD, f"{worker} starts lease {lease} of {name(task_id)}, which is {holder}'s")
+        left = self.left[task_id, lease]
+        if next(iter(granted[9:]), None) != left:
+            raise Violation(
+                Rule.CHECKPOINT, f"{name(task_id)} starts lease {lease} with {granted[9:]}, left is {left!r}"
+            )
         knows = granted_at > self.cut_off_at.get(worker, float("-inf"))
         if knows and now < self.due_at[task_id] - 1e-6:
             early_s = self.due_at[task_id] - now
@@ -112,7 +144,7 @@ class Ledger:
             raise Violation(
                 Rule.EXPECTED, f"{name(task_id)} is the child of a run of {name(parent)} that does not count"
             )
-        run = Run(lease, attempt, worker, self.table.revivals[task_id], granted_at)
+        run = Run(lease, attempt, worker, self.table.revivals[task_id] + replaced, granted_at)
         for earlier in self.runs[task_id]:
             self._follows(task_id, run, earlier)
         self.runs[task_id].append(run)
@@ -139,10 +171,10 @@ class Ledger:
 
     def judge_writes(self, writes: Writes, charged: Iterable[TaskId]) -> None:
         """Before they are applied: each end is one that its own lease came to."""
-        handed_back = {row[0] for row in writes.requeued}
+        put_back = {row[0] for row in writes.requeued}
         for task_id, lease, _ in writes.cancelled:
             row = self.table.live.get(task_id)
-            runs = row is not None and row.lease == lease and row.state is State.RUNNING and task_id not in handed_back
+            runs = row is not None and row.lease == lease and row.state is State.RUNNING and task_id not in put_back
             asked = (row is not None and row.stop_reason is not None) or any(
                 stop[0] == task_id for stop in writes.stopping
             )
@@ -178,20 +210,20 @@ class Ledger:
                 raise Violation(Rule.ACKNOWLEDGED, f"{name(task_id)} is in neither table")
         for task_id, row in table.done.items():
             require(task_id in self.posted, Rule.EXPECTED, f"{name(task_id)} was posted by nobody")
-            self._judge_end(task_id, row.state, row.attempt)
+            self._judge_end(task_id, row.state, row.attempt, row.lease)
         for key, tries in self.tries.items():
             made = [ids for ids in tries if any(task_id in table.done or task_id in self.taken for task_id in ids)]
             require(len(made) <= 1, Rule.ONE_ANSWER, f"{key} made {len(made)} sets of tasks")
         for task_id in self.revivals_acked:
             require(table.revivals[task_id], Rule.ACKNOWLEDGED, f"a retry of {name(task_id)} is lost")
 
-    def _judge_end(self, task_id: TaskId, state: State, attempt: int) -> None:
+    def _judge_end(self, task_id: TaskId, state: State, attempt: int, lease: int) -> None:
         table = self.table
         require(state in FINAL, Rule.FINAL, f"{name(task_id)} is {state} and done")
         ends, revivals = table.ends[task_id], table.revivals[task_id]
         require(task_id not in table.live, Rule.FINAL, f"{name(task_id)} is done and not done")
         require(ends == 1 + revivals, Rule.FINAL, f"{name(task_id)} ended {ends} times, was revived {revivals} times")
-        most = self.posted[task_id][2].retry.max_attempts
+        most = self.content(task_id, lease + 1)[1][2].retry.max_attempts
         least = {State.FAILED: most, State.CANCELLED: 0}.get(state, 1)
         if task_id in table.edges.ended_with_parents:
             least = 0

@@ -7,7 +7,18 @@ from typing import Final
 from asyncproc.core.backlog import Backlog
 from asyncproc.core.decision import Decision, PollReply, Writes
 from asyncproc.core.dependents import Dependents
-from asyncproc.core.events import Draining, Event, Lease, Outcome, Page, Registered, Released, RetryAsked
+from asyncproc.core.events import (
+    Draining,
+    Event,
+    Lease,
+    Loaded,
+    Outcome,
+    Page,
+    Polled,
+    Registered,
+    Released,
+    RetryAsked,
+)
 from asyncproc.core.settings import CoreSettings
 from asyncproc.core.states import State
 from asyncproc.core.step import Core
@@ -213,7 +224,24 @@ class ConfinesNobody(Core):
     """A suspect runs where others do."""
 
     def _claim(self, task: Task, worker: Worker, estimate_s: float) -> Lease:
-        return (*super()._claim(task, worker, estimate_s)[:8], False)
+        task_id, number, attempt, type_name, queue, payload, rank, limits, *_ = super()._claim(task, worker, estimate_s)
+        return (task_id, number, attempt, type_name, queue, payload, rank, limits, False)
+
+
+class ForgetsTheLastNote(Core):
+    """What an attempt noted last is not taken with its end."""
+
+    def _polled(self, event: Polled) -> None:
+        super()._polled(replace(event, notes=() if event.outcomes else event.notes))
+
+
+class ForgetsWhatWasLeft(Core):
+    """A successor knows of no checkpoints."""
+
+    def _loaded(self, event: Loaded) -> None:
+        for task in event.running:
+            task.checkpoint_bytes = 0
+        super()._loaded(event)
 
 
 class _ForgetsFamilies(Core):
@@ -276,4 +304,5 @@ CORES: Final = (
     RestartsLeases, ReusesSessions, HearsOldRegistrations, HandsBackInADrain, BlamesTheWorkers, GivesUpEarly,
     EnqueuesTwice, LeavesPollsWaiting, SleepsOn, RestsEveryOtherStep, GrantsWhileDraining, CountsTwice, ConfinesNobody,
     LeavesTheReleased, OverlooksTheReleased, OwesNothing, SeesSuccessAlone,
+    ForgetsTheLastNote, ForgetsWhatWasLeft,
 )  # fmt: skip

@@ -5,9 +5,11 @@ from typing import Final
 
 from asyncproc.core.decision import Decision, PollReply, Reply
 from asyncproc.core.events import Event, Outcome, Page
-from asyncproc.core.task import NewTask, TaskId
+from asyncproc.core.task import NewTask, Task, TaskId
+from asyncproc.core.unique import Wish
 from simulation.family import Edges
-from simulation.queue_actor import Answered, QueueActor
+from simulation.queue_actor import Answered, Make, QueueActor, Read
+from simulation.requests import Requests
 from simulation.table import Committed, Table
 from simulation.workers import Worker
 
@@ -24,6 +26,37 @@ class ForgetsKeys(Table):
 
     def use(self, key: str, ids: list[TaskId]) -> None:
         pass
+
+
+class KeepsRequests(Table):
+    """A request stays though its task is made."""
+
+    def take(self, task_id: TaskId) -> None:
+        pass
+
+
+class TakesRequestsAtOnce(Requests):
+    """A request is gone as soon as it is read."""
+
+    def read(self) -> list[NewTask]:
+        tasks = super().read()
+        for task in tasks:
+            del self._scene.table.requests[task[0]]
+        return tasks
+
+
+class ForgetsRequestsInACrash(QueueActor):
+    """A request is gone as soon as it is read, whether or not its task is ever committed."""
+
+    def make_requests(self) -> Requests:
+        return TakesRequestsAtOnce(self.scene, self.ask, lambda: self.over)
+
+
+class TakesOvertakenNotes(Table):
+    """A note counts though a later one came first."""
+
+    def is_newer(self, task_id: TaskId, noted: tuple[int, int]) -> bool:
+        return True
 
 
 class AcknowledgesBeforeCommit(QueueActor):
@@ -62,6 +95,13 @@ class LeavesPayloadsOut(QueueActor):
     """A large payload does not reach its lease."""
 
     def complete(self, reply: PollReply, payloads: Mapping[TaskId, bytes]) -> None:
+        pass
+
+
+class LeavesCheckpointsOut(QueueActor):
+    """A checkpoint does not reach the next lease."""
+
+    def add_checkpoints(self, reply: PollReply, checkpoints: Mapping[TaskId, bytes]) -> None:
         pass
 
 
@@ -144,9 +184,35 @@ class ReleasesWithTheFirstParent(Table):
         self.edges = _FirstParent()
 
 
-TABLES: Final = (SkipsTheFence, ForgetsKeys, ReleasesWithTheFirstParent)
+class ReadsWhileUnknown(QueueActor):
+    """Who has a key is read while the commit before may still come."""
+
+    def blind(self) -> bool:
+        return False
+
+
+class LooksBesideOthers(QueueActor):
+    """Who has a key is read while another may be about to take it."""
+
+    def exchange(self, read: Read, make: Make, answered: Answered) -> None:
+        self.scene.agenda.after(self.scene.chance.latency() / 2, self._exchange_anyway, make, read(), answered)
+
+    def _exchange_anyway(self, make: Make, rows: list[Task], answered: Answered) -> None:
+        if not self.over:
+            self.ask(lambda ticket: make(ticket, rows), answered)
+
+
+class ForgetsWhatItBrought(QueueActor):
+    """A repeated call for the only task with a key is not compared with what is there."""
+
+    def enqueue_unique(self, task: NewTask, wish: Wish, again: bool, answered: Answered) -> None:
+        super().enqueue_unique(task, wish, False, answered)
+
+
+TABLES: Final = (SkipsTheFence, ForgetsKeys, KeepsRequests, TakesOvertakenNotes, ReleasesWithTheFirstParent)
 ACTORS: Final = (
     AcknowledgesBeforeCommit, GrantsWhatWasRefused, LosesAPage, ReadsPagesShort, LeavesPayloadsOut,
-    KeepsRefusalsToItself, GoesOnWithoutCommit, RepeatsWithoutLooking, LooksUpNoKey, LosesSightOfKeys,
+    LeavesCheckpointsOut, KeepsRefusalsToItself, GoesOnWithoutCommit, RepeatsWithoutLooking, LooksUpNoKey,
+    LosesSightOfKeys, ForgetsRequestsInACrash, ReadsWhileUnknown, LooksBesideOthers, ForgetsWhatItBrought,
 )  # fmt: skip
 WORKERS: Final = (TrustsAnyEpoch, ForgetsBeforeRecorded, ReturnsWhatItRuns, RunsWhatWasDropped)

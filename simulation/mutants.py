@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from unittest.mock import patch
 
-from asyncproc.core import backlog, step, workers
+from asyncproc.core import backlog, replace, step, workers
 from asyncproc.core.backlog import Backlog
 from asyncproc.core.decision import PurgeReply
 from asyncproc.core.events import Purged
@@ -14,7 +14,7 @@ from asyncproc.core.gates import Gate, Gates, RunningLimit, TokenBucket
 from asyncproc.core.states import State
 from asyncproc.core.step import Core
 from asyncproc.core.streams import Stream
-from asyncproc.core.task import Task
+from asyncproc.core.task import NewTask, Task
 from asyncproc.core.window import Window
 from simulation import mutant_cores, mutant_shells
 from simulation.history import Cast, History
@@ -63,6 +63,7 @@ def hunt(mutant: Mutant, seeds: int) -> Caught | None:
 
 _come_due: Final = Backlog.come_due
 _pop: Final = Window.pop
+_replace: Final = replace._replace
 
 
 def _come_due_early(self: Backlog, now: float, most: int) -> list[Task]:
@@ -85,6 +86,12 @@ def _trust(self: Backlog, task: Task) -> bool:
 
 def _stay(self: Backlog, task: Task) -> None:
     self.tasks.pop(task.id, None)
+
+
+def _keep_attempts(core: Core, task: Task, new: NewTask) -> None:
+    attempt = task.attempt
+    _replace(core, task, new)
+    task.attempt = attempt
 
 
 def _keep(self: RunningLimit, units: float) -> None:
@@ -145,6 +152,12 @@ PATCHED: Final = (
     Mutant("forgets-levels", "token buckets are full again after a restart", patches=((Gates, "refill", _forget),)),
     Mutant("starts-the-paused", "a paused queue goes on", patches=((Backlog, "_is_paused", _never_paused),)),
     Mutant("trusts-old-copies", "a row read before it went on counts", patches=((Backlog, "is_on_disk", _trust),)),
+    Mutant("replaces-what-runs", "what has begun is replaced", patches=((replace, "CHANGEABLE", frozenset(State)),)),
+    Mutant(
+        "keeps-the-attempts",
+        "new content has the attempts of the old",
+        patches=((replace, "_replace", _keep_attempts),),
+    ),
     Mutant("keeps-the-old-place", "a changed task stays where it was too", patches=((Backlog, "withdraw", _stay),)),
     Mutant("drops-aging", "priorities count for nothing", patches=((backlog, "rank", _rank_without_priority),)),
     Mutant("ignores-weights", "all queues weigh the same", patches=((Stream, "weight", property(lambda stream: 1.0)),)),

@@ -28,6 +28,7 @@ def started_in(decision: Decision) -> set[TaskId]:
 def nobody_is_early(decision: Decision, table: Table, now: float) -> None:
     """Before the commit: what starts or becomes ready is due by what the table says, or was told to run earlier."""
     changed = {row[0] for row in decision.writes.changed if row[9] <= now}
+    changed |= {row[0] for row in decision.writes.replaced if row[7] <= now}
     for task_id in [claim[0] for claim in decision.writes.claims] + [row[0] for row in decision.writes.came_due]:
         row = table.live.get(task_id)
         if row is not None and row.state in DUE_LATER and row.ready_at > now and task_id not in changed:

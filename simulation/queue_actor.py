@@ -21,15 +21,20 @@ from asyncproc.core.events import (
 from asyncproc.core.states import State
 from asyncproc.core.step import Core
 from asyncproc.core.task import NewTask, Task, TaskId
+from asyncproc.core.unique import Asked, Holder, Settling, Wish, slot_of, wanted
 from asyncproc.errors import EpochLost
 from simulation.faults import Fault
 from simulation.referee import Referee
+from simulation.requests import Requests
 from simulation.rules import Rule, require
 from simulation.scene import Scene
 from simulation.table import Committed
 
 Answered: TypeAlias = Callable[[Reply | None, int], None]
 """Is given the answer, or None where there is none, and the epoch of whom it comes from."""
+
+Read: TypeAlias = Callable[[], list[Task]]
+Make: TypeAlias = Callable[[int, list[Task]], Event | None]
 
 AWAY_AFTER_S: Final = 0.5
 _OF_CLIENTS: Final = (EnqueueReply, RetryReply, ChangeReply, BulkReply)
@@ -42,7 +47,7 @@ _LAST_RETRY_S: Final = 1.0
 class KeyedReply(EnqueueReply):
     """The tasks that the first request with the key has made."""
 
-    ids: tuple[TaskId, ...]
+    ids: tuple[TaskId, ...] = ()
 
 
 class QueueActor:
@@ -62,8 +67,12 @@ class QueueActor:
         self._follow_up: list[Event] = []
         self._flights: dict[str, list[Answered]] = {}
         """Who waits for the request that is under way for a key."""
-        self._exchanges: list[tuple[list[TaskId], Callable[[int, list[Task]], Event], Answered]] = []
+        self._exchanges: list[tuple[Read, Make, Answered]] = []
         """Changes that were asked for; the first is under way."""
+        self._repeated: set[TaskId] = set()
+        """Tasks that came by a repeated call."""
+        self._settled: dict[int, tuple[TaskId, ...]] = {}
+        """The tasks that the answers to unique ones will name."""
         self._new: dict[int, list[TaskId]] = {}
         """What each enqueue call of this cycle brought."""
         self._busy = True
@@ -122,11 +131,11 @@ class QueueActor:
         if self.scene.away_until > self.scene.agenda.now:
             self._landed(key, None)
         elif known is not None:
-            self._landed(key, KeyedReply(0, known))
+            self._landed(key, KeyedReply(0, ids=known))
         else:
             ids = [task[0] for task in tasks]
             used = (key, b"", b"", 0.0, ids)
-            reply = KeyedReply(0, tuple(ids))
+            reply = KeyedReply(0, ids=tuple(ids))
             self.ask(
                 lambda ticket: Enqueued(ticket, tasks, [used]),
                 lambda enqueued, _: self._landed(key, None if enqueued is None else reply),
@@ -141,22 +150,69 @@ class QueueActor:
 
     def retry(self, task_id: TaskId, answered: Answered) -> None:
         row = None if self._away else self.scene.table.copy_of_failed(task_id)
+        if row is not None and row.terms.unique_key:
+            self.change([task_id], lambda ticket, rows: RetryAsked(ticket, rows[0]), answered)
+            return
         self.ask(lambda ticket: None if row is None else RetryAsked(ticket, row), answered)
 
     def change(self, ids: list[TaskId], make: Callable[[int, list[Task]], Event], answered: Answered) -> None:
-        """Read the rows and ask for a change, one such exchange after the other."""
-        self._exchanges.append((ids, make, answered))
+        """Read the rows and ask for a change."""
+        table = self.scene.table
+        self.exchange(
+            lambda: table.whose_keys_are_free(table.copies(ids)),
+            lambda ticket, rows: make(ticket, rows) if rows else None,
+            answered,
+        )
+
+    def exchange(self, read: Read, make: Make, answered: Answered) -> None:
+        """Read, and ask for something accordingly, one such exchange after the other."""
+        self._exchanges.append((read, make, answered))
         if len(self._exchanges) == 1:
             self._read()
 
+    def enqueue_unique(self, task: NewTask, wish: Wish, again: bool, answered: Answered) -> None:
+        """Look who has the key, and decide accordingly."""
+        if again:
+            self._repeated.add(task[0])
+        self.exchange(
+            lambda: self.scene.table.holding(slot_of(task)), partial(self._settle, task, wish), self._named(answered)
+        )
+
+    def _settle(self, task: NewTask, wish: Wish, ticket: int, rows: list[Task]) -> Event:
+        table, now = self.scene.table, self.scene.agenda.now
+        known = {task[0]} & self._repeated & {*table.live, *table.done}
+        holders = {
+            wanted(task, wish, now): Holder(row.id, row.state, row.options.priority, row.queue) for row in rows[:1]
+        }
+        settling = Settling(holders, known, now)
+        settled = settling.settle(Asked([task], [wish]))
+        self._settled[ticket] = tuple(settled.ids())
+        if settled.found or settled.conflicts:
+            self.scene.nemesis.note(Fault.FOUND)
+        if settled.replaced:
+            self.scene.nemesis.note(Fault.REPLACED)
+        return Enqueued(ticket, settling.tasks(), replaced=[(rows[0], new) for new in settling.replaced()])
+
+    def _named(self, answered: Answered) -> Answered:
+        def name_them(reply: Reply | None, epoch: int) -> None:
+            ids = () if reply is None else self._settled.pop(reply.ticket)
+            went = isinstance(reply, EnqueueReply) and not reply.stale
+            answered(KeyedReply(0, ids=ids) if went else None, epoch)
+
+        return name_them
+
     def _read(self) -> None:
-        ids, make, answered = self._exchanges[0]
-        rows = [] if self._away else self.scene.table.copies(ids)
+        read, make, answered = self._exchanges[0]
+        rows = None if self.blind() else read()
         self.scene.agenda.after(self.scene.chance.latency() / 2, self._exchange, make, rows, answered)
 
-    def _exchange(self, make: Callable[[int, list[Task]], Event], rows: list[Task], answered: Answered) -> None:
+    def blind(self) -> bool:
+        """Whether the last commit may be unknown still."""
+        return self._away
+
+    def _exchange(self, make: Make, rows: list[Task] | None, answered: Answered) -> None:
         if not self.over:
-            self.ask(lambda ticket: make(ticket, rows) if rows else None, partial(self._exchanged, answered))
+            self.ask(lambda ticket: None if rows is None else make(ticket, rows), partial(self._exchanged, answered))
 
     def _exchanged(self, answered: Answered, reply: Reply | None, epoch: int) -> None:
         self._exchanges.pop(0)
@@ -207,7 +263,11 @@ class QueueActor:
         ruled = [] if rules is None else [RulesChanged(next(self.scene.tickets), rules)]
         self._follow_up = [*ruled, loaded, *lost]
         self._away = False
+        self.make_requests().drain()
         self._turn()
+
+    def make_requests(self) -> Requests:
+        return Requests(self.scene, self.ask, lambda: self.over)
 
     # ---- the cycle
 
@@ -269,7 +329,8 @@ class QueueActor:
             pages = [scene.table.page(wanted) for wanted in decision.pages]
             self._away = False
             committed.payloads = scene.table.payloads(decision.payloads)
-            self._follow_up = self.follow_up(committed.unwritten(decision.payloads), pages)
+            committed.checkpoints = scene.table.left(decision.checkpoints)
+            self._follow_up = self.follow_up(committed.unwritten(decision), pages)
             if committed.released is not None:
                 self._follow_up.append(committed.released)
             scene.agenda.after(scene.chance.latency() / 2, self.went_through, decision, committed)
@@ -318,7 +379,7 @@ class QueueActor:
         if self.over:
             return
         assert self._referee is not None
-        self._referee.committed(decision, committed.unwritten(decision.payloads))
+        self._referee.committed(decision, committed.unwritten(decision))
         if self.answer_all(decision, committed):
             self._rest(decision.wake_at)
 
@@ -327,9 +388,10 @@ class QueueActor:
         for number, reply in enumerate(decision.replies):
             if number and self._struck(Fault.CRASH_BETWEEN_ANSWERS):
                 return False
-            self.correct(reply, committed.unwritten(decision.payloads))
+            self.correct(reply, committed.unwritten(decision))
             if isinstance(reply, PollReply) and reply.leases:
                 self.complete(reply, committed.payloads)
+                self.add_checkpoints(reply, committed.checkpoints)
             unfit = any(task_id in committed.rejected for task_id in self._new.get(reply.ticket, ()))
             self._answer(reply.ticket, None if unfit else reply)
         assert self._core is not None
@@ -340,8 +402,15 @@ class QueueActor:
         """Put large payloads into the leases that lack them."""
         reply.leases = [(*lease[:5], payloads.get(lease[0], lease[5]), *lease[6:]) for lease in reply.leases or ()]
 
+    def add_checkpoints(self, reply: PollReply, checkpoints: Mapping[TaskId, bytes]) -> None:
+        reply.leases = [
+            (*lease[:9], checkpoints[lease[0]]) if lease[0] in checkpoints else lease for lease in reply.leases or ()
+        ]
+
     def correct(self, reply: Reply, unwritten: Collection[TaskId]) -> None:
         """Take from an answer what the table did not agree to."""
+        if isinstance(reply, EnqueueReply):
+            reply.stale = reply.stale or not set(unwritten).isdisjoint(reply.replaced)
         if isinstance(reply, PollReply) and reply.leases:
             reply.leases = [lease for lease in reply.leases if lease[0] not in unwritten]
         elif isinstance(reply, RetryReply) and reply.task_id in unwritten:

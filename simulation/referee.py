@@ -59,7 +59,7 @@ class Referee:
         self._granted(decision)
         self._listened(events, replies, now)
         self._counted(events, decision, replies)
-        if any(isinstance(event, ChangeAsked | BulkAsked) for event in events):
+        if any(isinstance(event, ChangeAsked | BulkAsked) for event in events) or decision.writes.replaced:
             self._shares.give_up()
         self._draining = self._draining or any(isinstance(event, Draining) for event in events)
         require(not (self._draining and started_in(decision)), Rule.DRAINED, "a task starts all the same")
@@ -229,6 +229,8 @@ class Referee:
         if self._epoch != table.epoch:
             return
         but = {*unwritten, *scene.ledger.taken}
+        keys = Counter((row.options.type, row.terms.unique_key) for row in table.live.values() if row.terms.unique_key)
+        require(all(number == 1 for number in keys.values()), Rule.UNIQUE, f"{keys.most_common(1)}")
         agree(self._core, table, but)
         started = started_in(decision)
         rules = None if scene.rules is None else self._core.backlog.rules

@@ -5,12 +5,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from asyncproc.core.decision import Key, PageWanted, Writes
+from asyncproc.core.decision import Decision, Key, PageWanted, Writes
 from asyncproc.core.events import Loaded, Page, Released
 from asyncproc.core.states import DUE_LATER, State
-from asyncproc.core.task import Task, TaskId, lane_key
+from asyncproc.core.task import NewTask, Task, TaskId, lane_key
+from asyncproc.core.unique import Slot
 from asyncproc.errors import EpochLost
 from simulation.family import Edges, together
+from simulation.ticks import Ticks
 
 NO_LIMIT: Final = 1 << 40
 _ELSEWHERE: Final = frozenset({State.RUNNING, State.BLOCKED})
@@ -24,10 +26,13 @@ class Committed:
     rejected: list[TaskId]
     payloads: dict[TaskId, bytes] = field(default_factory=dict)
     released: Released | None = None
+    checkpoints: dict[TaskId, bytes] = field(default_factory=dict)
 
-    def unwritten(self, wanted: Iterable[TaskId]) -> list[TaskId]:
+    def unwritten(self, decision: Decision) -> list[TaskId]:
         """What the core must be told of: a row that went before its payload was read is refused like any other."""
-        return [*self.refused, *self.rejected, *(task_id for task_id in wanted if task_id not in self.payloads)]
+        unread = [task_id for task_id in decision.payloads if task_id not in self.payloads]
+        unread += [task_id for task_id in decision.checkpoints if task_id not in self.checkpoints]
+        return [*self.refused, *self.rejected, *unread]
 
 
 @dataclass
@@ -45,9 +50,15 @@ class Table:
     ends: Counter[TaskId] = field(default_factory=Counter)
     """How often each task reached a final state."""
     revivals: Counter[TaskId] = field(default_factory=Counter)
+    requests: dict[TaskId, NewTask] = field(default_factory=dict)
+    """Tasks that were asked for in transactions of somebody else's."""
+    checkpoints: dict[TaskId, bytes] = field(default_factory=dict)
+    noted: dict[TaskId, tuple[int, int]] = field(default_factory=dict)
+    """Of each task that noted something, lease and number of the note that counts."""
     keys: dict[str, tuple[TaskId, ...]] = field(default_factory=dict)
-    levels: dict[str, tuple[float, float]] = field(default_factory=dict)
     """Idempotency keys that are used up, and the tasks they are answered with."""
+    levels: dict[str, tuple[float, float]] = field(default_factory=dict)
+    ticks: Ticks = field(default_factory=Ticks)
     edges: Edges = field(default_factory=Edges)
     ended_as: defaultdict[TaskId, set[State]] = field(default_factory=lambda: defaultdict(set))
     """Of each task the final states that it reached."""
@@ -75,6 +86,7 @@ class Table:
         fit = replace(
             writes,
             keys=[used for used in writes.keys if unfit.isdisjoint(used[4])],
+            requests=[row for row in writes.requests if row[0] not in unfit],
             inserts=[task for task in writes.inserts if task.id not in unfit],
             claims=[claim for claim in writes.claims if claim[0] not in unfit],
             depends=[depend for depend in writes.depends if depend[0] not in unfit],
@@ -88,14 +100,19 @@ class Table:
 
         Only a replay asks whether a new row is among the finished ones, as in the real statements.
         """
+        self._note(writes)
         self._end(writes)
         self._stop(writes)
         self._put_back(writes)
         for key, _, _, _, ids in writes.keys:
             self.use(key, ids)
+        for (task_id,) in writes.requests:
+            self.take(task_id)
         for task in writes.inserts:
             if task.id not in self.live and not (replay and task.id in self.done):
                 self.live[task.id] = replace(task)
+                self.noted.pop(task.id, None)
+        self.ticks.apply(writes)
         self.levels.update((name, (level, at)) for name, level, at in writes.levels)
         for task_id, lease, attempt, rank, worker in writes.claims:
             row = self.live.get(task_id)
@@ -104,8 +121,23 @@ class Table:
         released = self.edges.settle(self, writes, now, replay)
         return self._refused(writes), released
 
+    def _note(self, writes: Writes) -> None:
+        for task_id, lease, number, _, checkpoint, _ in writes.notes:
+            row = self._runs(task_id, lease)
+            if row is None or checkpoint is None or not self.is_newer(task_id, (lease, number)):
+                continue
+            self.noted[task_id] = (lease, number)
+            self.checkpoints[task_id] = checkpoint
+            row.checkpoint_bytes = len(checkpoint)
+
+    def is_newer(self, task_id: TaskId, noted: tuple[int, int]) -> bool:
+        return noted > self.noted.get(task_id, (0, 0))
+
     def use(self, key: str, ids: list[TaskId]) -> None:
         self.keys.setdefault(key, tuple(ids))
+
+    def take(self, task_id: TaskId) -> None:
+        self.requests.pop(task_id, None)
 
     def _end(self, writes: Writes) -> None:
         for task_id, lease, result in writes.succeeded:
@@ -146,6 +178,7 @@ class Table:
                 row.attempt, row.losses, row.worker = 0, 0, ""
                 self.revivals[task_id] += 1
         self._change(writes)
+        self._replace(writes)
         for task_id, rank in writes.came_due:
             row = self.live.get(task_id)
             if row is not None and row.state in DUE_LATER:
@@ -158,6 +191,14 @@ class Table:
                 row.state, row.ready_at = state, ready_at
                 row.options = row.options._replace(priority=priority, queue=queue)
                 row.rank = row.rank if new_rank is None else new_rank
+
+    def _replace(self, writes: Writes) -> None:
+        for task_id, lease, *was, state, ready_at, rank, new in writes.replaced:
+            row = self.live.get(task_id)
+            if row is not None and row.lease == lease and _figures(row) == tuple(was):
+                row.state, row.ready_at, row.attempt, row.losses, row.worker = state, ready_at, 0, 0, ""
+                row.rank = row.rank if rank is None else rank
+                row.payload, row.options, row.terms = new[1], new[2], new[4]
 
     def _runs(self, task_id: TaskId, lease: int) -> Task | None:
         row = self.live.get(task_id)
@@ -177,7 +218,13 @@ class Table:
         refused += [task.id for task in writes.inserts if task.state not in _ELSEWHERE and not self._waits(task)]
         refused += [row[0] for row in writes.revived if row[0] not in self.live]
         refused += [row[0] for row in writes.cancelled if not self._is_cancelled(row[0])]
-        return refused + [row[0] for row in writes.changed if not self._is_changed(row[0], row[7:10])]
+        refused += [row[0] for row in writes.changed if not self._is_changed(row[0], row[7:10])]
+        contents = [(row[0], row[-1][2], row[7]) for row in writes.replaced]
+        return refused + [
+            task_id
+            for task_id, options, ready_at in contents
+            if not self._is_changed(task_id, (options.priority, options.queue, ready_at))
+        ]
 
     def _is_cancelled(self, task_id: TaskId) -> bool:
         row = self.done.get(task_id)
@@ -191,6 +238,22 @@ class Table:
     def _waits(self, task: Task) -> bool:
         row = self.live.get(task.id)
         return row is not None and row.lease == task.lease and row.state is task.state
+
+    def holding(self, slot: Slot) -> list[Task]:
+        """Those with the key that have not ended, rather one that waits than one that runs."""
+        rows = [row for row in self.live.values() if slot[1] and _slot(row) == slot]
+        return [self.read(row) for row in sorted(rows, key=lambda row: (row.state is State.RUNNING, row.id))]
+
+    def whose_keys_are_free(self, rows: Iterable[Task]) -> list[Task]:
+        """All of them but the failed ones beside which others have their keys."""
+        taken = {_slot(row) for row in self.live.values() if row.terms.unique_key}
+        free: list[Task] = []
+        for row in rows:
+            if row.state is not State.FAILED or _slot(row) not in taken:
+                free.append(row)
+            if row.terms.unique_key:
+                taken.add(_slot(row))
+        return free
 
     def copy_of_failed(self, task_id: TaskId) -> Task | None:
         row = self.done.get(task_id)
@@ -206,6 +269,10 @@ class Table:
     def payloads(self, ids: Iterable[TaskId]) -> dict[TaskId, bytes]:
         return {task_id: self.live[task_id].payload for task_id in ids if task_id in self.live}
 
+    def left(self, ids: Iterable[TaskId]) -> dict[TaskId, bytes]:
+        """Checkpoints of these."""
+        return {task_id: self.checkpoints[task_id] for task_id in ids if task_id in self.live}
+
     def read(self, row: Task) -> Task:
         if len(row.payload) > self.large_bytes:
             return replace(row, left_out=len(row.payload), payload=b"")
@@ -218,7 +285,9 @@ class Table:
             if row.state in {State.QUEUED, State.RUNNING}
         }
         running = [self.read(row) for row in self.live.values() if row.state is State.RUNNING]
-        return Loaded(running, sorted(ready), dict(self.levels), self.edges.load(self))
+        positions, waiting = self.ticks.found(self.live)
+        owed = self.edges.load(self)
+        return Loaded(running, sorted(ready), dict(self.levels), owed, positions=positions, waiting=waiting)
 
     def page(self, wanted: PageWanted) -> Page:
         key: Callable[[Task], Key] = due_key if wanted.queue is None else ready_key
@@ -242,15 +311,20 @@ class Table:
         complete = len(page) < wanted.limit and size < self.page_bytes
         return Page(wanted.queue, wanted.lane, page, key(page[-1]) if page else None, complete)
 
-    def snapshot(self) -> tuple[dict[TaskId, str], dict[TaskId, str], dict[str, tuple[TaskId, ...]], str]:
+    def snapshot(self) -> tuple[object, ...]:
         """All rows as text, to compare by value."""
         live = {task_id: repr(row) for task_id, row in self.live.items()}
-        edges = repr({child: sorted(parents) for child, parents in self.edges.open.items()})
-        return live, {task_id: repr(row) for task_id, row in self.done.items()}, dict(self.keys), edges
+        done = {task_id: repr(row) for task_id, row in self.done.items()}
+        edges = {child: sorted(parents) for child, parents in self.edges.open.items()}
+        return live, done, dict(self.keys), [*self.requests], dict(self.checkpoints), edges
 
 
 def _figures(task: Task) -> tuple[object, ...]:
     return (task.state, task.options.priority, task.queue, task.ready_at)
+
+
+def _slot(task: Task) -> Slot:
+    return (task.options.type, task.terms.unique_key)
 
 
 def ready_key(task: Task) -> Key:

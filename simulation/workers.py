@@ -1,13 +1,13 @@
 """Workers: they register, ask, run, report, and hold each outcome until it is recorded."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from typing import Final
 
 from asyncproc.core.decision import PollReply, RegisterReply, Reply
-from asyncproc.core.events import KILLED, Lease, Outcome, Polled, Registered
+from asyncproc.core.events import KILLED, Lease, Note, Outcome, Polled, Registered
 from asyncproc.core.line import Line
 from asyncproc.core.task import NewTask, TaskId
 from simulation.faults import Fault
@@ -24,6 +24,8 @@ SECONDS: Final = {"Tiny": (0.0002, 0.001), "Short": (0.01, 0.05), "Long": (0.3, 
 """How long attempts take, by type."""
 OUTLIERS: Final = 0.05
 """Share of attempts that take long whatever their type."""
+NOTES: Final = 3
+"""An attempt leaves fewer checkpoints."""
 BURSTS: Final = 0.2
 """A task that takes even the process around its own along, with the memory of the machine, say."""
 
@@ -36,6 +38,14 @@ class Holding:
     run: Run | None = None
     outcome: Outcome | None = None
     sent: bool = False
+    noted: int = 0
+    """Number of its last note, which has its checkpoint."""
+    recorded: int = 0
+    """Number of the last note that is known to be on record."""
+    note_sent: bool = False
+
+    def checkpoint(self) -> bytes:
+        return b"%d.%d" % (self.lease, self.noted)
 
 
 class Worker:
@@ -62,6 +72,8 @@ class Worker:
         self._talk = 0
         """Number of the present conversation; what belongs to an earlier one is not listened to."""
         self._calls: dict[int, list[tuple[TaskId, int]]] = {}
+        self._notes: dict[int, list[Note]] = {}
+        """What the calls say of tasks that noted something."""
         self._numbers = count()
         self._held: dict[TaskId, Holding] = {}
         self._line = Line()
@@ -84,6 +96,7 @@ class Worker:
         self._talk += 1
         self._session = None
         self._calls.clear()
+        self._notes.clear()
         self._back.clear()
         self._scene.agenda.after(0.05 + 0.1 * self._scene.chance.random(), self._register, self._talk)
 
@@ -124,7 +137,7 @@ class Worker:
         for task_id in reply.dropped:
             self._held.pop(task_id, None)
         for holding in self._held.values():
-            holding.sent = False
+            holding.sent = holding.note_sent = False
         self._scene.say("%s has session %d, drops %s", self.name, reply.session, reply.dropped)
         self._converse()
         self._go_if_done()
@@ -143,7 +156,8 @@ class Worker:
             if holding.outcome is not None and (doubles or not holding.sent)
         ][: self._scene.chance.choice((2, 20))]
         asks = not self._calls and not self._known_to_leave
-        if asks or ((outcomes or self._back) and len(self._calls) < MAX_CALLS):
+        notes = any(holding.noted > holding.recorded and not holding.note_sent for holding in self._held.values())
+        if asks or ((outcomes or self._back or notes) and len(self._calls) < MAX_CALLS):
             back = list(self._back)
             if not (back and self._scene.nemesis.strikes(Fault.RETURN_DOUBLED)):
                 self._back.clear()
@@ -156,7 +170,8 @@ class Worker:
         if actor is None:
             self.hang_up()
             return
-        make = partial(self._make_poll, session, self._epoch, outcomes, back, self._leaving)
+        notes = self._notes[number] = self._take_notes({outcome[0] for outcome in outcomes})
+        make = partial(self._make_poll, session, self._epoch, outcomes, back, self._leaving, notes)
         if self._leaving:
             self._told.add(number)
         self._calls[number] = [(outcome[0], outcome[1]) for outcome in outcomes]
@@ -180,19 +195,32 @@ class Worker:
         outcomes: list[Outcome],
         back: list[tuple[TaskId, int]],
         leaving: bool,
+        notes: list[Note],
         ticket: int,
     ) -> Polled:
         self._scene.epochs[ticket] = epoch
-        return Polled(ticket, self.name, session, outcomes, back, leaving)
+        return Polled(ticket, self.name, session, outcomes, back, leaving, notes)
+
+    def _take_notes(self, ended: Container[TaskId]) -> list[Note]:
+        """What is not known to be on record, once, and again with the end."""
+        notes: list[Note] = []
+        for task_id, holding in self._held.items():
+            if holding.noted > holding.recorded and (task_id in ended or not holding.note_sent):
+                holding.note_sent = True
+                notes.append((task_id, holding.lease, holding.noted, None, holding.checkpoint(), None))
+        return notes
 
     def _polled(self, talk: int, number: int, reply: Reply | None, epoch: int) -> None:
         if not self.alive or talk != self._talk or number not in self._calls:
             return
-        reported = self._calls.pop(number)
+        reported, notes = self._calls.pop(number), self._notes.pop(number)
         if not isinstance(reply, PollReply) or reply.leases is None or not self.trusts(epoch):
             self.hang_up(forget_actor=reply is not None and not self.trusts(epoch))
             return
         self._epoch = epoch
+        for task_id, lease, noted, *_ in notes:
+            if self.holds(task_id, lease):
+                self._held[task_id].recorded = max(self._held[task_id].recorded, noted)
         for task_id, lease in reported:
             if self.holds(task_id, lease):
                 del self._held[task_id]
@@ -254,6 +282,17 @@ class Worker:
         self._running += 1
         seconds = scene.chance.uniform(*SECONDS["Long" if scene.chance.odds(OUTLIERS) else lease[3]])
         scene.agenda.after(seconds, self._end, task_id, lease[1], run, seconds, is_poison)
+        # Without a draw: the histories of before stay what they were.
+        for part in range((int.from_bytes(task_id) + lease[1]) % NOTES):
+            scene.agenda.after(seconds * (part + 1) / NOTES, self._note, task_id, lease[1], run)
+
+    def _note(self, task_id: TaskId, lease: int, run: Run) -> None:
+        if self.alive and self.holds(task_id, lease):
+            holding = self._held[task_id]
+            holding.noted += 1
+            holding.note_sent = False
+            run.checkpoint = holding.checkpoint()
+            self._converse()
 
     def _end(self, task_id: TaskId, lease: int, run: Run, seconds: float, is_poison: bool) -> None:
         if not self.alive:

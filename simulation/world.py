@@ -11,6 +11,7 @@ from asyncproc.core.events import (
     Enqueued,
     Event,
     Lease,
+    Note,
     Outcome,
     Polled,
     Refused,
@@ -105,7 +106,9 @@ class World:
             self._after_commit.append(released)
         for reply in decision.replies:
             if isinstance(reply, PollReply) and reply.leases:
-                reply.leases = [self._completed(lease, decision.payloads) for lease in reply.leases]
+                reply.leases = [
+                    self._completed(lease, decision.payloads, decision.checkpoints) for lease in reply.leases
+                ]
         if refused:
             self._after_commit.append(Refused(refused))
             for reply in decision.replies:
@@ -115,7 +118,9 @@ class World:
         if not self.tampered:
             agree(self.core, self.table)
 
-    def _completed(self, lease: Lease, payloads: Sequence[TaskId]) -> Lease:
+    def _completed(self, lease: Lease, payloads: Sequence[TaskId], checkpoints: Sequence[TaskId]) -> Lease:
+        if lease[0] in checkpoints:
+            return (*self._completed(lease, payloads, [])[:9], self.table.checkpoints[lease[0]])
         if lease[0] not in payloads:
             return lease
         assert not lease[5], "what is at hand is not read again"
@@ -195,13 +200,15 @@ class World:
         assert isinstance(reply, RegisterReply)
         return reply.dropped
 
-    def poll(self, worker: str, *outcomes: Outcome, returned: Sequence[Granted] = ()) -> int:
+    def poll(
+        self, worker: str, *outcomes: Outcome, returned: Sequence[Granted] = (), notes: Sequence[Note] = ()
+    ) -> int:
         """Returns the ticket under which the answer will be found."""
         if worker not in self.sessions:
             self.register(worker)
         ticket = self.ticket()
         back = [(lease.task, lease.number) for lease in returned]
-        self.turn(Polled(ticket, worker, self.sessions[worker], list(outcomes), back))
+        self.turn(Polled(ticket, worker, self.sessions[worker], list(outcomes), back, notes=notes))
         return ticket
 
     def granted(self, ticket: int, worker: str) -> list[Granted]:

@@ -23,13 +23,14 @@ from asyncproc.actors.deployment import QUEUE_NAME, WORKER_PREFIX, Deployment, Q
 from asyncproc.actors.gateway import Gateway
 from asyncproc.actors.once import Keyed
 from asyncproc.changes import Change
-from asyncproc.clock import TaskIds
+from asyncproc.clock import TaskIds, id_text
 from asyncproc.config import Settings
 from asyncproc.core.asked import NO_CHANGE, Action
 from asyncproc.core.asked import Change as TaskChange
 from asyncproc.core.record import Order, Progress, TaskFilter, TaskRecord
 from asyncproc.core.states import FINAL, State
 from asyncproc.core.task import NO_TERMS, NewTask, TaskId
+from asyncproc.core.unique import Wish
 from asyncproc.registry import from_settings
 from asyncproc.storage import operations
 from asyncproc.storage.inspector import Inspector
@@ -140,6 +141,12 @@ class System:
         """Send them with an idempotency key; as both answer and body serve their ids."""
         request = keyed(key, tasks)
         return asyncio.run_coroutine_threadsafe(self._gateway.enqueue_once(request), self._loop)
+
+    def start_unique(self, tasks: Sequence[NewTask], wishes: Sequence[Wish | None]) -> "Future[bytes]":
+        """Send tasks with their wishes; the answer names them as the API's does."""
+        answer = json.dumps({"tasks": [{"id": id_text(task[0])} for task in tasks]}).encode()
+        request = Keyed("", b"", answer, list(tasks), list(wishes))
+        return asyncio.run_coroutine_threadsafe(self._gateway.enqueue_unique(request), self._loop)
 
     def cancel(self, task_id: TaskId, reason: str, grace_s: float = 60.0) -> Cancelled:
         return self._run(lambda: self._gateway.cancel(task_id, reason, grace_s))

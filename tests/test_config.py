@@ -210,7 +210,7 @@ def test_what_is_off_is_kept_for_ever(tmp_path: Path, word: str) -> None:
 
     assert State.FAILED not in settings.retention.kept_s()
     assert yaml.safe_load(shown(settings))["retention"] == {
-        "succeeded": "168h", "failed": "off", "cancelled": "168h", "idempotencyKeys": "24h"
+        "succeeded": "168h", "failed": "off", "cancelled": "168h", "idempotencyKeys": "24h", "ticks": "168h"
     }  # fmt: skip
 
 
@@ -311,3 +311,16 @@ def test_queues_types_and_rates_take_the_keys_of_rest(tmp_path: Path) -> None:
 )
 def test_rules_that_cannot_be_are_named(tmp_path: Path, text: str, problem: str) -> None:
     assert problems(text, tmp_path) == (problem,)
+
+
+def test_a_schedule_is_checked_as_rest_does(tmp_path: Path) -> None:
+    settings = of("schedules: {nightly: {taskType: Work, cron: 0 3 * * *, timeZone: Europe/Berlin}}", tmp_path)
+    assert settings.schedules["nightly"].time_zone == "Europe/Berlin"
+    for text, problem in (
+        ("{taskType: Work, cron: 0 3 30 2 *}", "schedules.nightly.cron is '0 3 30 2 *': bad day-of-month"),
+        ("{taskType: Work, every: 1h, cron: 0 3 * * *}", "name one of the two"),
+        ("{taskType: Work, every: 1h, overlaps: skip}", "did you mean overlap?"),
+        ("{taskType: Work, every: 1ms}", "schedules.nightly.every is"),
+    ):
+        (found,) = problems(f"schedules: {{nightly: {text}}}", tmp_path)
+        assert problem in found

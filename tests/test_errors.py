@@ -31,6 +31,7 @@ def _sample(annotation: Any) -> Any:
         "tuple[str, ...]": ("one", "other"),
         "dict[TaskId, str]": {b"\x01" * 16: "bad"},
         "list[Problem]": [],
+        "collections.abc.Mapping[int | None, tuple[bytes, str]]": {0: (b"\x01" * 16, "queued")},
     }
     name = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
     return samples.get(str(annotation), samples.get(name, {b"\x01" * 16: "bad"}))

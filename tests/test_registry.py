@@ -168,3 +168,20 @@ def test_what_is_stored_holds_as_soon_as_it_is_known(modules: Modules) -> None:
     found = registry.options_for("send")
     assert (found.priority, found.limits.timeout_s, found.retry.max_attempts, found.origins) == (5, 8, 1, "cscsc")
     assert registry.options_for("send", queue="other", timeout_s=0.0).origins == "ccctc"
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"taskType": "Nothing"}, "schedules.s.taskType: unknown task type 'Nothing'"),
+        ({"payload": {"processType": ""}}, "schedules.s.payload.processType: String should have at least 1 character"),
+    ],
+)
+def test_a_configured_schedule_has_tasks_that_would_be_accepted(changes: dict[str, object], problem: str) -> None:
+    schedule = {"taskType": "CPUProcess", "every": "1h", "instantField": "processType"}
+    registry = from_settings(Settings.model_validate({"schedules": {"s": schedule}}))
+    assert registry.scheduled(
+        "s", Settings.model_validate({"schedules": {"s": schedule}}).schedules["s"]
+    ).created_by == ("schedule s")
+    with pytest.raises(RegistryError, match=problem):
+        from_settings(Settings.model_validate({"schedules": {"s": {**schedule, "instantField": None, **changes}}}))

@@ -15,6 +15,7 @@ from asyncproc.errors import (
     StorageUnavailable,
     TasksRejected,
     TooManyOperations,
+    UniqueConflict,
 )
 
 A = TypeVar("A")
@@ -29,6 +30,7 @@ class Cause(Enum):
     OPERATIONS = "operations"
     DRAINING = "draining"
     SETTINGS = "settings"
+    UNIQUE = "unique"
 
 
 class Refusal(NamedTuple):
@@ -42,6 +44,8 @@ class Refusal(NamedTuple):
     """Bytes that are free on a disk that is nearly full, and that should be."""
     names: tuple[str, ...] = ()
     """Queues that are drained, or the kind of refused settings."""
+    holders: tuple[tuple[int | None, tuple[TaskId, str]], ...] = ()
+    """By index of the task in its request, the id and state of the one that has its unique key."""
 
     @classmethod
     def of(cls, error: AsyncprocError) -> "Refusal":
@@ -56,6 +60,8 @@ class Refusal(NamedTuple):
             return cls(Cause.DRAINING, str(error), rejected=rejected, names=error.queues)
         if isinstance(error, SettingsRefused):
             return cls(Cause.SETTINGS, str(error), names=(error.kind,))
+        if isinstance(error, UniqueConflict):
+            return cls(Cause.UNIQUE, str(error), holders=tuple(error.holders.items()))
         if isinstance(error, TasksRejected):
             return cls(Cause.TASK, str(error), rejected=tuple(error.causes.items()))
         return cls(Cause.STORAGE, error.cause if isinstance(error, StorageUnavailable) else str(error))
@@ -79,6 +85,8 @@ class Refusal(NamedTuple):
             return QueueDraining(self.names, tuple(task_id for task_id, _ in self.rejected))
         if self.cause is Cause.SETTINGS:
             return SettingsRefused(self.names[0], self.text)
+        if self.cause is Cause.UNIQUE:
+            return UniqueConflict(dict(self.holders))
         if self.cause is Cause.KEY:
             return KeyReused(self.text)
         return TasksRejected(dict(self.rejected))

@@ -17,13 +17,15 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from struct import Struct
-from threading import Lock
+from threading import Lock, Timer
 from typing import Any, Final, NoReturn
 
 from asyncproc.actors.slots import Slots
+from asyncproc.clock import monotonic
 from asyncproc.config import Settings, SmtpSettings
 from asyncproc.core.events import Outcome
 from asyncproc.executor import Executor
+from asyncproc.notes import NOTE_EVERY_S, NoteLimits, Notes
 from asyncproc.parents import Chunk, ParentsReader, ParentsUnread
 from asyncproc.registry import Registry, from_settings
 from asyncproc.tasks.generate_report import Figures, FiguresReader, Row
@@ -52,6 +54,7 @@ class _Parent:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._sending = Lock()
+        self._noting = Lock()
         self._asked: dict[str, tuple[asyncio.AbstractEventLoop, asyncio.Future[Any]]] = {}
         """What it waits for, by the kind of the question."""
 
@@ -70,6 +73,21 @@ class _Parent:
         self._asked[kind] = (loop, answer)
         self.send(kind, content)
         return await answer
+
+    def noted(self, notes: Notes) -> None:
+        """Its worker hears of it once a second at most."""
+        timer = Timer(max(0.0, notes.send_at - monotonic()), self.send_notes, (notes,))
+        timer.daemon = True
+        timer.start()
+
+    def send_notes(self, notes: Notes) -> None:
+        with self._noting:
+            # What is closed was sent: the end of the task must come last.
+            note = None if notes.is_closed else notes.take()
+            if note is not None:
+                notes.send_at = monotonic() + NOTE_EVERY_S
+                self.send("note", note)
+                notes.confirm(note[2])
 
     def serve(self, slots: Slots) -> None:
         """Until the worker closes its end, or is gone."""
@@ -109,20 +127,27 @@ def make_executor(
     services: dict[type, object] = {Figures: Figures(figures), ParentsReader: parents}
     if settings.smtp is not None:
         services[SmtpSettings] = settings.smtp
-    api = settings.api
-    return Executor(registry, worker, settings.queue.max_result_bytes, api.max_task_bytes, api.max_body_bytes, services)
+    api, queue = settings.api, settings.queue
+    limits = NoteLimits(queue.max_checkpoint_bytes, queue.max_log_lines, queue.max_log_bytes)
+    return Executor(registry, worker, queue.max_result_bytes, api.max_task_bytes, api.max_body_bytes, services, limits)
 
 
 def _live(order: Order, registry: Registry, connection: Connection) -> NoReturn:
     """A child: one slot, until it is told to end."""
     parent = _Parent(connection)
     executor = make_executor(order.settings, registry, order.worker, parent, _Parents(parent))
+    notebook = executor.notebook
+    notebook.changed = parent.noted
 
     def ended(outcome: Outcome) -> None:
+        if (notes := notebook.open.get((outcome[0], outcome[1]))) is not None:
+            parent.send_notes(notes)
+            notebook.close(notes.key)
         parent.send("ended", outcome)
 
     try:
-        parent.serve(Slots(executor, 1, ended, ended))
+        most_s = order.settings.queue.max_extended
+        parent.serve(Slots(executor, 1, ended, ended, None, most_s, lambda by_s: parent.send("extended", by_s)))
     except (EOFError, OSError):
         os._exit(0)
     os._exit(1)

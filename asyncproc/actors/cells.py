@@ -17,11 +17,13 @@ from threading import Condition, Lock, Thread
 from typing import Final
 
 from asyncproc.actors.cell_process import ENDED, FORKED, Order
+from asyncproc.actors.watchdog import extended
 from asyncproc.clock import monotonic
 from asyncproc.core.events import KILLED, Lease, Outcome
 from asyncproc.core.task import TaskId
 from asyncproc.errors import CellUnavailable, TimeLimitExceeded, WorkerDied
 from asyncproc.executor import as_killed, failed
+from asyncproc.notes import Notebook
 from asyncproc.parents import Chunk, ParentsReader, ParentsUnread
 from asyncproc.tasks.generate_report import FiguresReader
 
@@ -46,6 +48,8 @@ class _Cell:
     connection: Connection
     sending: Lock = field(default_factory=Lock)
     idle_since: float = field(default_factory=monotonic)
+    extended_s: float = 0.0
+    """By how much the limits of its task were put off."""
 
     def send(self, kind: str, content: object) -> None:
         with self.sending:
@@ -56,9 +60,16 @@ class Cells:
     """Made at the first suspect, gone when there were none for a while. `run` is called by many slots at once."""
 
     def __init__(
-        self, order: Order, figures: FiguresReader, parents: ParentsReader, loop: asyncio.AbstractEventLoop
+        self,
+        order: Order,
+        figures: FiguresReader,
+        parents: ParentsReader,
+        loop: asyncio.AbstractEventLoop,
+        notebook: Notebook,
     ) -> None:
+        """`notebook` is told what its tasks note."""
         self._order = order
+        self._notebook = notebook
         self._figures = figures
         self._parents = parents
         self._loop = loop
@@ -93,7 +104,8 @@ class Cells:
         cell.connection.close()
         with self._changed:
             self._busy -= 1
-        return outcome or self._why_it_died(lease, code, monotonic() - began)
+        limit_s = extended(lease[7], cell.extended_s)
+        return outcome or self._why_it_died(lease, limit_s, code, monotonic() - began)
 
     def stop(self, task_id: TaskId) -> None:
         """Tell a task to end; nothing where it does not run here."""
@@ -108,17 +120,24 @@ class Cells:
 
     def _converse(self, cell: _Cell, lease: Lease) -> Outcome | None:
         """None where the child does not end the task though its time is over."""
-        limit_s = lease[7].timeout_s
-        deadline = monotonic() + limit_s + OVERDUE_S if limit_s else None
+        began, cell.extended_s = monotonic(), 0.0
         cell.send("run", lease)
         while True:
-            wait_s = None if deadline is None else max(0.0, deadline - monotonic())
+            limit_s = extended(lease[7], cell.extended_s)
+            wait_s = max(0.0, began + limit_s + OVERDUE_S - monotonic()) if limit_s else None
             if not cell.connection.poll(wait_s):
                 return None
             kind, content = cell.connection.recv()
             if kind == "ended":
                 outcome: Outcome = content
                 return outcome
+            if kind == "note":
+                if content[:2] == lease[:2]:
+                    self._notebook.of(lease).adopt(content)
+                continue
+            if kind == "extended":
+                cell.extended_s += content
+                continue
             if kind == "parents":
                 cell.send("parents", self._read_parents(*content))
                 continue
@@ -131,8 +150,7 @@ class Cells:
         except ParentsUnread as error:
             return error
 
-    def _why_it_died(self, lease: Lease, code: int | None, seconds: float) -> Outcome:
-        limit_s = lease[7].timeout_s
+    def _why_it_died(self, lease: Lease, limit_s: float, code: int | None, seconds: float) -> Outcome:
         if limit_s and seconds >= limit_s:
             return as_killed(failed(lease, TimeLimitExceeded(limit_s), seconds, ""))
         return as_killed(failed(lease, WorkerDied(_words(code)), seconds, ""))

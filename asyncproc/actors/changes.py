@@ -14,14 +14,15 @@ from asyncproc.actors.answers import Cancelled
 from asyncproc.actors.inbox import Inbox
 from asyncproc.clock import monotonic
 from asyncproc.core.asked import Action, Change
-from asyncproc.core.decision import BulkReply, CancelReply, ChangeReply
-from asyncproc.core.events import BulkAsked, CancelAsked, ChangeAsked, OverdueFound
+from asyncproc.core.decision import BulkReply, CancelReply, ChangeReply, RetryReply
+from asyncproc.core.events import BulkAsked, CancelAsked, ChangeAsked, OverdueFound, RetryAsked
 from asyncproc.core.explain import Look, look_at
 from asyncproc.core.record import Order
 from asyncproc.core.states import State
 from asyncproc.core.step import Core
 from asyncproc.core.task import Task, TaskId
-from asyncproc.errors import StorageUnavailable, TooManyOperations
+from asyncproc.core.unique import NOT_ENDED, Wanted
+from asyncproc.errors import StorageUnavailable, TooManyOperations, UniqueConflict
 from asyncproc.storage.inspector import Inspector
 from asyncproc.storage.operations import Found, Operations, Running
 
@@ -95,7 +96,8 @@ class Changes:
         self._inspector = inspector
         self._operations = operations
         self._now = now
-        self._exchange = asyncio.Lock()
+        self.exchange = self._exchange = asyncio.Lock()
+        """Held from the reading of a row until its change is committed."""
         self._asked = asyncio.Event()
         self._paces: dict[bytes, _Pace] = {}
 
@@ -124,6 +126,19 @@ class Changes:
             if not reply.stale:
                 return Cancelled.ASKED if reply.is_running else Cancelled.ENDED
         raise StorageUnavailable(f"the task changed {TRIES} times while it was looked at")
+
+    async def retry(self, task_id: TaskId) -> bool:
+        """Once it is committed, whether it was a failed task. May raise `StorageUnavailable`, and `UniqueConflict`."""
+        task = await self._inspector.finished_task(task_id)
+        if task is None:
+            return False
+        if not task.terms.unique_key:
+            return await self._retry(task)
+        async with self._exchange:
+            if not await self._whose_keys_are_free([task]):
+                holder = (await self._inspector.holders([_not_ended(task)]))[_not_ended(task)]
+                raise UniqueConflict({None: (holder.id, holder.state)})
+            return await self._retry(task)
 
     async def expire(self) -> None:
         """For as long as the reign lasts: end what waits past an instant of its own and may never come up."""
@@ -225,8 +240,35 @@ class Changes:
             raise TypeError(f"asked for a change, answered {type(reply).__name__}")
         return reply
 
+    async def _retry(self, task: Task) -> bool:
+        reply = await self._inbox.ask(lambda ticket: RetryAsked(ticket, task))
+        if not isinstance(reply, RetryReply):
+            raise TypeError(f"asked for a retry, answered {type(reply).__name__}")
+        return reply.refused is None
+
+    async def _whose_keys_are_free(self, tasks: Sequence[Task]) -> Sequence[Task]:
+        """Those that may be run again: of a unique key one, and that only where no other has it that has not ended."""
+        if not any(task.terms.unique_key for task in tasks):
+            return tasks
+        taken = set(await self._inspector.holders([_not_ended(task) for task in tasks if task.terms.unique_key]))
+        free: list[Task] = []
+        for task in tasks:
+            if not task.terms.unique_key:
+                free.append(task)
+            elif (slot := _not_ended(task)) not in taken:
+                taken.add(slot)
+                free.append(task)
+        return free
+
     async def _bulk(self, order: Order, tasks: Sequence[Task], reason: str) -> BulkReply:
+        if order.action is Action.RETRY:
+            tasks = await self._whose_keys_are_free(tasks)
         reply = await self._inbox.ask(lambda ticket: BulkAsked(ticket, order.action, tasks, order.change, reason))
         if not isinstance(reply, BulkReply):
             raise TypeError(f"asked for many changes, answered {type(reply).__name__}")
         return reply
+
+
+def _not_ended(task: Task) -> Wanted:
+    """Whoever is in the way of running it again."""
+    return Wanted(task.options.type, task.terms.unique_key, NOT_ENDED, 0.0)

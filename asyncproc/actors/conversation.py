@@ -12,10 +12,12 @@ from ray.exceptions import ActorDiedError, RayError
 
 from asyncproc import failpoints
 from asyncproc.actors.deployment import QueueHandle
+from asyncproc.actors.noting import Noting
 from asyncproc.actors.slots import Slots
 from asyncproc.clock import spread
-from asyncproc.core.events import Lease, Outcome, outcome_bytes
+from asyncproc.core.events import Lease, Note, Outcome, note_bytes, outcome_bytes
 from asyncproc.core.task import TaskId
+from asyncproc.notes import Notebook, NoteLimits
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +62,11 @@ class Conversation:
         self._timer: asyncio.TimerHandle | None = None
         self._armed = False
         self._talk: asyncio.Task[None] | None = None
+        self.attend(Notebook(NoteLimits()))
+
+    def attend(self, notebook: Notebook) -> None:
+        """Report what the tasks note here."""
+        self._noting = Noting(notebook, self._loop, lambda key: self._has(*key), self._report.set)
 
     async def run(self, slots: Slots) -> None:
         """Talk until the process ends; whatever goes wrong between the two is answered by registering anew."""
@@ -132,7 +139,8 @@ class Conversation:
         failpoints.hit("worker.after_register")
         self._check(epoch)
         for task_id in dropped:
-            self._held.pop(task_id, None)
+            if (entry := self._held.pop(task_id, None)) is not None:
+                self._noting.close((task_id, entry.lease))
         if dropped:
             self._put_back(slots)
         self._resend()
@@ -148,6 +156,7 @@ class Conversation:
         self._ended.extendleft(entry.outcome for entry in reversed(self._held.values()) if entry.outcome is not None)
         if self._ended:
             self._report.set()
+        self._noting.send_again()
 
     async def _exchange(self, session: int, slots: Slots) -> None:
         try:
@@ -162,30 +171,36 @@ class Conversation:
         rest."""
         listens = True
         while listens:
-            await self._poll(session, slots, self._take_report(), self._take_returned())
+            await self._poll(session, slots, *self._take_report(), self._take_returned())
             listens = not (self._draining or self._leaving)
 
     async def _report_ends(self, session: int, slots: Slots) -> None:
         while True:
             await self._report.wait()
             self._report.clear()
-            outcomes, returned = self._take_report(), self._take_returned()
-            if outcomes or returned or self._leaving:
-                await self._poll(session, slots, outcomes, returned)
+            (outcomes, notes), returned = self._take_report(), self._take_returned()
+            if outcomes or notes or returned or self._leaving:
+                await self._poll(session, slots, outcomes, notes, returned)
 
     async def _poll(
-        self, session: int, slots: Slots, outcomes: list[Outcome], returned: list[tuple[TaskId, int]]
+        self,
+        session: int,
+        slots: Slots,
+        outcomes: list[Outcome],
+        notes: list[Note],
+        returned: list[tuple[TaskId, int]],
     ) -> None:
         actor = await self._queue.get()
         leaving = self._leaving
         failpoints.hit("worker.before_send")
-        epoch, leases, recalled, stops = await self._answer(
-            actor.poll.remote(self._worker, session, outcomes, returned, leaving)
-        )
+        # A QueueActor of the release before, which may still reign, knows of no notes.
+        told = (outcomes, returned, leaving, notes) if notes else (outcomes, returned, leaving)
+        epoch, leases, recalled, stops = await self._answer(actor.poll.remote(self._worker, session, *told))
         failpoints.hit("worker.after_receive")
         self._check(epoch)
         if leases is None:
             raise _MustRegister
+        self._noting.confirmed(notes)
         for outcome in outcomes:
             self._recorded(outcome)
         self._told_leaving = self._told_leaving or leaving
@@ -250,20 +265,26 @@ class Conversation:
     def _recorded(self, outcome: Outcome) -> None:
         if self._has(outcome[0], outcome[1]):
             del self._held[outcome[0]]
+            if self._noting.open:
+                self._noting.close((outcome[0], outcome[1]))
 
-    def _take_report(self) -> list[Outcome]:
-        """What ended and was not sent yet, bounded by bytes; the rest goes with the next exchange."""
+    def _take_report(self) -> tuple[list[Outcome], list[Note]]:
+        """What ended or was noted and was not sent yet, bounded by bytes; the rest goes with the next exchange."""
         self._disarm()
         outcomes: list[Outcome] = []
+        notes: list[Note] = []
         size = 0
         while self._ended and size < MAX_REPORT_BYTES and len(outcomes) < 4 * FULL:
             outcome = self._ended.popleft()
             if self._note(outcome):
                 outcomes.append(outcome)
                 size += outcome_bytes(outcome)
+                if self._noting.open and (last := self._noting.last_of((outcome[0], outcome[1]))) is not None:
+                    notes.append(last)
+                    size += note_bytes(last)
         if self._ended:
             self._report.set()
-        return outcomes
+        return outcomes, [*notes, *self._noting.take()]
 
     def _take_returned(self) -> list[tuple[TaskId, int]]:
         returned, self._returned = self._returned, []
@@ -277,6 +298,7 @@ class Conversation:
         """Keep the outcome until it is recorded; False where the lease was dropped while it ran."""
         entry = self._held.get(outcome[0])
         if entry is None or entry.lease != outcome[1]:
+            self._noting.close((outcome[0], outcome[1]))
             return False
         entry.outcome = outcome
         return True

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import importlib.util
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +15,7 @@ from ray.exceptions import RayError
 
 from asyncproc.config import Settings
 from asyncproc.errors import ConfigError
+from asyncproc.registry import TaskType, from_settings
 
 log = logging.getLogger(__name__)
 
@@ -32,12 +34,14 @@ class Deployment:
 
     settings: Settings
     start_dir: str
+    types: Mapping[str, TaskType]
+    """What the code of the task types says of their tasks; the code itself is not in there."""
     fingerprint: str
     """Changes with the configuration, this package and the task modules; actors of another one are replaced."""
 
     @classmethod
     def of(cls, settings: Settings, start_dir: Path) -> "Deployment":
-        """Raises `ConfigError` where no database is named."""
+        """Raises `ConfigError` where no database is named, and `RegistryError`."""
         if settings.storage.conninfo() is None:
             raise ConfigError(
                 (
@@ -45,7 +49,8 @@ class Deployment:
                     " `asyncproc up`, which brings its own",
                 )
             )
-        return cls(settings, str(start_dir), _fingerprint(settings, start_dir))
+        types = from_settings(settings, start_dir).declared()
+        return cls(settings, str(start_dir), types, _fingerprint(settings, start_dir))
 
     @property
     def conninfo(self) -> str:

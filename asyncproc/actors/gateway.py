@@ -9,6 +9,7 @@ from asyncproc.actors.deployment import QueueHandle
 from asyncproc.actors.lane import Lane
 from asyncproc.actors.long_works import PURGE_WAIT_S
 from asyncproc.actors.once import Keyed
+from asyncproc.actors.once import Outcome as KeyedOutcome
 from asyncproc.changes import Change
 from asyncproc.core.asked import Change as TaskChange
 from asyncproc.core.explain import Look
@@ -31,6 +32,7 @@ class Gateway:
         self._changes = Calls(queue)
         self._plain: Lane[list[NewTask], None] = Lane(self._enqueue, timeout_s)
         self._keyed: Lane[Keyed, bytes] = Lane(self._enqueue_once, timeout_s)
+        self._unique: Lane[Keyed, bytes] = Lane(self._enqueue_unique, timeout_s)
 
     async def enqueue(self, tasks: list[NewTask]) -> None:
         """Returns once the tasks are committed.
@@ -47,8 +49,13 @@ class Gateway:
         """
         return await self._keyed.carry(request, len(request.tasks), request.size)
 
+    async def enqueue_unique(self, request: Keyed) -> bytes:
+        """The same of a request without a key, but with wishes. Raises `UniqueConflict` too."""
+        return await self._unique.carry(request, len(request.tasks), request.size)
+
     async def retry(self, task_id: TaskId) -> bool:
-        """Run a failed task again: whether it was one. Raises `QueueUnavailable` and `StorageUnavailable`."""
+        """Run a failed task again: whether it was one. Raises `QueueUnavailable`, `StorageUnavailable` and
+        `UniqueConflict`."""
         answer = await self._retries.call(lambda actor, _: actor.retry.remote(task_id), self._timeout_s)
         if isinstance(answer, Refusal):
             raise answer.error()
@@ -116,14 +123,28 @@ class Gateway:
         return [refusal.error() if refusal.concerns(request) else None for request in requests]
 
     async def _enqueue_once(self, requests: list[Keyed]) -> list[bytes | Exception]:
-        outcomes = await self._enqueues.call(lambda actor, _: actor.enqueue_once.remote(requests), self._timeout_s)
-        answers: list[bytes | Exception] = []
-        for request, outcome in zip(requests, outcomes, strict=True):
-            if outcome is None:
-                answers.append(request.answer)
-            else:
-                answers.append(outcome.error() if isinstance(outcome, Refusal) else outcome)
-        return answers
+        return _answers(
+            requests,
+            await self._enqueues.call(lambda actor, _: actor.enqueue_once.remote(requests), self._timeout_s),
+        )
+
+    async def _enqueue_unique(self, requests: list[Keyed]) -> list[bytes | Exception]:
+        return _answers(
+            requests,
+            await self._enqueues.call(
+                lambda actor, again: actor.enqueue_unique.remote(requests, again), self._timeout_s
+            ),
+        )
+
+
+def _answers(requests: list[Keyed], outcomes: list[KeyedOutcome]) -> list[bytes | Exception]:
+    answers: list[bytes | Exception] = []
+    for request, outcome in zip(requests, outcomes, strict=True):
+        if outcome is None:
+            answers.append(request.answer)
+        else:
+            answers.append(outcome.error() if isinstance(outcome, Refusal) else outcome)
+    return answers
 
 
 def _outcome(answer: A | Refusal) -> A:

@@ -7,7 +7,18 @@ from itertools import count
 from typing import Final, NamedTuple
 
 from asyncproc.core.decision import Reply
-from asyncproc.core.events import BulkAsked, ChangeAsked, Enqueued, Event, Polled, Purged, RetryAsked, outcome_bytes
+from asyncproc.core.events import (
+    BulkAsked,
+    ChangeAsked,
+    Enqueued,
+    Event,
+    Polled,
+    Purged,
+    RetryAsked,
+    TicksAsked,
+    note_bytes,
+    outcome_bytes,
+)
 from asyncproc.errors import Overloaded
 
 MAX_ROWS_A_CYCLE: Final = 20_000
@@ -56,7 +67,8 @@ class Inbox:
         ticket = next(self._tickets)
         event = make(ticket)
         load = _load(event)
-        if isinstance(event, Enqueued) and self._rows and self._is_full_for(load):
+        # What is requested was promised, and is one batch at most.
+        if isinstance(event, Enqueued) and not event.requested and self._rows and self._is_full_for(load):
             raise Overloaded(self._rows)
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._waiting[ticket] = future
@@ -121,7 +133,7 @@ class Inbox:
         """Turn away what clients asked and no cycle has seen: they are told at once instead of waiting."""
         kept: deque[tuple[Event, _Load]] = deque()
         for event, load in self._events:
-            if isinstance(event, Enqueued | RetryAsked | ChangeAsked | BulkAsked):
+            if isinstance(event, Enqueued | RetryAsked | ChangeAsked | BulkAsked | TicksAsked):
                 self._rows -= load.rows
                 self._bytes -= load.size
                 self.refuse(event.ticket, error)
@@ -143,12 +155,18 @@ def _load(event: Event) -> _Load:
     if isinstance(event, Enqueued):
         size = sum(len(task[1]) for task in event.tasks) + sum(len(used[2]) for used in event.keys)
         edges = sum(len(task[4].parents.ids) for task in event.tasks if task[4].parents is not None)
-        return _Load(len(event.tasks) + edges, size)
+        if event.replaced:
+            size += sum(len(new[1]) for _, new in event.replaced)
+        return _Load(len(event.tasks) + len(event.replaced) + edges, size)
     if isinstance(event, Polled):
         rows = len(event.returned) + sum(1 + len(outcome[7]) for outcome in event.outcomes)
-        return _Load(rows, sum(map(outcome_bytes, event.outcomes)))
+        return _Load(
+            rows + len(event.notes), sum(map(outcome_bytes, event.outcomes)) + sum(map(note_bytes, event.notes))
+        )
     if isinstance(event, BulkAsked):
         return _Load(len(event.tasks), 0)
+    if isinstance(event, TicksAsked):
+        return _Load(len(event.ticks), 0)
     if isinstance(event, Purged):
         return _Load(len(event.rows), 0)
     return _Load(0, 0)

@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeAlias
 
 from asyncproc.actors.answers import Cause, Refusal
 from asyncproc.core.task import KeyUsed, NewTask
+from asyncproc.core.unique import Wish
 from asyncproc.errors import AsyncprocError
 
 
@@ -21,6 +22,9 @@ class Keyed(NamedTuple):
     body_hash: bytes
     answer: bytes
     tasks: list[NewTask]
+    wishes: Sequence[Wish | None] = ()
+    """One for each task where some of them have one: then another task may stand for a task of these, the answer is
+    changed accordingly, and the key may be empty."""
 
     @property
     def size(self) -> int:
@@ -28,7 +32,7 @@ class Keyed(NamedTuple):
 
 
 Outcome: TypeAlias = bytes | Refusal | None
-"""The answer of the first request with that key, None where it is this one."""
+"""The answer of the first request with that key, None where it is this one, and as it was sent."""
 
 Answers: TypeAlias = Callable[[Sequence[tuple[str, bytes]]], Awaitable[dict[str, bytes | None]]]
 """Asked with keys and hashes of bodies: those in the table with their answers, None where it was another body."""
@@ -36,6 +40,8 @@ Admit: TypeAlias = Callable[[list[NewTask]], None]
 """Raises `AsyncprocError` where these may not be enqueued now."""
 Commit: TypeAlias = Callable[[list[NewTask], list[KeyUsed]], Awaitable[object]]
 """Returns once both are committed; raises `AsyncprocError`."""
+Unique: TypeAlias = Callable[[list[Keyed]], Awaitable[list[Outcome]]]
+"""Carries out requests with wishes."""
 
 
 class _Flight:
@@ -49,10 +55,11 @@ class _Flight:
 
 
 class Once:
-    def __init__(self, answers: Answers, admit: Admit, commit: Commit, kept_s: float) -> None:
+    def __init__(self, answers: Answers, admit: Admit, commit: Commit, unique: Unique, kept_s: float) -> None:
         self._answers = answers
         self._admit = admit
         self._commit = commit
+        self._unique = unique
         self._kept_s = kept_s
         self._flights: dict[str, _Flight] = {}
         self._carriers: set[asyncio.Task[None]] = set()
@@ -94,13 +101,18 @@ class Once:
             return [Refusal.of(error)] * len(requests)
         shut_out = {request.key: refusal for request in requests if (refusal := self._refusal(request)) is not None}
         fresh = [request for request in requests if request.key not in known and request.key not in shut_out]
-        refusal = await self._enqueue(fresh)
+        wishing = [request for request in fresh if request.wishes]
+        came_to = await self._unique(wishing) if wishing else []
+        settled = {request.key: outcome for request, outcome in zip(wishing, came_to, strict=True)}
+        refusal = await self._enqueue([request for request in fresh if not request.wishes])
         outcomes: list[Outcome] = []
         for request in requests:
             if request.key not in known and request.key in shut_out:
                 outcomes.append(shut_out[request.key])
             elif request.key in known:
                 outcomes.append(known[request.key] or _reused(request))
+            elif request.key in settled:
+                outcomes.append(settled[request.key])
             else:
                 outcomes.append(refusal if refusal is not None and refusal.concerns(request.tasks) else None)
         return outcomes

@@ -3,12 +3,13 @@
 import asyncio
 import logging
 import os
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from typing import Final, TypeVar
 
 from asyncproc import failpoints
 from asyncproc.actors.answers import Cancelled, Cause, Health, Refusal, or_refusal
 from asyncproc.actors.changes import ChangeOutcome, Changes
+from asyncproc.actors.commits import FIRST_RETRY_S, LAST_RETRY_S, Commits, completed, correct
 from asyncproc.actors.deployment import Deployment
 from asyncproc.actors.inbox import Inbox
 from asyncproc.actors.long_works import LongWorks
@@ -16,39 +17,37 @@ from asyncproc.actors.once import Keyed, Once
 from asyncproc.actors.once import Outcome as KeyedOutcome
 from asyncproc.actors.pools import Pools
 from asyncproc.actors.repeats import Repeats
+from asyncproc.actors.requests import Requests
+from asyncproc.actors.schedules import Scheduling
 from asyncproc.actors.steering import Steering
+from asyncproc.actors.unique import Unique
 from asyncproc.changes import Change
 from asyncproc.clock import AnchoredClock, monotonic, wall_now
 from asyncproc.core.asked import Change as TaskChange
 from asyncproc.core.decision import (
-    BulkReply,
-    ChangeReply,
-    Decision,
     EnqueueReply,
     PollReply,
     RegisterReply,
     Reply,
-    RetryReply,
 )
 from asyncproc.core.events import (
     Draining,
     Enqueued,
     Event,
     Lease,
+    Note,
     Outcome,
     Polled,
     Refused,
     Registered,
-    RetryAsked,
     RulesChanged,
     WorkerLost,
 )
 from asyncproc.core.explain import Look
 from asyncproc.core.rank import to_micros
 from asyncproc.core.record import Order
-from asyncproc.core.states import State
 from asyncproc.core.step import Core
-from asyncproc.core.task import KeyUsed, NewTask, TaskId
+from asyncproc.core.task import KeyUsed, NewTask, Task, TaskId
 from asyncproc.errors import (
     AsyncprocError,
     EpochLost,
@@ -57,8 +56,7 @@ from asyncproc.errors import (
     TasksRejected,
 )
 from asyncproc.parents import Chunk
-from asyncproc.storage.batch import build
-from asyncproc.storage.cycle import Committed, Storage
+from asyncproc.storage.cycle import Storage
 from asyncproc.storage.disk import Disk
 from asyncproc.storage.inspector import Inspector
 from asyncproc.storage.migrate import migrate
@@ -68,12 +66,6 @@ from asyncproc.tasks.generate_report import Row
 
 log = logging.getLogger(__name__)
 
-SLOW_COMMIT_S: Final = 2.0
-"""A commit that takes longer counts as Postgres being away: new requests are refused at once."""
-AWAY_AFTER_S: Final = 0.5
-"""A connection that is back sooner is nobody's business but ours."""
-_FIRST_RETRY_S: Final = 0.05
-_LAST_RETRY_S: Final = 1.0
 _READ_CONNECTIONS: Final = 2
 
 
@@ -89,19 +81,27 @@ class QueueActor:
         self._inbox = Inbox(settings.queue.max_waiting, settings.queue.max_waiting_bytes)
         kept_s = settings.retention.kept_s()
         self._storage = Storage(deployment.conninfo, settings.queue.max_buffer_bytes, monthly(kept_s))
-        self._retention = Retention(deployment.conninfo, kept_s)
+        self._commits = Commits(self._storage, self._inbox)
+        self._retention = Retention(deployment.conninfo, kept_s, settings.retention.ticks)
         self._disk = Disk(deployment.conninfo, settings.storage.min_free_bytes)
         self._inspector = Inspector(deployment.conninfo, _READ_CONNECTIONS)
         self._works = LongWorks(self._storage, self._inspector, self._inbox)
-        self._steering = Steering(settings, self._storage, self._inbox, self._works, lambda: self._clock.now())
-        self._once = Once(self._answers, self._steering.admit, self._commit_keyed, settings.retention.idempotency_keys)
+        schedules = Scheduling(settings, deployment.types, self._storage, self._inbox, lambda: self._clock.now())
+        self._steering = Steering(
+            settings, self._storage, self._inbox, self._works, schedules, lambda: self._clock.now()
+        )
         self._pools = Pools(deployment, self._inbox.post)
         self._clock = AnchoredClock(wall_now())
         self._changes = Changes(
             self._inbox, self._inspector, Operations(deployment.conninfo), lambda: self._clock.now()
         )
-        self._away = "the reign has not begun"
-        self._commit_since: float | None = None
+        keys_kept_s = settings.retention.idempotency_keys
+        self._unique = Unique(
+            self._inspector, self._repeats, self._steering.admit, self._commit_keyed, self._commits.why_away,
+            lambda: self._clock.now(), self._changes.exchange, keys_kept_s,
+        )  # fmt: skip
+        self._once = Once(self._answers, self._steering.admit, self._commit_keyed, self._unique.enqueue, keys_kept_s)
+        self._requests = Requests(deployment, self._storage, self._inspector, self._inbox, self._steering)
         # Nothing that can fail may happen in here: Ray would never restart an actor whose start failed.
         loop = asyncio.get_running_loop()
         self._reign = _supervised(loop.create_task(self._rule()))
@@ -117,12 +117,12 @@ class QueueActor:
         return self._deployment.fingerprint
 
     async def health(self) -> Health:
-        away = self._why_away()
+        away = self._commits.why_away()
         return Health(not away, away or "ok", self._answering(), self._storage.epoch, str(self._disk.shortage or ""))
 
     async def enqueue(self, tasks: list[NewTask], again: bool) -> Refusal | None:
         """None once all tasks are committed. `again` says that an earlier call may have brought some of them."""
-        if away := self._why_away():
+        if away := self._commits.why_away():
             return Refusal(Cause.STORAGE, away)
         try:
             if again:
@@ -142,22 +142,19 @@ class QueueActor:
 
     async def enqueue_once(self, requests: list[Keyed]) -> list[KeyedOutcome]:
         """An outcome for each, once all are certain. These may come again at any time, from anybody."""
-        if away := self._why_away():
+        if away := self._commits.why_away():
             return [Refusal(Cause.STORAGE, away)] * len(requests)
         return await self._once.enqueue(requests)
 
+    async def enqueue_unique(self, requests: list[Keyed], again: bool) -> list[KeyedOutcome]:
+        """The same of requests without keys, some of whose tasks are to be the only ones of their kind."""
+        return await self._unique.enqueue(requests, again)
+
     async def retry(self, task_id: TaskId) -> bool | Refusal:
         """Run a failed task again: whether it was one. The answer follows its commit."""
-        if away := self._why_away():
+        if away := self._commits.why_away():
             return Refusal(Cause.STORAGE, away)
-        try:
-            task = await self._inspector.finished_task(task_id)
-            if task is None:
-                return False
-            reply = await self._inbox.ask(lambda ticket: RetryAsked(ticket, task))
-        except AsyncprocError as error:
-            return Refusal.of(error)
-        return _expect(reply, RetryReply).refused is None
+        return await or_refusal(self._changes.retry(task_id))
 
     async def change_task(self, task_id: TaskId, change: TaskChange) -> ChangeOutcome | Refusal:
         """Change a task that waits. The answer follows its commit."""
@@ -174,12 +171,12 @@ class QueueActor:
     async def explain(self, task_id: TaskId) -> Look | Refusal | None:
         """What memory knows of a task that has not ended; None where there is none."""
         if self._core is None:
-            return Refusal(Cause.STORAGE, self._away)
+            return Refusal(Cause.STORAGE, self._commits.away)
         return await or_refusal(self._changes.explain(self._core, task_id))
 
     async def change(self, change: Change) -> Refusal | None:
         """None once what an operator wants is stored and in force."""
-        if away := self._why_away():
+        if away := self._commits.why_away():
             return Refusal(Cause.STORAGE, away)
         try:
             await self._steering.change(change)
@@ -189,7 +186,7 @@ class QueueActor:
 
     async def purge(self, queue: str) -> tuple[int, bool] | Refusal:
         """Cancel all that waits in a queue: how many are cancelled by now, and whether that is all."""
-        if away := self._why_away():
+        if away := self._commits.why_away():
             return Refusal(Cause.STORAGE, away)
         try:
             return await self._works.purge(queue, to_micros(self._clock.now()))
@@ -222,10 +219,13 @@ class QueueActor:
         outcomes: list[Outcome],
         returned: list[tuple[TaskId, int]],
         leaving: bool = False,
+        notes: Sequence[Note] = (),
     ) -> tuple[int, list[Lease] | None, list[tuple[TaskId, int]], list[tuple[TaskId, int, float]]]:
         """A worker reports and asks; answers the epoch, leases, or None where it must register first, and what is to be
         returned if it has not begun, and what is to come to an end."""
-        reply = await self._inbox.ask(lambda ticket: Polled(ticket, worker, session, outcomes, returned, leaving))
+        reply = await self._inbox.ask(
+            lambda ticket: Polled(ticket, worker, session, outcomes, returned, leaving, notes)
+        )
         answer = _expect(reply, PollReply)
         return self._storage.epoch, answer.leases, answer.recalled, answer.stops
 
@@ -250,9 +250,12 @@ class QueueActor:
     async def _answers(self, keys: Sequence[tuple[str, bytes]]) -> dict[str, bytes | None]:
         return await self._inspector.answers(keys, self._clock.now())
 
-    async def _commit_keyed(self, tasks: list[NewTask], keys: list[KeyUsed]) -> None:
+    async def _commit_keyed(
+        self, tasks: list[NewTask], keys: list[KeyUsed], replaced: Sequence[tuple[Task, NewTask]] = ()
+    ) -> bool:
         self._disk.admit()
-        await self._inbox.ask(lambda ticket: Enqueued(ticket, tasks, keys))
+        reply = await self._inbox.ask(lambda ticket: Enqueued(ticket, tasks, keys, replaced=replaced))
+        return not _expect(reply, EnqueueReply).stale
 
     async def _rule(self) -> None:
         events: list[Event] = await self._take_over()
@@ -268,6 +271,8 @@ class QueueActor:
                 self._changes.expire(),
                 self._steering.run(),
                 self._works.run(),
+                self._requests.listen(),
+                self._requests.run(),
             )
         ]
         wake_at: float | None = None
@@ -285,19 +290,19 @@ class QueueActor:
         failpoints.hit("queue.after_receive")
         decision = core.step(events, now)
         failpoints.hit("queue.after_decision")
-        committed = await self._commit(decision, now)
+        committed = await self._commits.write(decision, now)
         self._inbox.pace(monotonic() - since)
         # A row that went between its claim and the reading of its payload is refused like one that was never claimed.
-        unread = (task_id for task_id in decision.payloads if task_id not in committed.payloads)
+        unread = [task_id for task_id in decision.payloads if task_id not in committed.payloads]
+        unread += [task_id for task_id in decision.checkpoints if task_id not in committed.checkpoints]
         unwritten = {*committed.refused, *committed.rejected, *unread}
         if committed.rejected:
             self._refuse_tasks(events, committed.rejected)
         for reply in decision.replies:
             if unwritten:
-                _correct(reply, unwritten)
-            if committed.payloads and isinstance(reply, PollReply) and reply.leases:
-                read = committed.payloads
-                reply.leases = [(*lease[:5], read.get(lease[0], lease[5]), *lease[6:]) for lease in reply.leases]
+                correct(reply, unwritten)
+            if (committed.payloads or committed.checkpoints) and isinstance(reply, PollReply) and reply.leases:
+                reply.leases = [completed(lease, committed) for lease in reply.leases]
             self._inbox.answer(reply)
         failpoints.hit("queue.after_answer")
         core.answered(self._clock.now())
@@ -310,36 +315,16 @@ class QueueActor:
         """Tell whoever enqueued a task that Postgres will not have; its neighbours are committed."""
         for event in events:
             if isinstance(event, Enqueued):
-                causes = {task[0]: rejected[task[0]] for task in event.tasks if task[0] in rejected}
+                tasks = [*event.tasks, *(new for _, new in event.replaced)]
+                causes = {task[0]: rejected[task[0]] for task in tasks if task[0] in rejected}
                 if causes:
                     self._inbox.refuse(event.ticket, TasksRejected(causes))
-
-    async def _commit(self, decision: Decision, now: float) -> Committed:
-        """Write until the outcome is known: the core goes on as if it were certain."""
-        batch = build(decision.writes, now) if decision.writes else None
-        if batch is None and not decision.pages:
-            return Committed()
-        replay, wait_s = False, _FIRST_RETRY_S
-        self._commit_since = since = monotonic()
-        while True:
-            try:
-                committed = await self._storage.commit(batch, decision.pages, replay, decision.payloads)
-            except StorageUnavailable as error:
-                replay = True
-                if monotonic() - since > AWAY_AFTER_S:
-                    self._now_away(error)
-                    self._give_up(decision, error)
-                await asyncio.sleep(wait_s)
-                wait_s = min(2 * wait_s, _LAST_RETRY_S)
-            else:
-                self._away, self._commit_since = "", None
-                return committed
 
     # ---- the reign
 
     async def _take_over(self) -> list[Event]:
         """Begin the reign: schema, epoch, what runs; whoever ran it and is no more has lost it."""
-        wait_s = _FIRST_RETRY_S
+        wait_s = FIRST_RETRY_S
         while True:
             try:
                 await migrate(self._deployment.conninfo)
@@ -353,37 +338,16 @@ class QueueActor:
                 failpoints.hit("queue.after_load")
                 break
             except (StorageUnavailable, SchemaTooNew) as error:
-                self._now_away(error)
+                self._commits.now_away(error)
                 await asyncio.sleep(wait_s)
-                wait_s = min(2 * wait_s, _LAST_RETRY_S)
+                wait_s = min(2 * wait_s, LAST_RETRY_S)
         await self._inspector.open()
         alive = await self._pools.find()
-        self._away = ""
+        self._commits.away = ""
         log.info("epoch %d begins: %d tasks run, %d workers live", self._storage.epoch, len(loaded.running), len(alive))
         gone = sorted({task.worker for task in loaded.running} - alive)
         lost = [WorkerLost(name, "it was gone when the reign began", charged=False) for name in gone]
-        return [RulesChanged(0, rules), loaded, *lost]
-
-    def _now_away(self, error: StorageUnavailable | SchemaTooNew) -> None:
-        cause = error.cause if isinstance(error, StorageUnavailable) else str(error)
-        if cause != self._away:
-            log.warning("%s", error)
-        self._away = cause
-        self._inbox.refuse_requests(StorageUnavailable(cause))
-
-    def _give_up(self, decision: Decision, error: StorageUnavailable) -> None:
-        """Tell clients whose tasks are in the open transaction that the outcome is unknown."""
-        for reply in decision.replies:
-            if isinstance(reply, EnqueueReply | RetryReply | ChangeReply | BulkReply):
-                self._inbox.refuse(reply.ticket, error)
-
-    def _why_away(self) -> str:
-        """Why nothing can be committed now; empty where it can."""
-        if not self._away and self._commit_since is not None:
-            taken_s = monotonic() - self._commit_since
-            if taken_s > SLOW_COMMIT_S:
-                return f"a commit takes {taken_s:.0f} s already"
-        return self._away
+        return [RulesChanged(0, rules), loaded, self._steering.schedules, *lost]
 
     def _answering(self) -> int:
         """Workers that hold a poll open, or were heard from within the time of one."""
@@ -391,20 +355,6 @@ class QueueActor:
             return 0
         now, poll_s = self._clock.now(), self._core.settings.poll_s
         return sum(1 for worker in self._core.workers.values() if worker.polls or now - worker.heard_at < poll_s)
-
-
-def _correct(reply: Reply, unwritten: Container[TaskId]) -> None:
-    """Take from an answer what the table did not agree to."""
-    if isinstance(reply, PollReply) and reply.leases:
-        reply.leases = [lease for lease in reply.leases if lease[0] not in unwritten]
-    elif isinstance(reply, RetryReply) and reply.task_id in unwritten:
-        # Somebody else's retry came first: the row is not among the failed any more.
-        reply.refused = State.QUEUED
-    elif isinstance(reply, ChangeReply) and reply.task_id in unwritten:
-        reply.stale = True
-    elif isinstance(reply, BulkReply):
-        reply.stale += [task_id for task_id in reply.done if task_id in unwritten]
-        reply.done = [task_id for task_id in reply.done if task_id not in unwritten]
 
 
 R = TypeVar("R")

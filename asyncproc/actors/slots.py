@@ -17,7 +17,7 @@ from asyncproc.clock import id_text, monotonic
 from asyncproc.core.events import SUCCEEDED, Lease, Outcome
 from asyncproc.core.line import Line
 from asyncproc.core.task import NO_LIMITS, TaskId
-from asyncproc.errors import SoftTimeLimitExceeded, TaskCancelled, TimeLimitExceeded
+from asyncproc.errors import ExtensionRefused, SoftTimeLimitExceeded, TaskCancelled, TimeLimitExceeded
 from asyncproc.executor import Executor, as_killed, failed
 
 
@@ -48,11 +48,16 @@ class Slots:
         ended: Callable[[Outcome], None],
         overdue: Callable[[Outcome], None],
         cells: Confinement | None = None,
+        max_extended_s: float = 0.0,
+        extended: Callable[[float], None] = lambda _: None,
     ) -> None:
         """`overdue` is called instead of `ended` for an attempt whose hard time limit is over: it still has its slot,
         and nothing but the end of the process takes it away. Without `cells` this process is itself one of a task's
-        own."""
+        own. `extended` is told by how much the limits of a task were put off, of which an attempt may have
+        `max_extended_s` in all."""
         self._cells = cells
+        self._max_extended_s = max_extended_s
+        self._extended = extended
         self._running: dict[TaskId, Callable[[], object] | None] = {}
         """What runs, with what tells it to end where there is such a thing."""
         self._confined: set[TaskId] = set()
@@ -166,7 +171,7 @@ class Slots:
         thread = get_ident()
         attempt = self._watchdog.begin(lease, thread, partial(interrupt_thread, thread))
         try:
-            outcome = self._executor.run(lease)
+            outcome = self._executor.run(lease, partial(self._extend, attempt))
             ours = self._watchdog.end(attempt)
             if attempt.interrupted:
                 forget_interrupt(thread)
@@ -196,7 +201,8 @@ class Slots:
         tell = partial(self._loop.call_soon_threadsafe, cancel)
         self._running[lease[0]] = tell
         attempt = None if lease[7] == NO_LIMITS else self._watchdog.begin(lease, get_ident(), tell)
-        outcome = await self._executor.run_async(lease)
+        extend = None if attempt is None else partial(self._extend, attempt)
+        outcome = await self._executor.run_async(lease, extend)
         over = True
         ours = attempt is None or self._watchdog.end(attempt)
         if task.cancelling():
@@ -209,10 +215,17 @@ class Slots:
         else:
             self._over(lease)
 
+    def _extend(self, attempt: Attempt, by_s: float) -> None:
+        """Raises `ExtensionRefused`."""
+        if attempt.extended_s + by_s > self._max_extended_s:
+            raise ExtensionRefused(by_s, attempt.extended_s, self._max_extended_s)
+        self._watchdog.extend(attempt, by_s)
+        self._extended(by_s)
+
     def _give_up(self, attempt: Attempt) -> None:
         frame = sys._current_frames().get(attempt.thread)
         stack = "".join(traceback.format_stack(frame)) if frame is not None else ""
-        limit_s = attempt.lease[7].timeout_s
+        limit_s = attempt.limit_s()
         self._overdue(as_killed(failed(attempt.lease, TimeLimitExceeded(limit_s), monotonic() - attempt.began, stack)))
 
     def _next(self, *, is_async: bool) -> Lease | None:

@@ -7,9 +7,10 @@ from typing import Final, NamedTuple
 
 from asyncproc.actors.inbox import Inbox
 from asyncproc.actors.long_works import LongWorks
-from asyncproc.changes import Change, Delete, Put, Resume
+from asyncproc.actors.schedules import Scheduling
+from asyncproc.changes import AskTicks, Change, Delete, Put, Resume, RuleChange, ScheduleChange
 from asyncproc.config import Settings
-from asyncproc.core.events import RulesChanged
+from asyncproc.core.events import RulesChanged, SchedulesChanged
 from asyncproc.core.steering import Rules
 from asyncproc.core.task import NewTask
 from asyncproc.errors import QueueDraining, SettingsRefused, StorageUnavailable
@@ -38,21 +39,36 @@ class Steering:
     """The settings in force. Changes are carried out one after the other, by one task."""
 
     def __init__(
-        self, settings: Settings, storage: Storage, inbox: Inbox, works: LongWorks, now: Callable[[], float]
+        self,
+        settings: Settings,
+        storage: Storage,
+        inbox: Inbox,
+        works: LongWorks,
+        schedules: Scheduling,
+        now: Callable[[], float],
     ) -> None:
         self._settings = settings
         self._storage = storage
         self._inbox = inbox
         self._works = works
+        self._schedules = schedules
         self._now = now
         self._stored = Stored()
         self._asked: asyncio.Queue[_Asked] = asyncio.Queue(MAX_CHANGES)
         self.rules = Rules()
+        self.schedules = SchedulesChanged(0, {})
+        """All of them, when the reign began."""
+
+    @property
+    def stored(self) -> Stored:
+        """What operators set, as far as it is in force."""
+        return self._stored
 
     async def load(self) -> None:
         """Learn what is stored when a reign begins. Raises `StorageUnavailable`."""
         self._stored = await self._storage.between(steering.stored)
         self.rules = rules_of(self._settings, self._stored)
+        self.schedules = await self._schedules.load(self._stored)
         for purge in await self._storage.between(steering.purges):
             self._works.resume(purge)
 
@@ -89,6 +105,14 @@ class Steering:
                 _answer(done, None)
 
     async def _carry_out(self, change: Change) -> None:
+        if isinstance(change, AskTicks):
+            await self._schedules.ask(change)
+        elif isinstance(change, ScheduleChange):
+            await self._schedules.change(change)
+        else:
+            await self._change_rules(change)
+
+    async def _change_rules(self, change: RuleChange) -> None:
         self._check(change)
         changed, stored = await self._storage.between(steering.change, change, self._now())
         await self._adopt(stored)
@@ -105,6 +129,7 @@ class Steering:
             wait_s = min(2 * wait_s, _LAST_RETRY_S)
             try:
                 await self._adopt(await self._storage.between(steering.stored))
+                await self._schedules.catch_up()
             except StorageUnavailable:
                 continue
             return
@@ -115,11 +140,12 @@ class Steering:
         before, self._stored = self.rules, stored
         self.rules = rules = rules_of(self._settings, stored)
         await self._inbox.ask(lambda ticket: RulesChanged(ticket, rules))
+        await self._schedules.obey(stored)
         for queue in {*before.queues, *rules.queues}:
             if before.queue(queue).aging_s != rules.queue(queue).aging_s:
                 self._works.rerank(queue, rules.queue(queue).aging_s)
 
-    def _check(self, change: Change) -> None:
+    def _check(self, change: RuleChange) -> None:
         """Raises `SettingsRefused`."""
         stored = self._stored
         if isinstance(change, Put):

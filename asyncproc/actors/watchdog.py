@@ -6,11 +6,12 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from threading import Condition, Thread
+from threading import Condition, RLock, Thread
 from typing import Final
 
 from asyncproc.clock import monotonic
 from asyncproc.core.events import Lease
+from asyncproc.core.task import TimeLimits
 from asyncproc.errors import SoftTimeLimitExceeded
 
 log = logging.getLogger(__name__)
@@ -33,16 +34,30 @@ class Attempt:
     interrupt: Callable[[], object]
     """Tells the code to come to an end. Called at most once, and never after `Watchdog.end`."""
     began: float = field(default_factory=monotonic)
+    extended_s: float = 0.0
+    """By how much its limits were put off."""
     interrupted: bool = False
     over: bool = False
     given_up: bool = False
     """It passed its hard limit: that is how it ended, whatever comes of it."""
 
     def hard_at(self) -> float:
-        return self.began + (self.lease[7].timeout_s or _NEVER)
+        return self.began + (self.limit_s() or _NEVER)
+
+    def limit_s(self) -> float:
+        """How long it may take in all; 0 is without limit."""
+        return extended(self.lease[7], self.extended_s)
 
     def soft_at(self) -> float:
-        return _NEVER if self.interrupted else self.began + (self.lease[7].soft_timeout_s or _NEVER)
+        return _NEVER if self.interrupted else self.began + (self.lease[7].soft_timeout_s or _NEVER) + self.extended_s
+
+
+def extended(limits: TimeLimits, by_s: float) -> float:
+    """The hard limit, put off; 0 where there is none."""
+    if not limits.timeout_s:
+        return 0.0
+    put_off_s = limits.timeout_s + by_s
+    return min(put_off_s, limits.last_s) if limits.last_s else put_off_s
 
 
 class Watchdog:
@@ -55,7 +70,8 @@ class Watchdog:
     def __init__(self, overdue: Callable[[Attempt], None]) -> None:
         """`overdue` is told of an attempt that passed its hard limit; its process is to end."""
         self._overdue = overdue
-        self._changed = Condition()
+        self._lock = RLock()
+        self._changed = Condition(self._lock)
         self._attempts: set[Attempt] = set()
         self._wakes_at = _NEVER
         self._thread: Thread | None = None
@@ -81,6 +97,17 @@ class Watchdog:
             attempt.over = True
             self._attempts.discard(attempt)
             return not attempt.given_up
+
+    def extend(self, attempt: Attempt, by_s: float) -> None:
+        """Put off what is not past. By the thread that asks: no other one may get the interpreter again.
+
+        The lock itself is taken and not the condition: an interrupt that came while the latter is entered, which is
+        Python code, would leave it locked for ever.
+        """
+        with self._lock:
+            attempt.extended_s += by_s
+            if self._last_resort_at != _NEVER:
+                self._set_last_resort(min((each.hard_at() for each in self._attempts), default=_NEVER))
 
     def _live(self) -> None:
         try:

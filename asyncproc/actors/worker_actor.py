@@ -81,8 +81,11 @@ class WorkerActor:
         figures = _QueueFigures(self._queue)
         parents = QueueParents(self._queue)
         executor = make_executor(settings, registry, self._name, figures, parents)
-        cells = Cells(Order(settings, str(self._start_dir), self._name), figures, parents, self._loop)
-        slots = Slots(executor, self._pool.concurrency, self._ended, self._overdue, cells)
+        self._conversation.attend(executor.notebook)
+        order = Order(settings, str(self._start_dir), self._name)
+        cells = Cells(order, figures, parents, self._loop, executor.notebook)
+        most_s = settings.queue.max_extended
+        slots = Slots(executor, self._pool.concurrency, self._ended, self._overdue, cells, most_s)
         self._slots = slots
         self._imported.set()
         await self._conversation.run(slots)

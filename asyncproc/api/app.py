@@ -25,11 +25,14 @@ from asyncproc.api import (
     queue_bodies,
     queues,
     rates,
+    schedule_bodies,
+    schedules,
     tasks,
     types,
 )
 from asyncproc.api.body import BodyRefused, refuse
 from asyncproc.api.door import Door
+from asyncproc.api.unique import conflicts_of
 from asyncproc.errors import (
     AsyncprocError,
     DiskNearlyFull,
@@ -43,6 +46,7 @@ from asyncproc.errors import (
     TasksRejected,
     TooManyOperations,
     TooManyRequests,
+    UniqueConflict,
 )
 from asyncproc.wire import EnqueueBody, Problem
 
@@ -59,14 +63,15 @@ _STATUS: Final[dict[type[AsyncprocError], int]] = {
     KeyReused: 422,
     QueueDraining: 409,
     NotCancellable: 409,
+    UniqueConflict: 409,
     TooManyRequests: 429,
     TooManyOperations: 429,
 }
 _PARSED: Final[tuple[type[BaseModel], ...]] = (
     EnqueueBody, changes.ChangeBody, operations.BulkBody, dead_letters.RedriveBody, dead_letters.DiscardBody,
-    *queue_bodies.PARSED,
+    *queue_bodies.PARSED, *schedule_bodies.PARSED,
 )  # fmt: skip
-_SETTINGS_STATUS: Final = {"invalid": 400, "busy": 429}
+_SETTINGS_STATUS: Final = {"invalid": 400, "missing": 404, "busy": 429}
 RETRY_AFTER_S: Final = 1
 DISK_RETRY_AFTER_S: Final = 30
 """Somebody has to make room first."""
@@ -81,7 +86,7 @@ def build(open_door: OpenDoor) -> FastAPI:
         lifespan=_lifespan(open_door),
     )
     app.include_router(health.router)
-    for subject in (tasks, lists, changes, explain, operations, dead_letters, queues, types, rates, events):
+    for subject in (tasks, lists, changes, explain, operations, dead_letters, queues, types, rates, schedules, events):
         app.include_router(subject.router)
     app.add_exception_handler(BodyRefused, _refused)
     app.add_exception_handler(AsyncprocError, _failed)
@@ -141,7 +146,8 @@ async def _failed(_: Request, error: Exception) -> Response:
         status = _SETTINGS_STATUS.get(error.kind, 409)
     if status == 500:
         log.error("request failed: %s", error, exc_info=error)
-    answer = error_answer(status, str(error))
+    problems = conflicts_of(error) if isinstance(error, UniqueConflict) else None
+    answer = error_answer(status, str(error), problems)
     if isinstance(error, DiskNearlyFull):
         answer.headers["Retry-After"] = str(DISK_RETRY_AFTER_S)
     return answer

@@ -210,6 +210,12 @@ def _unstorable(tasks: list[Any], first: int) -> Iterator[Problem]:
             yield Problem(index=index, field=_path(path), message=message)
 
 
+def flaw_of(field: str, value: object) -> Problem | None:
+    """What keeps a JSON value from being stored, of whatever request."""
+    found = _first_flaw({field: value})
+    return None if found is None else Problem(index=None, field=_path(found[0]), message=found[1])
+
+
 def _first_flaw(root: object) -> tuple[list[int | str], str] | None:
     """Path and message of the first flaw below `root`; a loop, because a hostile document must not end our stack."""
     stack: list[tuple[object, tuple[Any, ...], int]] = [(root, (), 0)]

@@ -34,7 +34,8 @@ _HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     },
 )
 async def events(task_id: str, door: TheDoor, last_event_id: str | None = Header(default=None)) -> StreamingResponse:
-    """The task in full, at once and whenever its status changes, as server-sent events; the stream ends with the task.
+    """The task in full, at once and whenever its status changes or it notes something (progress, log, checkpoint; once
+    a second at most), as server-sent events; the stream ends with the task.
     Who reconnects with `Last-Event-ID` is told again only what is different from then."""
     known = task_id_of(task_id)
     with door.admission.watches.hold():  # refused before anything is answered
@@ -84,4 +85,4 @@ async def _with_heartbeats(changes: AsyncGenerator[Glimpse | None, None]) -> Asy
 
 
 def _event_id(glimpse: Glimpse) -> str:
-    return f"{glimpse.state}.{glimpse.attempt}.{glimpse.lease}"
+    return f"{glimpse.state}.{glimpse.attempt}.{glimpse.lease}" + (f".{glimpse.noted}" if glimpse.noted else "")

@@ -3,7 +3,8 @@
 from typing import Annotated, Any, Final
 from uuid import UUID
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
+from pydantic_core import from_json, to_json
 
 from asyncproc.api.door import Door
 from asyncproc.api.parsing import MAX_VALUES, Asked, Instant, Listed, Text, wrong
@@ -18,6 +19,25 @@ _Texts = Annotated[Annotated[list[Text], _SEVERAL] | None, Listed]
 _Priority = Annotated[int, Field(ge=MIN_PRIORITY, le=MAX_PRIORITY)]
 _Fingerprint = Annotated[str, Field(pattern="^[0-9a-f]{12}$")]
 _SHOWN: Final = 20
+
+
+def _parsed(value: object) -> object:
+    """In a query it is text."""
+    if isinstance(value, str):
+        try:
+            return from_json(value, allow_inf_nan=False)
+        except ValueError as error:
+            raise ValueError(f"is not JSON: {error}") from None
+    return value
+
+
+def _storable(part: dict[str, Any]) -> dict[str, Any]:
+    if b"\\u0000" in to_json(part):
+        raise ValueError("contains NUL, which Postgres cannot store")
+    return part
+
+
+_Part = Annotated[dict[str, Any], Field(min_length=1), BeforeValidator(_parsed), AfterValidator(_storable)]
 
 
 class FilterBody(Asked):
@@ -41,6 +61,9 @@ class FilterBody(Asked):
     concurrency_key: _Texts = None
     fairness_key: _Texts = None
     id: Annotated[Annotated[list[UUID], _SEVERAL] | None, Listed] = None
+    payload: _Part | None = None
+    """What the payload contains: all these members, and of objects and lists in it at least what is said of them. Each
+    payload that nothing else rules out is read for it."""
 
     def narrowed(self) -> TaskFilter:
         return TaskFilter(
@@ -55,6 +78,7 @@ class FilterBody(Asked):
             concurrency_key=_some(self.concurrency_key),
             fairness_key=_some(self.fairness_key),
             id=None if self.id is None else tuple(each.bytes for each in self.id),
+            payload=None if self.payload is None else to_json(self.payload).decode(),
         )
 
 

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from asyncproc.actors.once import Keyed
 from asyncproc.api.body import BodyRefused
 from asyncproc.api.door import Door
+from asyncproc.api.unique import Parsed
 from asyncproc.clock import wall_now
 from asyncproc.core.task import NewTask
 
@@ -44,7 +45,7 @@ async def enqueue(
     key: str,
     body: bytes,
     door: Door,
-    parse: Callable[[bytes, Door], Awaitable[list[NewTask]]],
+    parse: Callable[[bytes, Door], Awaitable[Parsed]],
     answer: Callable[[list[NewTask]], bytes],
 ) -> bytes:
     """The answer to the first request with this key and body, which may be this one.
@@ -53,11 +54,11 @@ async def enqueue(
     """
     body_hash = sha256(body).digest()
     try:
-        tasks = await parse(body, door)
+        tasks, wishes = await parse(body, door)
     except BodyRefused:
         # It may have been good under an earlier configuration; what was answered then is still the answer.
         known = (await door.inspector.answers([(key, body_hash)], wall_now())).get(key)
         if known is None:
             raise
         return known
-    return await door.gateway.enqueue_once(Keyed(key, body_hash, answer(tasks), tasks))
+    return await door.gateway.enqueue_once(Keyed(key, body_hash, answer(tasks), tasks, wishes))

@@ -42,7 +42,7 @@ async def page_of(door: Door, asked: ListQuery, narrowed: TaskFilter) -> Respons
             await refuse_unknown(door, asked)
     page = records[: asked.limit]
     following = to_json(id_text(page[-1].id)) if len(records) > asked.limit else b"null"
-    text = b'{"tasks":[' + b",".join(view(record) for record in page) + b'],"next":' + following + b"}"
+    text = b'{"tasks":[' + b",".join(view(record, in_list=True) for record in page) + b'],"next":' + following + b"}"
     return Response(text, media_type="application/json")
 
 

@@ -20,13 +20,19 @@ Scope = Literal["all", "queue", "type"]
 
 async def pause(request: Request, door: Door, scope: Scope, name: str) -> None:
     """Returns once nothing more begins. Raises `BodyRefused` and what the gateway does."""
+    until, for_s, body = await asked(request, door)
+    with door.admission.changes.hold():
+        await door.gateway.change(PauseFor(Pause(scope, name, until, body.reason, body.by), for_s))
+
+
+async def asked(request: Request, door: Door) -> tuple[float, float, PauseBody]:
+    """When it is to end, as an instant or as seconds from now on, 0 for none, and all that was said. Raises
+    `BodyRefused`."""
     body = await parse(request, PauseBody, door.admission.changes)
     until = 0.0 if body.until is None else body.until.timestamp()
     if body.until is not None and until <= wall_now():
         raise refuse([Problem(index=None, field="until", message="is over already")])
-    for_s = 0.0 if body.for_ is None else parse_duration(body.for_)
-    with door.admission.changes.hold():
-        await door.gateway.change(PauseFor(Pause(scope, name, until, body.reason, body.by), for_s))
+    return until, 0.0 if body.for_ is None else parse_duration(body.for_), body
 
 
 async def resume(door: Door, scope: Scope, name: str) -> None:

@@ -10,11 +10,13 @@ from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
 from asyncproc.actors.answers import Cancelled
-from asyncproc.api import idempotency
+from asyncproc.actors.once import Keyed
+from asyncproc.api import idempotency, unique
 from asyncproc.api.body import TASKS_AT_ONCE, BodyRefused, declared_size, parse_enqueue, problems_of, read, refuse
 from asyncproc.api.dependencies import tied
 from asyncproc.api.door import Door, TheDoor
 from asyncproc.api.instants import wrong_instant
+from asyncproc.api.unique import Parsed
 from asyncproc.clock import id_text, wall_now
 from asyncproc.core.cancel import GRACE_S
 from asyncproc.core.duration import parse_duration
@@ -43,7 +45,7 @@ MAX_WAIT_S: Final = 60.0
 @router.post(
     "/tasks/enqueue",
     response_model=EnqueueAnswer,
-    responses={**ERRORS, **{status: {"model": ErrorBody} for status in (400, 408, 413, 422)}},
+    responses={**ERRORS, **{status: {"model": ErrorBody} for status in (400, 408, 409, 413, 422)}},
     openapi_extra={
         "parameters": [idempotency.PARAMETER],
         "requestBody": {
@@ -65,13 +67,18 @@ async def enqueue(request: Request, door: TheDoor) -> Response:
         body = await read(request, door.limits.max_body_bytes, held)
         if key is not None:
             return _json(await idempotency.enqueue(key, body, door, _parse, _answer))
-        tasks = await _parse(body, door)
+        tasks, wishes = await _parse(body, door)
+        if wishes:
+            return _json(await door.gateway.enqueue_unique(Keyed("", b"", _answer(tasks), tasks, wishes)))
         await door.gateway.enqueue(tasks)
         async with door.admission.answering:
             answer = _answer(tasks)
             if len(tasks) > TASKS_AT_ONCE:
                 await sleep(0)
         return _json(answer)
+
+
+_NEW_OF_ITS_KEY: Final = {"existing": False}
 
 
 def _answer(tasks: list[NewTask]) -> bytes:
@@ -82,6 +89,7 @@ def _answer(tasks: list[NewTask]) -> bytes:
             "priority": options.priority,
             "status": State.BLOCKED if terms.parents else State.SCHEDULED if delay_s > 0 else State.QUEUED,
             "queue": options.queue,
+            **(_NEW_OF_ITS_KEY if terms.unique_key else {}),
         }
         for task_id, _, options, delay_s, terms in tasks
     ]
@@ -115,10 +123,11 @@ async def get_task(
 @router.post(
     "/task/{task_id}/retry",
     response_model=TaskView,
-    responses={**ERRORS, 400: {"model": ErrorBody}, 404: {"model": ErrorBody}},
+    responses={**ERRORS, **{status: {"model": ErrorBody} for status in (400, 404, 409)}},
 )
 async def retry(task_id: str, door: TheDoor) -> Response:
-    """Run a failed task again, with all its attempts before it. 400 where it is not failed."""
+    """Run a failed task again, with all its attempts before it. 400 where it is not failed, 409 where another has its
+    unique key meanwhile and has not ended."""
     known = task_id_of(task_id)
     with door.admission.retries.hold():
         accepted = await door.gateway.retry(known)
@@ -154,13 +163,13 @@ async def cancel(
     return _json(answer.model_dump_json(by_alias=True).encode())
 
 
-async def _parse(body: bytes, door: Door) -> list[NewTask]:
+async def _parse(body: bytes, door: Door) -> Parsed:
     """Raises `BodyRefused`."""
     async with door.admission.parsing:
         return await _accept(await parse_enqueue(body, door.limits.max_tasks), door)
 
 
-async def _accept(bodies: list[TaskBody], door: Door) -> list[NewTask]:
+async def _accept(bodies: list[TaskBody], door: Door) -> Parsed:
     """Tasks as the QueueActor takes them. Raises `BodyRefused` naming every offending task."""
     problems: list[Problem] = []
     too_large: list[Problem] = []
@@ -198,7 +207,8 @@ async def _accept(bodies: list[TaskBody], door: Door) -> list[NewTask]:
         tasks.append((door.ids.make(), payload, _options(body, door, shared), delay_s, terms))
     if problems or too_large:
         raise refuse([*problems, *too_large], 400 if problems else 413)
-    return await tied(bodies, tasks, door.inspector)
+    tasks = await tied(bodies, tasks, door.inspector)
+    return await unique.with_wishes(bodies, tasks, door.registry)
 
 
 def _options(body: TaskBody, door: Door, shared: dict[tuple[object, ...], Options]) -> Options:

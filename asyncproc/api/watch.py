@@ -98,8 +98,15 @@ class Watch:
                 continue
             is_away = False
             for task_id, watched in self._watched.items():
-                if glimpses.get(task_id) != watched.seen:
-                    watched.seen = glimpses.get(task_id)
+                glimpse = glimpses.get(task_id)
+                if glimpse != watched.seen:
+                    if not _is_note(watched.seen, glimpse):
+                        self._look_s = FIRST_LOOK_S
+                    watched.seen = glimpse
                     watched.changed.set()
                     watched.changed = asyncio.Event()
-                    self._look_s = FIRST_LOOK_S
+
+
+def _is_note(before: Glimpse | None, now: Glimpse | None) -> bool:
+    """The task noted something, and nothing else: a second will pass before the next one, and often many."""
+    return before is not None and now is not None and before._replace(noted=now.noted) == now

@@ -1,11 +1,11 @@
 """The REST API as the commands call it: one request, its JSON or an error that says what the API said."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 from urllib.parse import quote
 
 import click
@@ -62,6 +62,27 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self._http.close()
 
+    def events(self, path: str, last_id: str | None) -> Iterator[tuple[str, str]]:
+        """Id and data of server-sent events, after the one of `last_id`, until the stream ends or breaks off. Raises
+        `ApiRefused` and `ApiUnreachable`."""
+        headers = {} if last_id is None else {"Last-Event-ID": last_id}
+        try:
+            with self._http.stream("GET", path, headers=headers) as response:
+                if response.is_error:
+                    response.read()
+                    self._refuse(response)
+                fields: dict[str, str] = {}
+                for line in response.iter_lines():
+                    name, _, value = line.partition(": ")
+                    fields[name] = value
+                    if not line and "data" in fields:
+                        yield fields.get("id", ""), fields["data"]
+                        fields = {}
+        except httpx.RemoteProtocolError:
+            return  # whoever follows asks again
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise ApiUnreachable(self.url, str(error) or type(error).__name__) from None
+
     def request(
         self,
         method: str,
@@ -75,14 +96,17 @@ class Client:
             response = self._http.request(method, path, params=asked, json=json)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise ApiUnreachable(self.url, str(error) or type(error).__name__) from None
-        if response.status_code in _AGAIN:
-            raise ApiUnreachable(self.url, _text(response))
         if response.is_error:
-            raise ApiRefused(response.status_code, _text(response))
+            self._refuse(response)
         try:
             return response.json() if response.content else None
         except ValueError:
             raise ApiUnreachable(self.url, "what answers there is no asyncproc") from None
+
+    def _refuse(self, response: httpx.Response) -> NoReturn:
+        if response.status_code in _AGAIN:
+            raise ApiUnreachable(self.url, _text(response))
+        raise ApiRefused(response.status_code, _text(response))
 
 
 def at(*parts: str) -> str:

@@ -20,10 +20,11 @@ _OPTIONS: Final = (
     click.option("--concurrency-key", "concurrencyKey", multiple=True),
     click.option("--fairness-key", "fairnessKey", multiple=True),
     click.option("--id", multiple=True, help="Of a task."),
+    click.option("--payload", help="JSON that the payload contains, such as '{\"orderId\": 7}'."),
 )
 _NAMES: Final = (
     "state", "type", "queue", "priority", "createdBy", "createdAfter", "createdBefore", "fingerprint",
-    "concurrencyKey", "fairnessKey", "id",
+    "concurrencyKey", "fairnessKey", "id", "payload",
 )  # fmt: skip
 
 

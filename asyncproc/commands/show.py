@@ -69,9 +69,12 @@ def _value(item: Any, key: str) -> Any:
 
 def _cell(value: Any) -> Text:
     # As text and not as markup: payloads and reasons are anybody's.
-    return Text(
-        "".join(character if character.isprintable() or character == "\n" else "�" for character in _text(value))
-    )
+    return Text(printable(_text(value)))
+
+
+def printable(text: str) -> str:
+    """Without what would tell a terminal to do something."""
+    return "".join(character if character.isprintable() or character == "\n" else "�" for character in text)
 
 
 def _text(value: Any) -> str:

@@ -10,7 +10,9 @@ from pydantic.alias_generators import to_camel
 
 from asyncproc.commands.client import Client, at, with_api
 from asyncproc.commands.filters import filtered
+from asyncproc.commands.following import follow, show_in_full
 from asyncproc.commands.show import show
+from asyncproc.commands.unique import unique_options
 
 COLUMNS: Final[Mapping[str, str]] = {
     "ID": "id",
@@ -48,11 +50,19 @@ def show_page(page: dict[str, Any], as_json: bool) -> None:
 @tasks.command("show")
 @click.argument("task_id", metavar="ID")
 @click.option("--wait", type=click.FloatRange(0, 60), help="Seconds to wait for its end.")
+@click.option("--follow", "follows", is_flag=True, help="Print its progress, log and status as they come, to its end.")
 @with_api
-def show_task(client: Client, as_json: bool, task_id: str, wait: float | None) -> None:
-    """One task in full."""
+def show_task(client: Client, as_json: bool, task_id: str, wait: float | None, follows: bool) -> None:
+    """One task in full, its progress and log included."""
+    if follows:
+        follow(client, task_id, as_json)
+        return
     params = None if wait is None else {"wait": str(wait)}
-    show(client.request("GET", at("task", task_id), params=params), as_json=as_json)
+    task = client.request("GET", at("task", task_id), params=params)
+    if as_json:
+        show(task, as_json=True)
+    else:
+        show_in_full(task)
 
 
 @tasks.command()
@@ -89,6 +99,7 @@ def cancel(client: Client, as_json: bool, task_id: str, **asked: str | None) -> 
 @click.option("--concurrency-key")
 @click.option("--fairness-key")
 @click.option("--created-by")
+@unique_options
 @click.option("--depends-on", multiple=True, help="ID of a task that must have ended first; may be said several times.")
 @click.option(
     "--on-parent-failure",
@@ -102,7 +113,10 @@ def enqueue(client: Client, as_json: bool, type_name: str, payload: str, back_of
     task |= {to_camel(name): value for name, value in options.items()}
     body = {"tasks": [{name: value for name, value in task.items() if value not in (None, ())}]}
     answer = client.request("POST", "/tasks/enqueue", json=body)
-    show(answer if as_json else answer["tasks"], {name: COLUMNS[name] for name in _OF_A_NEW_ONE}, as_json)
+    columns = {name: COLUMNS[name] for name in _OF_A_NEW_ONE}
+    if "existing" in answer["tasks"][0]:
+        columns["EXISTING"] = "existing"
+    show(answer if as_json else answer["tasks"], columns, as_json)
 
 
 _OF_A_NEW_ONE: Final = ("ID", "TYPE", "QUEUE", "STATUS", "PRIORITY")

@@ -23,7 +23,7 @@ def change_asked(core: "Core", event: ChangeAsked) -> None:
     reply = ChangeReply(event.ticket, task.id)
     if task.state not in CHANGEABLE:
         reply.refused = task.state
-    elif _is_stale(core, task):
+    elif is_stale(core, task):
         reply.stale = True
     else:
         _change(core, task, event.change, {})
@@ -36,7 +36,7 @@ def bulk_asked(core: "Core", event: BulkAsked) -> None:
     options: dict[Options, Options] = {}
     for read in event.tasks:
         task = core.tasks.get(read.id, read)
-        if _is_stale(core, task) or not _is_as_read(task, read):
+        if is_stale(core, task) or not _is_as_read(task, read):
             reply.stale.append(task.id)
         elif _carry_out(core, task, event, options):
             reply.done.append(task.id)
@@ -53,7 +53,7 @@ def revive(core: "Core", task: Task) -> None:
     core.decision.writes.revived.append((task.id, task.ready_at, task.rank))
 
 
-def _is_stale(core: "Core", task: Task) -> bool:
+def is_stale(core: "Core", task: Task) -> bool:
     """It went another way in this same step, or is read from disk though its place is in memory."""
     if task.id in core.altered:
         return True

@@ -15,6 +15,8 @@ class Counters:
     """Attempts whose worker died."""
     stale_outcomes: int = 0
     """Reports of a lease that counted no more: late, doubled, or of a worker thought dead."""
+    stale_notes: int = 0
+    """The same of what an attempt noted."""
     returned: int = 0
     """Leases that were called back before they began."""
     refused_writes: int = 0

@@ -1,11 +1,14 @@
 """What the core answers: rows to write, calls to answer after the commit, pages to read, an instant to be woken at."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from asyncproc.core.events import Lease
+from asyncproc.core.events import Lease, Note
+from asyncproc.core.schedule import Kind
+from asyncproc.core.schedule import Outcome as TickOutcome
 from asyncproc.core.states import State
-from asyncproc.core.task import KeyUsed, LaneKey, Task, TaskId
+from asyncproc.core.task import KeyUsed, LaneKey, NewTask, Task, TaskId
 
 Key: TypeAlias = tuple[float, TaskId]
 """A place in an order: rank (or `ready_at`), then id."""
@@ -13,6 +16,10 @@ Key: TypeAlias = tuple[float, TaskId]
 
 Changed: TypeAlias = tuple[TaskId, int, State, int, str, float, State, int, str, float, float | None]
 """id, lease; state, priority, queue, ready_at as they are in the table; the same as they are to be; the new rank."""
+
+Replaced: TypeAlias = tuple[TaskId, int, State, int, str, float, State, float, float | None, NewTask]
+"""id, lease; state, priority, queue, ready_at as they are in the table; state, ready_at and rank as they are to be, and
+the task whose content it has then."""
 
 
 Depends: TypeAlias = tuple[TaskId, tuple[TaskId, ...], str, bytes, float]
@@ -27,6 +34,8 @@ class Writes:
     Every one but `inserts` compares lease and state in the table, so a replay after an unknown commit changes nothing.
     """
 
+    notes: list[Note] = field(default_factory=list)
+    """One a task at most. Before all others: what an attempt noted outlives it."""
     succeeded: list[tuple[TaskId, int, bytes]] = field(default_factory=list)
     """id, lease, result."""
     failed: list[tuple[TaskId, int, str, bytes]] = field(default_factory=list)
@@ -46,10 +55,13 @@ class Writes:
     revived: list[tuple[TaskId, float, float]] = field(default_factory=list)
     """id, ready_at, rank: from `task_done` back to `task_live`."""
     changed: list[Changed] = field(default_factory=list)
+    replaced: list[Replaced] = field(default_factory=list)
     came_due: list[tuple[TaskId, float]] = field(default_factory=list)
     """id, rank."""
     keys: list[KeyUsed] = field(default_factory=list)
     """Idempotency keys of new rows. One that is in the table and not over yet is left as it is."""
+    requests: list[tuple[TaskId]] = field(default_factory=list)
+    """Rows by which new tasks were asked for: each goes with the commit that makes its task."""
     inserts: list[Task] = field(default_factory=list)
     """New rows, already running where a worker was waiting for them."""
     claims: list[tuple[TaskId, int, int, float, str]] = field(default_factory=list)
@@ -61,6 +73,13 @@ class Writes:
     """What the blocked ones of the new rows wait for."""
     parents: list[TaskId] = field(default_factory=list)
     """Tasks that may have ended, in this commit or before: children of those that have are released, or end too."""
+
+    ticks: list[tuple[TaskId, str, float, Kind, TickOutcome, float]] = field(default_factory=list)
+    """id of the task that was made, or would have been; schedule, instant, why it is one, what became of it, now."""
+    positions: list[tuple[str, str, float, TaskId | None]] = field(default_factory=list)
+    """How far schedules are: name, stamp, instant, last task."""
+    positions_over: list[str] = field(default_factory=list)
+    """Schedules that are no more. Goes before `positions`."""
 
     def __bool__(self) -> bool:
         return bool(
@@ -75,11 +94,17 @@ class Writes:
             or self.stopping
             or self.cancelled
             or self.changed
+            or self.replaced
             or self.came_due
             or self.revived
             or self.keys
+            or self.requests
             or self.levels
+            or self.notes
             or self.parents
+            or self.ticks
+            or self.positions
+            or self.positions_over
         )
 
 
@@ -88,6 +113,9 @@ class EnqueueReply:
     """The tasks are committed."""
 
     ticket: int
+    replaced: Sequence[TaskId] = ()
+    stale: bool = False
+    """One that was to be replaced was not as it was read: read it again."""
 
 
 @dataclass(slots=True)
@@ -114,8 +142,18 @@ class PollReply:
 
 
 @dataclass(slots=True)
+class TicksReply:
+    """`decided` ticks were asked for and are decided: all or none. None are where there is no such schedule, or where
+    so many cannot wait in its line."""
+
+    ticket: int
+    decided: int
+    is_full: bool = False
+
+
+@dataclass(slots=True)
 class RulesReply:
-    """The rules are in force."""
+    """The rules, or schedules, are in force."""
 
     ticket: int
 
@@ -179,6 +217,7 @@ Reply: TypeAlias = (
     | BulkReply
     | RulesReply
     | PurgeReply
+    | TicksReply
 )
 
 
@@ -200,4 +239,6 @@ class Decision:
     """To be read after the commit and before the next step: only then do memory and table agree on what is missing."""
     payloads: list[TaskId] = field(default_factory=list)
     """To be read after the commit and put into the leases that lack them."""
+    checkpoints: list[TaskId] = field(default_factory=list)
+    """To be read after the commit and added to the leases."""
     wake_at: float | None = None

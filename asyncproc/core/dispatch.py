@@ -96,7 +96,7 @@ class Dispatcher:
             estimate_s = estimate(lane)
             if not worker.has_room(estimate_s, prefetch_s, max_held):
                 break
-            if task.left_out and not self._affords(task.left_out):
+            if (to_read := task.left_out + task.checkpoint_bytes) and not self._affords(to_read):
                 break
             if len(worker.held) < worker.concurrency:
                 pool.progressed(worker, now)

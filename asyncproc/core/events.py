@@ -5,12 +5,16 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from asyncproc.core.asked import NO_CHANGE, Action, Change
+from asyncproc.core.schedule import Position, Schedule, Tick
 from asyncproc.core.steering import Rules
 from asyncproc.core.task import KeyUsed, LaneKey, NewTask, Task, TaskId, TimeLimits
 
-Lease: TypeAlias = tuple[TaskId, int, int, str, str, bytes, float, TimeLimits, bool]
+Lease: TypeAlias = (
+    tuple[TaskId, int, int, str, str, bytes, float, TimeLimits, bool]
+    | tuple[TaskId, int, int, str, str, bytes, float, TimeLimits, bool, bytes]
+)
 """The grant of one attempt to one worker: id, lease number, attempt, type, queue, payload, rank, time limits, whether
-it runs in a process of its own."""
+it runs in a process of its own; where an earlier attempt left one, its checkpoint."""
 
 FAILED: Final = 0
 SUCCEEDED: Final = 1
@@ -38,6 +42,18 @@ def outcome_bytes(outcome: Outcome) -> int:
     return len(outcome[3]) + (sum(len(child[1]) for child in children) if children else 0)
 
 
+Note: TypeAlias = tuple[TaskId, int, int, bytes | None, bytes | None, bytes | None]
+"""What an attempt noted of itself: id, lease number, number of the note, progress, checkpoint, log.
+
+All are JSON and never parsed by the QueueActor; None is as it was. The log is the newest lines of this attempt, objects
+with commas between them. A later note has all of an earlier one that was not known to be on record, or its successor.
+"""
+
+
+def note_bytes(note: Note) -> int:
+    return sum(len(part) for part in note[3:] if part is not None)
+
+
 @dataclass(slots=True)
 class Loaded:
     """What the table held when the reign began: everything that runs, and the lanes that have rows, each with its
@@ -48,15 +64,24 @@ class Loaded:
     levels: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     owed: list[TaskId] | None = None
     """Parents that ended and have children all the same; None where no task waits for another."""
+    positions: Mapping[str, Position] = field(default_factory=dict)
+    """How far the schedules are."""
+    waiting: Sequence[tuple[str, Tick]] = ()
+    """Ticks that wait for the task before them, in their order, each with its schedule."""
 
 
 @dataclass(slots=True)
 class Enqueued:
-    """`keys` are recorded with the tasks, or not at all."""
+    """`keys` are recorded with the tasks, or not at all. `requested`: there is a row that asks for each of them, which
+    goes with the commit that makes the task."""
 
     ticket: int
     tasks: list[NewTask]
     keys: Sequence[KeyUsed] = ()
+    requested: bool = False
+    replaced: Sequence[tuple[Task, NewTask]] = ()
+    """Tasks that wait, as read from the table, and what they are to be from now on, under their own ids. Where one of
+    them is not as it was read, nothing of the event is done."""
 
 
 @dataclass(slots=True)
@@ -90,6 +115,8 @@ class Polled:
     returned: list[tuple[TaskId, int]] = field(default_factory=list)
     leaving: bool = False
     """The worker takes nothing more, and its process ends soon: that is no crash, whatever it runs until then."""
+    notes: Sequence[Note] = ()
+    """What its tasks noted, those included that ended."""
 
 
 @dataclass(slots=True)
@@ -188,6 +215,25 @@ class RulesChanged:
 
 
 @dataclass(slots=True)
+class SchedulesChanged:
+    """Schedules that are so from now on; None for those that are no more."""
+
+    ticket: int
+    schedules: Mapping[str, Schedule | None]
+    is_all: bool = False
+    """There are no others."""
+
+
+@dataclass(slots=True)
+class TicksAsked:
+    """Somebody wants tasks of a schedule out of turn."""
+
+    ticket: int
+    name: str
+    ticks: Sequence[Tick]
+
+
+@dataclass(slots=True)
 class QueueReranked:
     """The ranks of a queue were computed anew in the table."""
 
@@ -215,4 +261,16 @@ class Draining:
 Steering: TypeAlias = (
     RetryAsked | CancelAsked | OverdueFound | ChangeAsked | BulkAsked | RulesChanged | QueueReranked | Purged | Draining
 )
-Event: TypeAlias = Loaded | Enqueued | Registered | Polled | WorkerLost | Page | Released | Refused | Steering
+Event: TypeAlias = (
+    Loaded
+    | Enqueued
+    | Registered
+    | Polled
+    | WorkerLost
+    | Page
+    | Released
+    | Refused
+    | SchedulesChanged
+    | TicksAsked
+    | Steering
+)

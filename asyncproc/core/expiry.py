@@ -57,4 +57,4 @@ def limits_of(task: Task, now: float) -> TimeLimits:
     if not deadline:
         return limits
     left_s = max(_LEAST_S, deadline - now)
-    return limits._replace(timeout_s=min(limits.timeout_s or left_s, left_s))
+    return limits._replace(timeout_s=min(limits.timeout_s or left_s, left_s), last_s=left_s)

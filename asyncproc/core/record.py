@@ -44,6 +44,11 @@ class TaskRecord:
     payload: bytes
     finished_at: float | None
     result: bytes | None
+    unique_key: str | None = None
+    progress: bytes | None = None
+    log: bytes | None = None
+    """Like `checkpoint` only where one task is read."""
+    checkpoint: bytes | None = None
 
 
 class Glimpse(NamedTuple):
@@ -52,6 +57,8 @@ class Glimpse(NamedTuple):
     state: State
     attempt: int
     lease: int
+    noted: int = 0
+    """It grows with what its attempts note."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +79,8 @@ class TaskFilter:
     concurrency_key: str | tuple[str, ...] | None = None
     fairness_key: str | tuple[str, ...] | None = None
     id: TaskId | tuple[TaskId, ...] | None = None
+    payload: str | None = None
+    """JSON that the payload is to contain."""
 
     def is_empty(self) -> bool:
         return self == NO_FILTER

@@ -38,5 +38,8 @@ class CoreSettings:
     silence_s: float = 30.0
     """A worker that has no poll open and is not heard from for this long counts as lost."""
 
+    tick_grace_s: float = 60.0
+    """A tick of a schedule that is no later than this is on time; what becomes of later ones the schedule says."""
+
     def pool(self, queue: str) -> str:
         return self.pool_of.get(queue, self.default_pool)

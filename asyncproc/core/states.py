@@ -36,6 +36,7 @@ class Trigger(StrEnum):
     LOSE = "lose its worker"
     SNOOZE = "put itself off"
     EXPIRE = "pass its deadline"
+    REPLACE = "be replaced"
     CANCEL = "be cancelled"
     RETRY = "be retried by hand"
 
@@ -53,6 +54,9 @@ TRANSITIONS: Final = MappingProxyType(
         (_S.QUEUED, _T.POSTPONE): _S.SCHEDULED,
         (_S.SCHEDULED, _T.POSTPONE): _S.SCHEDULED,
         (_S.RETRYING, _T.POSTPONE): _S.RETRYING,
+        (_S.QUEUED, _T.REPLACE): _S.SCHEDULED,
+        (_S.SCHEDULED, _T.REPLACE): _S.SCHEDULED,
+        (_S.RETRYING, _T.REPLACE): _S.SCHEDULED,
         (_S.QUEUED, _T.CLAIM): _S.RUNNING,
         (_S.RUNNING, _T.SUCCEED): _S.SUCCEEDED,
         (_S.RUNNING, _T.FAIL): _S.RETRYING,

@@ -28,6 +28,7 @@ from asyncproc.core.events import (
     Event,
     Lease,
     Loaded,
+    Note,
     Outcome,
     OverdueFound,
     Page,
@@ -39,13 +40,18 @@ from asyncproc.core.events import (
     Released,
     RetryAsked,
     RulesChanged,
+    SchedulesChanged,
     Steering,
+    TicksAsked,
     WorkerLost,
 )
 from asyncproc.core.expiry import expire, expire_those_that_are, limits_of
+from asyncproc.core.notes import take_notes
 from asyncproc.core.purge import purge
-from asyncproc.core.rank import micros_until, to_micros
+from asyncproc.core.rank import micros_until
 from asyncproc.core.recall import look_again_at, recall
+from asyncproc.core.replace import due_at, replace
+from asyncproc.core.schedules import Schedules
 from asyncproc.core.settings import CoreSettings
 from asyncproc.core.states import State, Trigger, after
 from asyncproc.core.task import NO_TERMS, NewTask, Task, TaskId
@@ -68,6 +74,7 @@ class Core:
         self.run_times = RunTimes(unknown_s=settings.prefetch_s)
         self.dangers = Dangers()
         self.dependents = Dependents()
+        self.schedules = Schedules(settings.tick_grace_s)
         self.draining = False
         self._sessions = epoch << 32
         self._alarms = Alarms()
@@ -78,6 +85,8 @@ class Core:
         """Tasks that were changed, cancelled or revived on demand in this step."""
         self.stops: dict[str, list[tuple[TaskId, int, float]]] = {}
         """Running tasks that are to be asked to end, by worker."""
+        self.noted: dict[TaskId, Note] = {}
+        """The newest note of each task that sent some in this step."""
         self._reported: list[tuple[Worker, Poll]] = []
         self._large: list[Task] = []
         self._dispatcher = Dispatcher(
@@ -96,6 +105,7 @@ class Core:
             task.payload = b""  # it is committed by now
         self._large.clear()
         self.backlog.begin(now)
+        self.schedules.begin(now, self.decision.writes)
         self._dispatcher.begin()
         # A page is older than all that happened since: taken later, it would move the end of its window past tasks
         # that were left to the disk in the meantime.
@@ -108,6 +118,8 @@ class Core:
                 self.dependents.take(event, self.backlog)
         for event in events:
             self._take(event)
+        self.schedules.ended(self.decision.writes)
+        self._enqueue(self.schedules.come_due())
         came_due = self.backlog.come_due(now, MAX_DUE_A_STEP)
         self._ring_alarms()
         if not self.draining:
@@ -119,7 +131,11 @@ class Core:
         self.decision.writes.came_due.extend((task.id, task.rank) for task in waiting)
         self.decision.pages.extend(self.backlog.shed())
         self.decision.writes.levels.extend(self.backlog.gates.spent())
+        if self.noted:
+            self.decision.writes.notes.extend(self.noted.values())
+            self.noted.clear()
         self.dependents.close(self.decision.writes)
+        self.schedules.finish()
         self.decision.wake_at = self._next_wake()
         return self.decision
 
@@ -133,9 +149,7 @@ class Core:
             case Polled():
                 self._polled(event)
             case Enqueued():
-                self._enqueue(event.tasks)
-                self.decision.writes.keys.extend(event.keys)
-                self.decision.replies.append(EnqueueReply(event.ticket))
+                self._enqueued(event)
             case Registered():
                 self._registered(event)
             case WorkerLost():
@@ -144,6 +158,8 @@ class Core:
                 self._refused(event.ids)
             case Loaded():
                 self._loaded(event)
+            case SchedulesChanged() | TicksAsked():
+                self.decision.replies.append(self.schedules.obey(event))
             case Page() | Released():
                 pass
             case _:
@@ -176,20 +192,36 @@ class Core:
 
     # ---- tasks come in
 
+    def _enqueued(self, event: Enqueued) -> None:
+        reply = EnqueueReply(event.ticket)
+        self.decision.replies.append(reply)
+        if event.replaced:
+            if not replace(self, event.replaced):
+                reply.stale = True
+                return
+            reply.replaced = [task.id for task, _ in event.replaced]
+        self._enqueue(event.tasks)
+        self.decision.writes.keys.extend(event.keys)
+        if event.requested:
+            self.decision.writes.requests.extend((task[0],) for task in event.tasks)
+
+    def leave_out(self, task: Task) -> None:
+        """A large payload is held no longer than until it is committed."""
+        task.left_out = len(task.payload)
+        self._large.append(task)
+
     def _enqueue(self, tasks: Iterable[NewTask]) -> None:
         now = micros_until(self.now)
         inserts = self.decision.writes.inserts
-        for task_id, payload, options, delay_s, given in tasks:
+        for new in tasks:
+            task_id, payload, options, delay_s, given = new
             if task_id in self.tasks or task_id in self.fresh:
                 continue
-            ready_at = to_micros(now + delay_s) if delay_s else now
-            if given.run_at:
-                ready_at, given = max(now, to_micros(given.run_at)), given._replace(run_at=0.0)
+            ready_at, terms = due_at(new, self.now) if delay_s or given != NO_TERMS else (now, NO_TERMS)
             state = State.SCHEDULED if ready_at > self.now else State.QUEUED
-            task = Task(task_id, payload, options, state, ready_at, now, terms=NO_TERMS if given == NO_TERMS else given)
+            task = Task(task_id, payload, options, state, ready_at, now, terms=terms)
             if len(payload) > self.settings.large_bytes:
-                task.left_out = len(payload)
-                self._large.append(task)
+                self.leave_out(task)
             inserts.append(task)
             self.fresh.add(task_id)
             self.counters.enqueued += 1
@@ -205,6 +237,7 @@ class Core:
             self.backlog.open(queue, key)
         self.backlog.gates.refill(event.levels)
         self.dependents.owe(event.owed)
+        self.schedules.found(event.positions, event.waiting)
         for task in event.running:
             self.tasks[task.id] = task
             worker = self.workers.get(task.worker)
@@ -287,12 +320,14 @@ class Core:
         worker.leaving = worker.leaving or event.leaving
         pool = self.backlog.pool(worker.pool)
         self._give_back(worker)
+        if event.notes:
+            take_notes(self, worker, event.notes)
         for outcome in event.outcomes:
             self._ended(worker, outcome)
         self._returned(worker, event.returned)
         if event.outcomes:
             pool.progressed(worker, self.now)
-        poll = Poll(event.ticket, self.now, bool(event.outcomes or event.returned or event.leaving))
+        poll = Poll(event.ticket, self.now, bool(event.outcomes or event.returned or event.leaving or event.notes))
         worker.polls.append(poll)
         if poll.reported:
             self._reported.append((worker, poll))
@@ -406,6 +441,8 @@ class Core:
         self.counters.claimed += 1
         if task.left_out and not task.payload:
             self.decision.payloads.append(task.id)
+        if task.checkpoint_bytes:
+            self.decision.checkpoints.append(task.id)
         if task.id not in self.fresh:
             self.decision.writes.claims.append((task.id, task.lease, task.attempt, task.rank, worker.name))
         options = task.options
@@ -432,7 +469,7 @@ class Core:
     def _next_wake(self) -> float | None:
         if self._dispatcher.is_cut or self.backlog.is_behind():
             return self.now
-        instants = [self.backlog.next_due(), self.backlog.next_change(), self._alarms.next()]
+        instants = [self.backlog.next_due(), self.backlog.next_change(), self._alarms.next(), self.schedules.next_at()]
         if not self.draining:
             instants += [look_again_at(pool, self.settings, self.now) for pool in self.backlog.pools.values()]
         return min((at for at in instants if at is not None), default=None)
@@ -440,6 +477,7 @@ class Core:
     def _refused(self, ids: list[TaskId]) -> None:
         """The table knows better: forget these tasks, wherever they are, and read them again."""
         self.counters.refused_writes += len(ids)
+        self.schedules.gone(ids)
         for task in self.backlog.forget(ids):
             if (worker := self.workers.get(task.worker)) is not None:
                 worker.release(task.id)

@@ -28,6 +28,8 @@ class TimeLimits(NamedTuple):
     """The attempt fails then, and where nothing else ends it its process is killed."""
     soft_timeout_s: float = 0.0
     """The task is told then, and may put things in order before it ends."""
+    last_s: float = 0.0
+    """Of an attempt alone: when the deadline of its task is over, however much time it asks for."""
 
 
 NO_LIMITS: Final = TimeLimits()
@@ -85,7 +87,8 @@ class Parents(NamedTuple):
     """Each once."""
     on_failure: OnParentFailure = OnParentFailure.FAIL
     refs: bytes = b""
-    """The names under which their request had them: a JSON object of names to ids; empty where there are none."""
+    """The names under which their request had them: a JSON object of names to ids, hexadecimal without hyphens; empty
+    where there are none."""
 
 
 class Terms(NamedTuple):
@@ -138,6 +141,8 @@ class Task:
     terms: Terms = NO_TERMS
     stop_reason: str | None = None
     """Why it was asked to come to an end while it ran; None where it was not."""
+    checkpoint_bytes: int = 0
+    """Of what an attempt left for the next one; 0 where none did."""
     draws: "tuple[Draw, ...]" = field(default=(), repr=False)
     """The gates through which it was started."""
 

@@ -90,6 +90,10 @@ class EmbeddedPostgres:
                 arguments = ["-D", str(self._data_dir), "-m", "fast", "-w", "-t", str(_STOP_S), "stop"]
                 _run(programs / "pg_ctl", arguments, self._account(), self._data_dir)
 
+    def url(self) -> str | None:
+        """Of its database; None where the server does not run."""
+        return None if self.pid() is None else self._url()
+
     def pid(self) -> int | None:
         """The server's process, None where it does not run."""
         lines = _lines(self._data_dir / "postmaster.pid")

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import Any, Final, LiteralString
 
-from asyncproc.core.decision import Writes
+from asyncproc.core.decision import Replaced, Writes
 from asyncproc.core.states import State
 from asyncproc.core.task import NO_TERMS, Options, Task, TaskId
 from asyncproc.storage.arrays import PgArray, bigints, byteas, floats, ints, texts, uuids
 from asyncproc.storage.dependents import Family, family_of
 from asyncproc.storage.rows import not_ended_before
-from asyncproc.storage.statements import idempotency, moves, pages
+from asyncproc.storage.statements import idempotency, moves, pages, requests, schedules, unique
 
 COPY_FROM: Final = 50
 """From this many new rows on, COPY's extra round trips cost less than what INSERT ... unnest does per row."""
@@ -92,7 +92,9 @@ def build(writes: Writes, now: float) -> Batch:
 def _ended(writes: Writes, now: float) -> list[Statement]:
     """In the order in which they are applied."""
     of_lease = (uuids, bigints)
+    notes = [(task_id, lease, lease << 32 | number, *parts) for task_id, lease, number, *parts in writes.notes]
     statements = [
+        _statement(moves.NOTE, notes, (*of_lease, bigints, texts, texts, texts)),
         _statement(moves.SUCCEED, writes.succeeded, (*of_lease, texts), after=(now,)),
         _statement(moves.FAIL, writes.failed, (*of_lease, texts, texts), after=(now, now)),
         _statement(moves.FAIL_WAITING, writes.overdue, (*of_lease, texts, texts), after=(now, now)),
@@ -108,14 +110,23 @@ def _ended(writes: Writes, now: float) -> list[Statement]:
             after=(not_ended_before(row[0] for row in writes.revived),),
         ),
         _statement(moves.CHANGE, writes.changed, (*of_lease, *_PLACE, *_PLACE, floats)),
+        _replace(writes.replaced) if writes.replaced else None,
         _statement(moves.COME_DUE, writes.came_due, (uuids, floats)),
         _statement(pages.SET_LEVELS, writes.levels, (texts, floats, floats)),
+        _statement(schedules.DECIDE, writes.ticks, (uuids, texts, floats, texts, texts, floats)),
+        _statement(schedules.FORGET, [(name,) for name in writes.positions_over], (texts,)),
+        _statement(
+            schedules.MOVE,
+            [(*row, task_id and task_id.hex()) for *row, task_id in writes.positions],
+            (texts, texts, floats, texts),
+        ),
         _statement(
             idempotency.USE_KEYS,
             [(key, body_hash, answer, now + kept_s) for key, body_hash, answer, kept_s, _ in writes.keys],
             (texts, byteas, texts, floats),
             after=(now,),
         ),
+        _statement(requests.TAKE, writes.requests, (uuids,)),
     ]
     return [statement for statement in statements if statement is not None]
 
@@ -132,6 +143,28 @@ def _statement(
         return None
     columns = [kind(column) for kind, column in zip(kinds, zip(*rows, strict=True), strict=True)]
     return Statement(text, [*before, *columns, *after], len(rows))
+
+
+def _replace(rows: Sequence[Replaced]) -> Statement:
+    kinds: tuple[Callable[[Iterable[Any]], PgArray], ...] = (uuids, bigints, *_PLACE, texts, floats, floats)
+    places = zip(*(row[:-1] for row in rows), strict=True)
+    options, terms = [row[-1][2] for row in rows], [row[-1][4] for row in rows]
+    columns: list[PgArray | float] = [
+        *(kind(column) for kind, column in zip(kinds, places, strict=True)),
+        ints(each.priority for each in options),
+        ints(each.retry.max_attempts for each in options),
+        *(floats(each.retry[part] for each in options) for part in range(1, 5)),
+        *(floats(each.limits[part] for each in options) for part in range(2)),
+        floats(each.start_by or None for each in terms),
+        floats(each.deadline or None for each in terms),
+        texts(each.queue for each in options),
+        texts(each.concurrency_key for each in options),
+        texts(each.fairness_key for each in options),
+        texts(each.origins for each in options),
+        texts(each.created_by for each in options),
+        texts(row[-1][1] for row in rows),
+    ]
+    return Statement(unique.REPLACE, columns, len(rows))
 
 
 def _claim(writes: Writes, now: float) -> Statement:

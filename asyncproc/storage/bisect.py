@@ -12,7 +12,7 @@ Write: TypeAlias = Callable[[Batch], Awaitable[str | None]]
 
 _BY_ID: Final = (
     "succeeded", "failed", "overdue", "retried", "requeued", "snoozed", "stopping", "cancelled", "revived", "changed",
-    "came_due", "claims",
+    "replaced", "came_due", "claims", "requests", "notes", "ticks",
 )  # fmt: skip
 
 
@@ -69,6 +69,8 @@ def _only(writes: Writes, ids: Container[TaskId]) -> Writes:
     part.depends = [row for row in writes.depends if row[0] in ids]
     # Of whichever part: what has not ended is left alone.
     part.parents = writes.parents
+    # How far a schedule is goes with every part: what is refused of its ticks would be refused again.
+    part.positions, part.positions_over = writes.positions, writes.positions_over
     part.keys = [used for used in writes.keys if used[4][0] in ids]
     for name in _BY_ID:
         setattr(part, name, [row for row in getattr(writes, name) if row[0] in ids])

@@ -17,7 +17,7 @@ from asyncproc.core.settings import LARGE_BYTES
 from asyncproc.core.states import State
 from asyncproc.core.task import Task, TaskId
 from asyncproc.errors import EpochLost, StorageUnavailable
-from asyncproc.storage import dependents
+from asyncproc.storage import dependents, schedules
 from asyncproc.storage.arrays import bigints, floats, ints, texts, uuids
 from asyncproc.storage.batch import Batch, Statement
 from asyncproc.storage.bisect import salvage
@@ -48,6 +48,7 @@ class Committed:
     """Ids for which the table holds something else than the core believes."""
     pages: list[Page] = field(default_factory=list)
     payloads: dict[TaskId, bytes] = field(default_factory=dict)
+    checkpoints: dict[TaskId, bytes | None] = field(default_factory=dict)
     released: Released | None = None
     """Tasks whose parents ended."""
     rejected: dict[TaskId, str] = field(default_factory=dict)
@@ -108,12 +109,18 @@ class Storage:
                 await connection.execute("SET LOCAL enable_seqscan = on")
                 running = to_tasks(await _binary_rows(connection, pages.RUNNING, [self._large_bytes]))
             levels = {row[0]: (row[1], row[2]) for row in await _rows(connection, pages.LEVELS)}
-            return Loaded(running, lanes, levels, await dependents.load(connection))
+            owed = await dependents.load(connection)
+            return Loaded(running, lanes, levels, owed, *await schedules.found(connection))
 
     async def commit(
-        self, batch: Batch | None, wanted: Sequence[PageWanted], replay: bool, payloads: Sequence[TaskId] = ()
+        self,
+        batch: Batch | None,
+        wanted: Sequence[PageWanted],
+        replay: bool,
+        payloads: Sequence[TaskId] = (),
+        checkpoints: Sequence[TaskId] = (),
     ) -> Committed:
-        """Write a batch and read the pages and payloads that its step asked for.
+        """Write a batch and read the pages, payloads and checkpoints that its step asked for.
 
         `replay` says that an earlier try may have been committed: the same rows are then written only where they are
         missing. Raises `EpochLost` where another QueueActor reigns.
@@ -125,6 +132,9 @@ class Storage:
             if payloads:
                 rows = await _rows(await self._open(), pages.PAYLOADS, [uuids(payloads)])
                 committed.payloads = {row[0].bytes: row[1].encode() for row in rows}
+            if checkpoints:
+                rows = await _rows(await self._open(), pages.CHECKPOINTS, [uuids(checkpoints)])
+                committed.checkpoints = {row[0].bytes: None if row[1] is None else row[1].encode() for row in rows}
             return committed
 
     async def between(
@@ -242,6 +252,15 @@ class Storage:
             columns = [uuids(ids), ints(priorities), texts(queues), floats(instants)]
             agreeing = _ids(await _rows(connection, moves.CHANGED, columns))
             refused += [task_id for task_id in ids if task_id not in agreeing]
+        if replaced := batch.writes.replaced:
+            columns = [
+                uuids(row[0] for row in replaced),
+                ints(row[-1][2].priority for row in replaced),
+                texts(row[-1][2].queue for row in replaced),
+                floats(row[7] for row in replaced),
+            ]
+            agreeing = _ids(await _rows(connection, moves.CHANGED, columns))
+            refused += [row[0] for row in replaced if row[0] not in agreeing]
         return list(dict.fromkeys(refused))
 
     async def _pages(self, connection: Connection, wanted: Sequence[PageWanted]) -> list[Page]:

@@ -8,16 +8,21 @@ import psycopg
 
 from asyncproc.core.decision import Key
 from asyncproc.core.record import Glimpse, TaskFilter, TaskRecord
+from asyncproc.core.schedule import TickRecord
 from asyncproc.core.settings import LARGE_BYTES
 from asyncproc.core.states import State
 from asyncproc.core.task import Task, TaskId
+from asyncproc.core.unique import Holder, Wanted
 from asyncproc.errors import StorageUnavailable
 from asyncproc.parents import Chunk
+from asyncproc.plans import StoredSchedule
 from asyncproc.rules import Stored
-from asyncproc.storage.arrays import byteas, texts, uuids
+from asyncproc.storage import schedules
+from asyncproc.storage.arrays import byteas, floats, texts, uuids
 from asyncproc.storage.connection import first_line, reader_pool
 from asyncproc.storage.rows import not_ended_before, to_tasks
-from asyncproc.storage.statements import dependents, idempotency, moves, pages, reads, steering
+from asyncproc.storage.statements import dependents, idempotency, moves, pages, reads, requests, steering, unique
+from asyncproc.storage.statements import schedules as statements
 from asyncproc.storage.steering import Purge, to_stored
 
 _LAST_ID: Final = b"\xff" * 16
@@ -75,7 +80,7 @@ class Inspector:
     async def glimpses(self, ids: Sequence[TaskId]) -> dict[TaskId, Glimpse]:
         """How those of the tasks stand that there are."""
         rows = await self._read(reads.GLIMPSES, [uuids(ids), uuids(ids), not_ended_before(ids)])
-        return {row[0].bytes: Glimpse(State(row[1]), row[2], row[3]) for row in rows}
+        return {row[0].bytes: Glimpse(State(row[1]), row[2], row[3], row[4]) for row in rows}
 
     async def parents(self, task_id: TaskId, start: int) -> Chunk:
         """Some of the parents of a task that has not ended, from number `start` on, and how they ended."""
@@ -100,6 +105,17 @@ class Inspector:
         keys, hashes = zip(*asked, strict=True)
         rows = await self._read(idempotency.ANSWERS, [texts(keys), byteas(hashes), now])
         return {row[0]: None if row[1] is None else row[1].encode() for row in rows}
+
+    async def holders(self, wanted: Sequence[Wanted]) -> dict[Wanted, Holder]:
+        """Who holds what is looked for; what nobody holds is left out."""
+        types, keys, states, instants = zip(*wanted, strict=True)
+        columns = [texts(types), texts(keys), texts(map(",".join, states)), floats(instants)]
+        rows = await self._read(unique.HOLDERS, columns)
+        return {wanted[row[0] - 1]: Holder(row[1].bytes, State(row[2]), row[3], row[4]) for row in rows}
+
+    async def live_tasks(self, ids: Sequence[TaskId]) -> dict[TaskId, Task]:
+        """Those that are not finished, as the core takes them."""
+        return {task.id: task for task in to_tasks(await self._read(unique.LIVE_TASKS, [LARGE_BYTES, uuids(ids)]))}
 
     async def figures(self) -> list[tuple[str, str, str, int, float | None, float | None]]:
         """Rows of state, queue, type, number, mean run time in seconds, longest wait in seconds."""
@@ -135,6 +151,23 @@ class Inspector:
         """Of what operators set: another number says that something changed."""
         return int((await self._read(steering.VERSION, {}))[0][0])
 
+    async def schedules(self) -> dict[str, StoredSchedule]:
+        """What operators said of schedules."""
+        return schedules.to_stored(await self._read(statements.STORED, {}))
+
+    async def schedule(self, name: str) -> StoredSchedule | None:
+        """The same of one; None where nothing was said."""
+        return schedules.to_stored(await self._read(statements.ONE, [name])).get(name)
+
+    async def last_ticks(self, names: Sequence[str], most: int) -> dict[str, list[TickRecord]]:
+        """The last ticks of some schedules, so many of each that has any, the newest first."""
+        found: dict[str, list[TickRecord]] = {}
+        for name, task, due_at, kind, outcome, decided_at in await self._read(
+            statements.LAST_TICKS, [texts(names), most]
+        ):
+            found.setdefault(name, []).append(TickRecord(task.bytes, due_at, kind, outcome, decided_at))
+        return found
+
     async def ready(self, queue: str, after: ReadyKey, limit: int) -> list[tuple[ReadyKey, int, float]]:
         """Ready tasks of a queue behind `after`: place, lease, instant of making."""
         type_name, fairness_key, concurrency_key, rank, task_id = after
@@ -146,6 +179,10 @@ class Inspector:
         """The same of tasks that wait for something else than a worker."""
         rows = await self._read(steering.NOT_READY, [queue, after[0], UUID(bytes=after[1]), limit])
         return [((row[0], row[1].bytes), row[2], row[3]) for row in rows]
+
+    async def requested(self, most: int, most_bytes: int) -> list[tuple[Any, ...]]:
+        """Committed requests for tasks, as `storage.requests` takes them."""
+        return await self._read(requests.WAITING, [most, most_bytes])
 
     async def within(
         self, seconds: float, text: Any, parameters: Sequence[object] | Mapping[str, object]
@@ -186,6 +223,7 @@ def filter_parameters(narrowed: TaskFilter) -> dict[str, object]:
     }  # fmt: skip
     ids = _several(narrowed.id)
     asked["id"] = None if ids is None else [UUID(bytes=task_id) for task_id in ids]
+    asked["payload"] = narrowed.payload
     return {**asked, "created_after": narrowed.created_after, "created_before": narrowed.created_before}
 
 
@@ -199,10 +237,16 @@ def _several(asked: Any) -> list[Any] | None:
 def _record(row: Sequence[Any]) -> TaskRecord:
     (id_, type_, queue, state, priority, attempt, most, created_at, ready_at, started_at, created_by, backoff_s,
      timeout_s, soft_timeout_s, worker, error, concurrency_key, fairness_key, start_by, deadline,
-     origins, depends_on, depends_on_count, on_parent_failure, errors, payload, finished_at, result) = row  # fmt: skip
+     origins, depends_on, depends_on_count, on_parent_failure, unique_key, errors, payload, finished_at, result,
+     progress, *notes) = row  # fmt: skip
+    log, checkpoint = (_bytes(note) for note in notes or (None, None))
     return TaskRecord(
         id_.bytes, type_, queue, State(state), priority, attempt, most, created_at, ready_at, started_at, created_by,
         backoff_s, timeout_s, soft_timeout_s, worker, error, concurrency_key, fairness_key, start_by, deadline,
         origins, tuple(parent.bytes for parent in depends_on or ()), depends_on_count, on_parent_failure,
-        errors.encode(), payload.encode(), finished_at, None if result is None else result.encode(),
+        errors.encode(), payload.encode(), finished_at, _bytes(result), unique_key, _bytes(progress), log, checkpoint,
     )  # fmt: skip
+
+
+def _bytes(text: str | None) -> bytes | None:
+    return None if text is None else text.encode()

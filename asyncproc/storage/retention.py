@@ -1,6 +1,6 @@
 """Finished tasks go by whole partitions: those of the days to come are made ahead, those that are over are dropped.
 
-Idempotency keys that are over go row by row, some at a time.
+Idempotency keys and ticks of schedules that are over go row by row, some at a time.
 """
 
 import asyncio
@@ -8,7 +8,7 @@ import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from math import inf
-from typing import Any, Final
+from typing import Any, Final, LiteralString
 
 import psycopg
 from psycopg import AsyncConnection
@@ -18,7 +18,7 @@ from asyncproc.core.states import FINAL, State
 from asyncproc.errors import EpochLost
 from asyncproc.storage.arrays import floats, register, texts
 from asyncproc.storage.connection import Connection, first_line, hardened, is_away
-from asyncproc.storage.statements import idempotency, partitions, reign
+from asyncproc.storage.statements import idempotency, partitions, reign, schedules
 
 log = logging.getLogger(__name__)
 
@@ -55,17 +55,21 @@ class Swept:
     """Partitions that are over and not dropped yet, and what stands against it."""
     keys: int = 0
     """Idempotency keys that were over and are deleted."""
+    ticks: int = 0
+    """The same of records of ticks."""
 
 
 class Retention:
     """Sweeps on a connection of its own, so that the cycle never waits for it.
 
-    `kept_s` says for how long each state is kept at least; what it does not name is kept for ever.
+    `kept_s` says for how long each state is kept at least; what it does not name is kept for ever. `ticks_s` is
+    the same for the ticks of schedules.
     """
 
-    def __init__(self, conninfo: str, kept_s: Mapping[State, float]) -> None:
+    def __init__(self, conninfo: str, kept_s: Mapping[State, float], ticks_s: float = inf) -> None:
         self._conninfo = conninfo
         self._kept_s = kept_s
+        self._ticks_s = ticks_s
         self._monthly = monthly(kept_s)
 
     async def run(self, epoch: int) -> None:
@@ -90,6 +94,8 @@ class Retention:
             log.info("retention: %s is over and dropped", name)
         if swept.keys:
             log.info("retention: %d idempotency keys are over and deleted", swept.keys)
+        if swept.ticks:
+            log.info("retention: %d ticks of schedules are over and deleted", swept.ticks)
         for name, cause in swept.left.items():
             log.warning("retention: %s is over and not dropped yet: %s", name, cause)
         return not swept.left
@@ -120,7 +126,9 @@ class Retention:
                         waiting.add(state)
                 else:
                     swept.dropped.append(str(name))
-            swept.keys = await _forget_keys(connection)
+            swept.keys = await _forget(connection, idempotency.FORGET_KEYS)
+            if self._ticks_s < inf:
+                swept.ticks = await _forget(connection, schedules.FORGET_TICKS, self._ticks_s)
             return swept
 
     async def _prove(self, connection: Connection, epoch: int) -> None:
@@ -141,10 +149,10 @@ async def _drop(connection: Connection, name: str, state: str, attached: bool, d
     await connection.execute(SQL(partitions.DROP).format(**names))
 
 
-async def _forget_keys(connection: Connection) -> int:
+async def _forget(connection: Connection, text: LiteralString, *parameters: float) -> int:
     forgotten = 0
     while True:
-        deleted = (await connection.execute(idempotency.FORGET_KEYS, [KEYS_AT_ONCE])).rowcount
+        deleted = (await connection.execute(text, [*parameters, KEYS_AT_ONCE])).rowcount
         forgotten += deleted
         if deleted < KEYS_AT_ONCE:
             return forgotten

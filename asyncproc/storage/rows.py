@@ -18,7 +18,7 @@ def to_tasks(rows: Sequence[tuple[Any, ...]]) -> list[Task]:
     tasks: list[Task] = []
     for row in rows:
         id_, payload, left_out = row[:3]
-        state, ready_at, created_at, rank, attempt, lease, losses, worker, *terms, stop = row[_AFTER_OPTIONS:]
+        state, ready_at, created_at, rank, attempt, lease, losses, worker, *terms, stop, left = row[_AFTER_OPTIONS:]
         # Most rows share what they are made with; to compare it costs a quarter of making it anew.
         columns = row[3:_AFTER_OPTIONS]
         options = seen.get(columns)
@@ -40,6 +40,7 @@ def to_tasks(rows: Sequence[tuple[Any, ...]]) -> list[Task]:
                 left_out,
                 terms=Terms(*terms) if any(terms) else NO_TERMS,
                 stop_reason=stop,
+                checkpoint_bytes=left,
             )
         )
     return tasks

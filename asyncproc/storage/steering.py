@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, assert_never
 
-from asyncproc.changes import Change, Delete, Drain, PauseFor, Put, Resume
+from asyncproc.changes import Delete, Drain, PauseFor, Put, Resume, RuleChange
 from asyncproc.core.steering import Pause
 from asyncproc.rules import QueueRuleSettings, RateLimitSettings, Stored, TypeRuleSettings, from_document
 from asyncproc.storage.connection import Connection, Fence
@@ -18,7 +18,7 @@ class Purge(NamedTuple):
     cancelled: int = 0
 
 
-async def change(connection: Connection, fence: Fence, asked: Change, now: float) -> tuple[bool, Stored]:
+async def change(connection: Connection, fence: Fence, asked: RuleChange, now: float) -> tuple[bool, Stored]:
     """Carry it out in a transaction of its own; whether there was anything to change, and all that is stored then.
 
     Safe to repeat, but for the answer to one that creates or deletes.
@@ -31,7 +31,7 @@ async def change(connection: Connection, fence: Fence, asked: Change, now: float
     return done, to_stored(rows)
 
 
-async def _carry_out(connection: Connection, asked: Change, now: float) -> bool:
+async def _carry_out(connection: Connection, asked: RuleChange, now: float) -> bool:
     match asked:
         case Put(kind, name, document, mode):
             text = document.decode()

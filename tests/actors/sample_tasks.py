@@ -14,8 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 
-from asyncproc import Fail, Processable, Retry, Snooze, SoftTimeLimitExceeded, TaskContext, task
-from asyncproc.parents import Parents
+from asyncproc import Fail, Parents, Processable, Retry, Snooze, SoftTimeLimitExceeded, TaskContext, Unique, task
 
 
 def leave_trace(ledger: str, n: int, ctx: TaskContext) -> None:
@@ -39,6 +38,38 @@ async def note_async(ledger: str, n: int, ctx: TaskContext) -> int:
     return n
 
 
+def _next_part(ctx: TaskContext, parts: int) -> int:
+    part: int = (ctx.last_checkpoint or {"part": 0})["part"] + 1
+    ctx.progress(part, parts, f"part {part}")
+    ctx.log("part %d of %d", part, parts)
+    ctx.checkpoint({"part": part})
+    if part < parts:
+        raise ValueError(f"there is more than part {part}")
+    return part
+
+
+@task(name="Resume", retry=5)
+def resume(parts: int, ctx: TaskContext) -> int:
+    """One part an attempt."""
+    return _next_part(ctx, parts)
+
+
+@task(name="ResumeAsync", retry=5)
+async def resume_async(parts: int, ctx: TaskContext) -> int:
+    await asyncio.sleep(0)
+    return _next_part(ctx, parts)
+
+
+@task(name="Tell", retry=0)
+def tell(gate: str, ctx: TaskContext) -> None:
+    ctx.progress(1, 2, "half of it")
+    ctx.log("waits for %s", "the gate")
+    while not Path(gate).exists():
+        time.sleep(0.005)
+    ctx.progress(2, 2)
+    ctx.checkpoint([2])
+
+
 @task(name="Work")
 def work(ledger: str, n: int, seconds: float, ctx: TaskContext) -> None:
     leave_trace(ledger, n, ctx)
@@ -51,6 +82,25 @@ def hold(ledger: str, n: int, gate: str, ctx: TaskContext) -> None:
     leave_trace(ledger, n, ctx)
     while not Path(gate).exists():
         time.sleep(0.005)
+
+
+@task(name="Extend")
+def extend(by: list[float], seconds: float, ctx: TaskContext) -> str:
+    """Ask for more time, some at a time, and take as long as that."""
+    for by_s in by:
+        ctx.extend(by_s)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        time.sleep(0.005)
+    return "done"
+
+
+@task(name="ExtendAsync")
+async def extend_async(by: list[float], seconds: float, ctx: TaskContext) -> str:
+    for by_s in by:
+        ctx.extend(timedelta(seconds=by_s))
+    await asyncio.sleep(seconds)
+    return "done"
 
 
 @task(name="HoldAsync")
@@ -295,3 +345,9 @@ def say(ledger: str, n: int, how: str, ctx: TaskContext) -> str:
             raise Snooze(after=timedelta(milliseconds=50))
         case _:
             raise Fail("it will never work")
+
+
+@task(name="NoteOnce", unique=Unique(fields=("n",), states=("unfinished", "succeeded")))
+def note_once(ledger: str, n: int, ctx: TaskContext) -> int:
+    leave_trace(ledger, n, ctx)
+    return n

@@ -114,6 +114,18 @@ def test_an_attempt_that_fails_leaves_no_child(system: System, tmp_path: Path) -
     assert ledger.runs() == {1: 2, 2: 1, 11: 2}
 
 
+@pytest.mark.parametrize("task_type", ["Resume", "ResumeAsync"])
+def test_the_next_attempt_finds_what_the_last_one_left(system: System, task_type: str) -> None:
+    (task,) = system.enqueue(task_type, {"parts": 3})
+
+    ended = system.ended(task)
+    assert (ended.state, ended.result, ended.attempt) == (State.SUCCEEDED, b"3", 3)
+    assert json.loads(ended.progress or b"")["note"] == "part 3"
+    lines = json.loads(ended.log or b"")
+    assert [(line["attempt"], line["message"]) for line in lines] == [(n, f"part {n} of 3") for n in (1, 2, 3)]
+    assert ended.checkpoint == b'{"part":3}'
+
+
 def test_a_failed_task_that_is_retried_by_hand_keeps_its_errors(system: System) -> None:
     (task,) = system.enqueue("Explode", {"how": "plain"})
     system.ended(task)

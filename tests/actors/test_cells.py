@@ -21,6 +21,7 @@ from asyncproc.clock import TaskIds, id_text
 from asyncproc.config import Settings
 from asyncproc.core.events import FAILED, KILLED, SUCCEEDED, Lease, Outcome
 from asyncproc.core.task import NO_LIMITS, TimeLimits
+from asyncproc.notes import Notebook, NoteLimits
 from asyncproc.parents import Chunk
 from asyncproc.registry import from_settings
 from asyncproc.tasks.generate_report import Row
@@ -28,6 +29,7 @@ from tests.deployed import Ledger
 from tests.eventually import eventually
 
 IDS = TaskIds()
+NOTEBOOK = Notebook(NoteLimits())
 SAMPLES = Path(__file__).parent
 ROWS: list[Row] = [("queued", "mail", "Note", 3, None, 1.5)]
 Confined = Callable[..., tuple[int, str]]
@@ -72,7 +74,8 @@ def cells(loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch) -> I
     """Children end as soon as they have nothing to do, and are seen to end."""
     monkeypatch.setattr(cells_module, "IDLE_S", 1.0)
     before = set(psutil.Process().children(recursive=True))
-    yield Cells(order(), _Figures(), _Parents(), loop)
+    yield Cells(order(), _Figures(), _Parents(), loop, NOTEBOOK)
+    NOTEBOOK.open.clear()
     eventually(lambda: set(psutil.Process().children(recursive=True)) <= before)
 
 
@@ -126,6 +129,22 @@ def test_a_task_ends_there_as_it_does_in_the_worker(
         assert record["traceback"].splitlines()[-1] == expected["traceback"].splitlines()[-1]
 
 
+@pytest.mark.parametrize("task_type", ["Resume", "ResumeAsync"])
+def test_what_it_notes_there_is_noted_here(cells: Cells, task_type: str) -> None:
+    first = lease(task_type, parts=2)
+    assert run(cells, first)[2] == FAILED
+    note = NOTEBOOK.open[first[:2]].take()
+    assert note is not None
+    _, _, _, progress, checkpoint, log = note
+    assert checkpoint is not None
+    assert (checkpoint, json.loads(progress or b"")["done"]) == (b'{"part":1}', 1)
+    assert json.loads(log or b"")["message"] == "part 1 of 2"
+
+    task_id, number, attempt, name, queue, payload, rank, limits, confined, *_ = first
+    second = (task_id, number + 1, attempt + 1, name, queue, payload, rank, limits, confined, checkpoint)
+    assert run(cells, second)[2:4] == (SUCCEEDED, b"2")
+
+
 @pytest.mark.parametrize(
     ("how", "cause"),
     [
@@ -157,6 +176,14 @@ def test_a_task_that_hangs_ends_with_its_process(cells: Cells, ledger: Ledger, h
 def test_the_soft_limit_is_told_there_too(cells: Cells) -> None:
     outcome = run(cells, limited(TimeLimits(30.0, 0.2), "TidyUp", seconds=60))
     assert (outcome[2], outcome[3]) == (SUCCEEDED, b'"tidied up"')
+
+
+def test_a_task_may_ask_for_more_time_there_too(cells: Cells, ledger: Ledger) -> None:
+    outcome = run(cells, limited(TimeLimits(0.3), "Extend", by=[1.0, 60.0], seconds=1.0))
+    assert (outcome[2], outcome[3]) == (SUCCEEDED, b'"done"')
+    outcome = run(cells, limited(TimeLimits(0.2), "Extend", by=[0.1], seconds=60.0))
+    assert (outcome[2], "longer than 0.3 s" in outcome[4]) == (KILLED, True)
+    assert "in all (queue.maxExtended)" in run(cells, limited(TimeLimits(9.0), "Extend", by=[3601.0], seconds=0.0))[4]
 
 
 def test_a_process_serves_one_task_after_the_other(cells: Cells, ledger: Ledger) -> None:
@@ -212,6 +239,5 @@ def test_a_process_ends_with_its_worker(ledger: Ledger, gate: Path) -> None:
 
 
 if __name__ == "__main__":
-    Cells(order(), _Figures(), _Parents(), asyncio.new_event_loop()).run(
-        lease("Hold", ledger=sys.argv[1], n=1, gate=sys.argv[2])
-    )
+    alone = Cells(order(), _Figures(), _Parents(), asyncio.new_event_loop(), NOTEBOOK)
+    alone.run(lease("Hold", ledger=sys.argv[1], n=1, gate=sys.argv[2]))

@@ -47,7 +47,13 @@ class Script:
         return await self._answers["register"].get()
 
     async def poll(
-        self, worker: str, session: int, outcomes: list[Any], returned: list[tuple[bytes, int]], leaving: bool
+        self,
+        worker: str,
+        session: int,
+        outcomes: list[Any],
+        returned: list[tuple[bytes, int]],
+        leaving: bool,
+        *notes: Any,
     ) -> Any:
         self.polled.append((session, outcomes))
         self.returned += returned

@@ -90,11 +90,13 @@ async def test_past_its_limit_new_tasks_are_refused_and_reports_are_not() -> Non
     with pytest.raises(Overloaded) as refusal:
         await inbox.ask(lambda ticket: Enqueued(ticket, tasks(3)))
     report = asyncio.create_task(inbox.ask(lambda ticket: Polled(ticket, "w", 1, [])))
+    promised = asyncio.create_task(inbox.ask(lambda ticket: Enqueued(ticket, tasks(3), requested=True)))
     await asyncio.sleep(0)
 
     assert refusal.value.waiting == 8
-    assert [type(event) for event in inbox.take()] == [Enqueued, Polled]
+    assert [type(event) for event in inbox.take()] == [Enqueued, Polled, Enqueued]
     report.cancel()
+    promised.cancel()
 
 
 async def test_a_call_larger_than_the_limit_is_taken_when_nothing_waits() -> None:

@@ -40,7 +40,7 @@ def bench(request: pytest.FixtureRequest, start_dir: Path, tmp_path: Path) -> Be
     executor = Executor(from_settings(settings_of("", "n"), start_dir), "default-1.x", 1024, 1024, 4096, {})
     outcomes: SimpleQueue[Outcome] = SimpleQueue()
     return Bench(
-        Slots(executor, request.param, outcomes.put, outcomes.put),
+        Slots(executor, request.param, outcomes.put, outcomes.put, max_extended_s=10.0),
         outcomes,
         Ledger(tmp_path / "ledger"),
         tmp_path / "gate",
@@ -198,6 +198,26 @@ def test_a_task_that_passes_its_hard_limit_fails_once_and_keeps_its_slot(bench: 
     bench.slots.put(waiting)
     assert bench.ended(1) == [2]
     assert bench.outcomes.empty()
+
+
+@pytest.mark.parametrize("bench", [1], indirect=True)
+@pytest.mark.parametrize("task_type", ["Extend", "ExtendAsync"])
+def test_a_task_that_asks_for_more_time_has_it_and_no_more_than_it_may(bench: Bench, task_type: str) -> None:
+    both = TimeLimits(timeout_s=0.1, soft_timeout_s=0.05)
+    for limits, by, seconds, expected in (
+        (both, [0.2, 9.0], 0.3, '"done"'),
+        (both, [9.0, 0.5, 0.6], 0.0, "put off by 9.5 s already, and may be by 10 s in all (queue.maxExtended)"),
+        (both, [-1.0], 0.0, "it must be more than 0"),
+        (TimeLimits(soft_timeout_s=0.05), [0.1], 60.0, "SoftTimeLimitExceeded"),
+        (NO_LIMITS, [1e6], 0.0, '"done"'),
+        # The deadline of its task stays where it is, and what it asked for is part of the limit that it is told of.
+        (TimeLimits(0.05, last_s=0.1), [5.0], 0.2, "longer than 0.1 s, its time limit"),
+        (TimeLimits(0.05), [0.05], 0.2, "longer than 0.1 s, its time limit"),
+    ):
+        bench.slots.put([bench.limited(task_type, limits, by=by, seconds=seconds)])
+        outcome = bench.outcomes.get(timeout=PATIENCE_S)
+        assert expected in (outcome[3].decode() if outcome[2] == SUCCEEDED else outcome[4])
+        eventually(bench.slots.is_idle)
 
 
 @pytest.mark.parametrize("bench", [1], indirect=True)

@@ -86,10 +86,18 @@ def served(serve_url: str, settings: Settings, start_dir: Path) -> Iterator[Api]
 def api(serve_url: str, databases: Callable[[], AbstractContextManager[str]], start_dir: Path) -> Iterator[Api]:
     limits = {"maxTasks": MAX_TASKS, "maxTaskBytes": MAX_TASK_BYTES, "maxBodyBytes": MAX_BODY_BYTES}
     queue = {"maxTaskRetry": 3, "backOff": {"base": "10ms", "jitter": 0}}
+    # Its next tick is due in 2027.
+    schedules = {
+        "configured": {"taskType": "CPUProcess", "payload": {"processType": "x"}, "every": "8000h", "queue": IDLE_QUEUE}
+    }
     pools = {"nobody": {"queues": [IDLE_QUEUE], "workers": 0}}
     with (
         databases() as database,
-        served(serve_url, settings_of(database, "api", api=limits, queue=queue, pools=pools), start_dir) as api,
+        served(
+            serve_url,
+            settings_of(database, "api", api=limits, queue=queue, pools=pools, schedules=schedules),
+            start_dir,
+        ) as api,
     ):
         yield api
 

@@ -1,6 +1,8 @@
 """The commands as they are typed, against the API."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import click
@@ -11,6 +13,7 @@ from asyncproc.cli import cli
 from asyncproc.commands.client import ApiRefused
 from tests.api.conftest import Api
 from tests.api.test_queues import NOOP
+from tests.eventually import eventually
 
 
 class Terminal:
@@ -35,6 +38,26 @@ class Terminal:
 @pytest.fixture
 def terminal(api: Api) -> Terminal:
     return Terminal(api.url)
+
+
+def test_a_task_is_followed_to_its_end(terminal: Terminal, api: Api, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    (task,) = api.enqueue({"taskType": "Tell", "payload": {"gate": str(gate)}})
+    with ThreadPoolExecutor() as threads:
+        following = threads.submit(terminal.text, "tasks", "show", task["id"], "--follow")
+        eventually(lambda: api.task(task["id"])["progress"])
+        gate.touch()
+        said = following.result()
+    assert "attempt 1  waits for the gate" in said
+    assert "2 of 2 (100 %)" in said
+    assert said.splitlines()[-1] == "succeeded, attempt 1 of 1"
+    shown = terminal.text("tasks", "show", task["id"])
+    assert "2 of 2 (100 %)" in shown
+    assert shown.splitlines()[-2] == "log"
+    assert [
+        json.loads(line)["status"]
+        for line in terminal.text("tasks", "show", task["id"], "--follow", "--json").splitlines()
+    ] == ["succeeded"]
 
 
 def test_a_queue_is_steered_from_its_creation_to_its_end(terminal: Terminal, api: Api) -> None:

@@ -98,6 +98,34 @@ def test_events_begin_with_the_task_as_it_is_and_end_with_it(api: Api, ledger: L
         assert event_of(lines) == {}
 
 
+def test_what_a_task_notes_is_seen_as_it_comes(api: Api, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    (task,) = api.enqueue({"taskType": "Tell", "payload": {"gate": str(gate)}})
+    with events(api, task["id"]) as lines:
+        while (event := event_of(lines))["data"]["progress"] is None:
+            assert event["data"]["status"] in {"queued", "running"}
+        seen, progress = event["data"], event["data"]["progress"]
+        assert (seen["status"], progress["done"], progress["total"], progress["note"]) == (
+            "running",
+            1,
+            2,
+            "half of it",
+        )
+        assert [(line["attempt"], line["message"]) for line in seen["log"]] == [(1, "waits for the gate")]
+        assert datetime.fromisoformat(progress["at"]).tzinfo is not None
+        assert seen["checkpoint"] is None
+        with events(api, task["id"], **{"Last-Event-ID": event["id"]}) as following:
+            gate.touch()
+            last = event_of(following)
+        assert last["id"] != event["id"]
+    ended = api.ended(task["id"])
+    assert (ended["progress"]["done"], ended["progress"]["note"], ended["checkpoint"]) == (2, None, [2])
+    assert ended["log"] == seen["log"]
+    (listed,) = api.listed(id=task["id"])
+    assert listed["progress"] == ended["progress"]
+    assert not {"log", "checkpoint"} & listed.keys()
+
+
 def test_events_go_on_where_they_were_left(api: Api, ledger: Ledger, tmp_path: Path) -> None:
     task = held(api, ledger, tmp_path / "gate")
     eventually(ledger.traces)

@@ -41,6 +41,12 @@ ENDPOINTS: Final = {
     "/types/{name}": {"get", "patch", "put", "delete"},
     "/types/{name}/pause": {"post"},
     "/types/{name}/resume": {"post"},
+    "/schedules": {"get", "post"},
+    "/schedules/{name}": {"get", "patch", "delete"},
+    "/schedules/{name}/pause": {"post"},
+    "/schedules/{name}/resume": {"post"},
+    "/schedules/{name}/trigger": {"post"},
+    "/schedules/{name}/backfill": {"post"},
     "/rate-limits": {"get"},
     "/rate-limits/{name}": {"get", "put", "delete"},
 }

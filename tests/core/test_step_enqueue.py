@@ -127,3 +127,13 @@ def test_a_stale_success_has_no_children() -> None:
     world.register("a")
     world.report(lease, succeeded(children=[child]))
     assert child[0] not in world.table.live
+
+
+def test_the_request_for_a_task_goes_with_the_commit_that_makes_it_and_once_more_where_it_was_made() -> None:
+    world = World()
+    new = world.new()
+    for inserts in ([new[0]], []):
+        decision = world.turn(Enqueued(world.ticket(), [new], requested=True))
+        assert [task.id for task in decision.writes.inserts] == inserts
+        assert decision.writes.requests == [(new[0],)]
+        assert bool(decision.writes)

@@ -152,3 +152,14 @@ def test_a_database_that_does_not_answer_is_one_line_and_exit_1(shell: Shell) ->
     assert len(done.err) == 1
     assert done.err[0].startswith("Postgres does not answer (")
     assert "SECRET" not in done.err[0]
+
+
+def test_where_the_database_is_can_be_asked(shell: Shell) -> None:
+    done = shell.run("database-url")
+    assert (done.code, done.out) == (2, "")
+    assert done.err == [
+        "configuration: storage.url is not set, and no Postgres of ours runs in this directory: start it with"
+        " `asyncproc up`"
+    ]
+    url = "postgresql://shop:secret@db/shop"
+    assert shell.run("database-url", ASYNCPROC_STORAGE_URL=url) == Done(0, f"{url}\n", [])

@@ -52,5 +52,5 @@ async def test_a_waiting_task_fails_without_an_attempt(storage: Storage, databas
 
 def test_a_bad_row_keeps_no_kind_of_write_from_its_neighbours() -> None:
     """What is not named there would be left out of all that follows a bad row."""
-    by_other_means = {"inserts", "keys", "levels", "depends", "parents"}
+    by_other_means = {"inserts", "keys", "levels", "depends", "parents", "positions", "positions_over"}
     assert {field.name for field in fields(Writes)} - by_other_means == set(bisect._BY_ID)

@@ -143,3 +143,23 @@ async def test_the_inspector_cannot_write(inspector: Inspector) -> None:
 def _passes(task: Task, asked: dict[str, Any]) -> bool:
     shown = {**task.options._asdict(), "state": task.state}
     return all(shown[name] == value for name, value in asked.items())
+
+
+async def test_a_list_by_what_payloads_contain(storage: Storage, inspector: Inspector) -> None:
+    payloads = (
+        b'{"o": {"id": 7, "x": 1}}',
+        rb'{"o": {"id": 7}, "t": "\u0000"}',
+        b'{"o": {"id": 7}}',
+        b'{"o": {"id": 8}}',
+    )
+    tasks = [a_task(State.RUNNING, payload=payload) for payload in payloads]
+    await write(storage, inserts=tasks)
+    await write(storage, succeeded=[(tasks[2].id, 1, b"1")])
+
+    async def listed(part: str) -> list[int]:
+        ids = [task.id for task in tasks]
+        return [ids.index(record.id) for record in await inspector.tasks(TaskFilter(payload=part), 10, None)]
+
+    assert await listed('{"o": {"id": 7}}') == [2, 0]
+    assert await listed('{"o": {"x": 1}}') == [0]
+    assert await listed('{"o": 7}') == []

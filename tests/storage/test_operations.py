@@ -47,6 +47,19 @@ async def begun(operations: Operations, order: Order) -> Running:
     return operation
 
 
+async def test_an_operation_finds_what_payloads_contain(storage: Storage, operations: Operations) -> None:
+    tasks = [a_task(payload=b'{"order": {"id": %d, "of": "ada"}}' % (n % 2)) for n in range(6)]
+    await write(storage, inserts=tasks)
+    part = '{"order":{"id":1}}'
+
+    operation = await begun(operations, an_order(Action.CANCEL, payload=part))
+
+    assert operation.order.narrowed == TaskFilter(payload=part)
+    assert [task.id for page in await all_found(operations, operation, 4, 2) for task in page] == [
+        task.id for task in tasks[1::2]
+    ]
+
+
 async def all_found(operations: Operations, operation: Running, look_at: int, most: int) -> list[list[Task]]:
     pages: list[list[Task]] = []
     while True:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from asyncproc.changes import Change, Delete, Drain, PauseFor, Put, Resume
+from asyncproc.changes import Delete, Drain, PauseFor, Put, Resume, RuleChange
 from asyncproc.core.states import State
 from asyncproc.core.steering import Pause
 from asyncproc.errors import EpochLost
@@ -14,7 +14,7 @@ from asyncproc.storage.steering import Purge
 from tests.storage.table import NOW, a_task, live, query, write
 
 
-async def change(storage: Storage, asked: Change, now: float = NOW) -> tuple[bool, Stored]:
+async def change(storage: Storage, asked: RuleChange, now: float = NOW) -> tuple[bool, Stored]:
     return await storage.between(steering.change, asked, now)
 
 

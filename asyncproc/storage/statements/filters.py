@@ -13,6 +13,7 @@ _SHARED: Final[LiteralString] = """
     AND (%(concurrency_key)s::text[] IS NULL OR concurrency_key = ANY(%(concurrency_key)s::text[]))
     AND (%(fairness_key)s::text[] IS NULL OR fairness_key = ANY(%(fairness_key)s::text[]))
     AND (%(id)s::uuid[] IS NULL OR id = ANY(%(id)s::uuid[]))
+    AND (%(payload)s::jsonb IS NULL OR asyncproc.payload_contains(payload, %(payload)s::jsonb))
 """
 # Of what has not failed there is no fingerprint.
 LIVE: Final[LiteralString] = f"{_SHARED} AND %(fingerprint)s::text[] IS NULL"

@@ -6,9 +6,21 @@ from typing import Final, LiteralString
 _STAYS_BUT_READY_AT: Final[LiteralString] = """
     id, created_at, lease, priority, max_attempts, backoff_s, backoff_factor, backoff_cap_s, backoff_jitter, timeout_s,
     soft_timeout_s, type, queue, concurrency_key, fairness_key, origins, start_by, deadline, unique_key, created_by,
-    depends_on, parent_refs, on_parent_failure, payload"""
+    depends_on, parent_refs, on_parent_failure, payload, noted, progress, log, checkpoint"""
 STAYS: Final[LiteralString] = f"{_STAYS_BUT_READY_AT}, ready_at"
 
+# In:   ids, leases, numbers, progress, checkpoints, logs as columns; null is as it was.
+# Plan: nested loop on the primary key; HOT where the page has room. A note that was overtaken changes nothing, nor does
+#       one that is written again.
+NOTE: Final[LiteralString] = """
+    UPDATE asyncproc.task_live t
+    SET noted = o.noted, progress = coalesce(o.progress::json, t.progress),
+        checkpoint = coalesce(o.checkpoint::json, t.checkpoint),
+        log = asyncproc.log_with(t.log, t.log IS NOT NULL AND t.noted >> 32 = o.lease, o.log)
+    FROM unnest(%s::uuid[], %s::bigint[], %s::bigint[], %s::text[], %s::text[], %s::text[])
+        AS o (id, lease, noted, progress, checkpoint, log)
+    WHERE t.id = o.id AND t.lease = o.lease AND t.state = 'running' AND (t.noted IS NULL OR t.noted < o.noted)
+"""
 # In:   ids, leases, results as columns; now.
 # Plan: nested loop on the primary key. The row lock of the live row makes the move happen once.
 SUCCEED: Final[LiteralString] = f"""

@@ -10,7 +10,8 @@ TASK_COLUMNS: Final[LiteralString] = """
     state,
     extract(epoch FROM ready_at)::float8, extract(epoch FROM created_at)::float8, coalesce(rank, 0), attempt, lease,
     losses, coalesce(worker, ''), coalesce(extract(epoch FROM start_by), 0)::float8,
-    coalesce(extract(epoch FROM deadline), 0)::float8, coalesce(unique_key, ''), cancel_reason
+    coalesce(extract(epoch FROM deadline), 0)::float8, coalesce(unique_key, ''), cancel_reason,
+    coalesce(pg_column_size(checkpoint), 0)
 """
 # In: bytes. A payload of more is not read: its size stands in the row itself.
 HELD: Final[LiteralString] = "CASE WHEN pg_column_size(payload) <= %s THEN pg_column_size(payload) ELSE 0 END AS held"
@@ -56,6 +57,8 @@ RUNNING: Final[LiteralString] = f"""
 """
 # In: ids. Out: id and payload of those that are not finished.
 PAYLOADS: Final[LiteralString] = "SELECT id, payload::text FROM asyncproc.task_live WHERE id = ANY(%s::uuid[])"
+# In: ids. Out: id and checkpoint of those that are not finished; it may be null.
+CHECKPOINTS: Final[LiteralString] = "SELECT id, checkpoint::text FROM asyncproc.task_live WHERE id = ANY(%s::uuid[])"
 # Out:  queue, type, fairness key, concurrency key of each lane that has ranked rows.
 # Plan: one index probe a lane, whatever the number of rows.
 LANES: Final[LiteralString] = """

@@ -10,14 +10,19 @@ RECORD_COLUMNS: Final[LiteralString] = """
     extract(epoch FROM ready_at)::float8, extract(epoch FROM started_at)::float8, created_by, backoff_s, timeout_s,
     soft_timeout_s, worker, error, concurrency_key, fairness_key,
     extract(epoch FROM start_by)::float8, extract(epoch FROM deadline)::float8, origins, depends_on[1:100],
-    coalesce(cardinality(depends_on), 0), on_parent_failure, array_to_json(errors)::text, payload::text
+    coalesce(cardinality(depends_on), 0), on_parent_failure, unique_key, array_to_json(errors)::text, payload::text
 """
-_LIVE_RECORD: Final[LiteralString] = f"SELECT {RECORD_COLUMNS}, NULL::float8, NULL FROM asyncproc.task_live"
-_DONE_RECORD: Final[LiteralString] = f"""
-    SELECT {RECORD_COLUMNS}, extract(epoch FROM finished_at)::float8, result::text FROM asyncproc.task_done"""
+_LIVE: Final[LiteralString] = f"SELECT {RECORD_COLUMNS}, NULL::float8, NULL"
+_DONE: Final[LiteralString] = f"SELECT {RECORD_COLUMNS}, extract(epoch FROM finished_at)::float8, result::text"
+_NOTES: Final[LiteralString] = """
+    progress::text, '[' || array_to_string(array_remove(log, ''), ',') || ']', checkpoint::text
+"""
+_LIVE_RECORD: Final[LiteralString] = f"{_LIVE}, progress::text FROM asyncproc.task_live"
+_DONE_RECORD: Final[LiteralString] = f"{_DONE}, progress::text FROM asyncproc.task_done"
 # In: id twice, the instant that it did not end before. Out: at most one row.
 RECORD: Final[LiteralString] = f"""
-    {_LIVE_RECORD} WHERE id = %s UNION ALL {_DONE_RECORD} WHERE id = %s AND finished_at >= to_timestamp(%s) LIMIT 1
+    {_LIVE}, {_NOTES} FROM asyncproc.task_live WHERE id = %s
+    UNION ALL {_DONE}, {_NOTES} FROM asyncproc.task_done WHERE id = %s AND finished_at >= to_timestamp(%s) LIMIT 1
 """
 _NEWEST: Final[LiteralString] = "ORDER BY id DESC LIMIT %(limit)s"
 # In:   a filter; an id to end before; a number of rows.
@@ -128,8 +133,8 @@ OVERDUE: Final[LiteralString] = f"""
 """
 # In: ids twice, the instant that none of them ended before.
 GLIMPSES: Final[LiteralString] = """
-    SELECT id, state, attempt, lease FROM asyncproc.task_live WHERE id = ANY(%s::uuid[])
+    SELECT id, state, attempt, lease, coalesce(noted, 0) FROM asyncproc.task_live WHERE id = ANY(%s::uuid[])
     UNION ALL
-    SELECT id, state, attempt, lease FROM asyncproc.task_done
+    SELECT id, state, attempt, lease, coalesce(noted, 0) FROM asyncproc.task_done
     WHERE id = ANY(%s::uuid[]) AND finished_at >= to_timestamp(%s)
 """
