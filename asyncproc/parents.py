@@ -115,7 +115,7 @@ class Parents(Mapping[str, Parent]):
         while number < total:
             total, refs, rows = await self._reader.read(self._task_id, number)
             if refs is not None:
-                self._refs = json.loads(refs)
+                self._refs = {name: str(UUID(hexadecimal)) for name, hexadecimal in json.loads(refs).items()}
             if not rows and number < total:
                 raise ParentsUnread(f"{number} of {total} could be read")
             for task_id, state, result, error in rows:

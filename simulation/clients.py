@@ -88,10 +88,13 @@ class Clients:
         return (task_id, b"x" * chance.choice((0, 10, 40)), options, chance.choice(self._delays), NO_TERMS)
 
     def _enqueue(self, size: int) -> None:
-        tasks = self._related([self._new() for _ in range(size)])
+        tasks = [self._new() for _ in range(size)]
+        requested = self._scene.away_until <= self._scene.agenda.now and self._scene.nemesis.strikes(Fault.REQUESTED)
+        if not requested:
+            tasks = self._related(tasks)
         for task in tasks:
             self._scene.ledger.post(task)
-        if self._scene.away_until <= self._scene.agenda.now and self._scene.nemesis.strikes(Fault.REQUESTED):
+        if requested:
             self._request(tasks)
             return
         self._open += 1

@@ -114,7 +114,7 @@ def _cycle(bodies: Sequence[TaskBody], refs: dict[str, int]) -> list[str]:
 
 def _parents(body: TaskBody, ids: dict[str, TaskId], refs: dict[str, int]) -> Parents:
     texts = body.depends_on or []
-    names = {text: id_text(ids[text]) for text in texts if text in refs}
+    names = {text: ids[text].hex() for text in texts if text in refs}
     on_failure = body.on_parent_failure or OnParentFailure.FAIL
     distinct = tuple(dict.fromkeys(ids[text] for text in texts))
     return Parents(distinct, on_failure, json.dumps(names).encode() if names else b"")

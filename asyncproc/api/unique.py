@@ -8,7 +8,7 @@ from pydantic_core import PydanticSerializationError
 
 from asyncproc.api.body import MAX_PROBLEMS, TASKS_AT_ONCE, refuse
 from asyncproc.core.task import NewTask
-from asyncproc.core.unique import Wish
+from asyncproc.core.unique import OnConflict, Wish
 from asyncproc.errors import UniqueConflict
 from asyncproc.registry import Registry
 from asyncproc.unique import NOT_UNIQUE, Unique
@@ -36,7 +36,11 @@ async def with_wishes(bodies: Sequence[TaskBody], tasks: list[NewTask], registry
         except ValueError as error:
             problems.append(Problem(index=index, field="unique.fields", message=str(error)))
             continue
-        wishes[index] = unique.wish()
+        wishes[index] = wish = unique.wish()
+        if terms.parents is not None and wish.on_conflict is OnConflict.REPLACE:
+            message = "cannot stand beside onConflict replace: what another waits for is not replaced"
+            problems.append(Problem(index=index, field="dependsOn", message=message))
+            continue
         tasks[index] = (task_id, payload, options, delay_s, terms._replace(unique_key=key))
     if problems:
         raise refuse(problems)

@@ -87,7 +87,8 @@ class Parents(NamedTuple):
     """Each once."""
     on_failure: OnParentFailure = OnParentFailure.FAIL
     refs: bytes = b""
-    """The names under which their request had them: a JSON object of names to ids; empty where there are none."""
+    """The names under which their request had them: a JSON object of names to ids, hexadecimal without hyphens; empty
+    where there are none."""
 
 
 class Terms(NamedTuple):

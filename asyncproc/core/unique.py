@@ -100,8 +100,8 @@ def wanted(task: NewTask, wish: Wish, now: float) -> Wanted:
 
 def to_be(task: NewTask) -> Holder:
     """The task as it will be once it is committed."""
-    options = task[2]
-    return Holder(task[0], State.SCHEDULED if task[3] > 0 else State.QUEUED, options.priority, options.queue)
+    options, state = task[2], State.SCHEDULED if task[3] > 0 else State.QUEUED
+    return Holder(task[0], State.BLOCKED if task[4].parents else state, options.priority, options.queue)
 
 
 _Undo: TypeAlias = tuple[dict[TaskId, NewTask], TaskId, NewTask | None]
@@ -120,10 +120,25 @@ class Settling:
         self._taken: dict[Slot, dict[TaskId, NewTask]] = {}
         """Of these, those with a key."""
         self._replaced: dict[TaskId, NewTask] = {}
+        self._stand_ins: dict[TaskId, TaskId] = {}
+        """Of tasks that are not made, those that stand for them."""
 
     def tasks(self) -> list[NewTask]:
-        """All that is to be enqueued."""
-        return list(self._new.values())
+        """All that is to be enqueued. What waits for one that is not made waits for the one that stands for it."""
+        if not self._stand_ins:
+            return list(self._new.values())
+        return [self._with_parents(task) for task in self._new.values()]
+
+    def _with_parents(self, task: NewTask) -> NewTask:
+        terms = task[4]
+        if terms.parents is None:
+            return task
+        ids = tuple(dict.fromkeys(self._stand_ins.get(parent, parent) for parent in terms.parents.ids))
+        refs = terms.parents.refs
+        for parent in terms.parents.ids if refs else ():
+            if parent in self._stand_ins:
+                refs = refs.replace(parent.hex().encode(), self._stand_ins[parent].hex().encode())
+        return (*task[:4], terms._replace(parents=terms.parents._replace(ids=ids, refs=refs)))
 
     def replaced(self) -> list[NewTask]:
         """What tasks in the table are to be from now on, under their own ids."""
@@ -149,6 +164,7 @@ class Settling:
                 settled.leans = True
             else:
                 settled.found[index] = holder
+        self._stand_ins.update((asked.tasks[index][0], holder.id) for index, holder in settled.found.items())
         if settled.conflicts:
             settled.new = []
             for kept, task_id, before in reversed(undo):

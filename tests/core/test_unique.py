@@ -6,7 +6,7 @@ import pytest
 
 from asyncproc.core.retry import constant
 from asyncproc.core.states import State
-from asyncproc.core.task import NO_TERMS, NewTask, Options, TaskId
+from asyncproc.core.task import NO_TERMS, NewTask, Options, Parents, TaskId
 from asyncproc.core.unique import NOT_ENDED, WAITING, Asked, Holder, OnConflict, Settled, Settling, Wanted, Wish
 
 NOW = 1_000.0
@@ -200,3 +200,17 @@ def test_a_request_that_is_rejected_replaces_nothing() -> None:
     assert list(settled.conflicts) == [3]
     assert (settling.tasks(), settling.replaced()) == (before, [])
     assert settle(settling, task("other")).found == {}
+
+
+def test_what_waits_for_one_that_is_not_made_waits_for_the_one_that_stands_for_it() -> None:
+    held, one, other = holder(), task(), task(key="")
+    refs = b'{"a": "%s"}'
+    parents = Parents((one[0], other[0]), refs=refs % one[0].hex().encode())
+    child: NewTask = (*task(key="")[:4], NO_TERMS._replace(parents=parents))
+    settling = Settling({Wanted("Note", "k", NOT_ENDED, 0.0): held}, (), NOW)
+
+    settled = settling.settle(Asked([child, one, other], [None, RETURN, None]))
+
+    assert settled.found == {1: held}
+    waiting = settling.tasks()[0][4].parents
+    assert waiting == Parents((held.id, other[0]), refs=refs % held.id.hex().encode())
