@@ -210,8 +210,8 @@ async def _accept(bodies: list[TaskBody], door: Door) -> Parsed:
         tasks.append((door.ids.make(), payload, options, delay_s, terms))
     if problems or too_large:
         raise refuse([*problems, *too_large], 400 if problems else 413)
-    tasks, wishes = await unique.with_wishes(bodies, tasks, door.registry)
-    return await tied(bodies, tasks, door.inspector), wishes
+    tasks = await tied(bodies, tasks, door.inspector)
+    return await unique.with_wishes(bodies, tasks, door.registry)
 
 
 def _options(body: TaskBody, payload: bytes, door: Door, shared: dict[tuple[object, ...], Options]) -> Options:
