@@ -33,6 +33,7 @@ class Rule(StrEnum):
     ATTEMPTS = "attempts are counted by their ends"
     ACKNOWLEDGED = "what was acknowledged is never lost"
     ONE_ANSWER = "a key makes its tasks once, and has one answer"
+    TICKS = "each tick of a schedule is decided once, and is one task"
     EXPECTED = "nothing is there that nobody asked for"
     FINAL = "every task ends in exactly one final state"
     RESTS = "the core rests when there is nothing to do"

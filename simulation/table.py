@@ -233,10 +233,10 @@ class Table:
         complete = len(page) < wanted.limit and size < self.page_bytes
         return Page(wanted.queue, wanted.lane, page, key(page[-1]) if page else None, complete)
 
-    def snapshot(self) -> tuple[dict[TaskId, str], dict[TaskId, str], dict[str, tuple[TaskId, ...]]]:
+    def snapshot(self) -> tuple[object, ...]:
         """All rows as text, to compare by value."""
         live = {task_id: repr(row) for task_id, row in self.live.items()}
-        return live, {task_id: repr(row) for task_id, row in self.done.items()}, dict(self.keys)
+        return live, {task_id: repr(row) for task_id, row in self.done.items()}, dict(self.keys), repr(self.ticks)
 
 
 def _figures(task: Task) -> tuple[object, ...]:
