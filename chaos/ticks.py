@@ -1,26 +1,35 @@
 """`python -m chaos.ticks`: many schedules while the QueueActor is killed again and again; each tick counts once.
 
 The account is of the tables alone, and knows nothing of how ticks are made: a schedule of each second has one tick in
-each, so what is missing or doubled shows.
+each, so what is missing or doubled shows. `--apart` does the same to core and storage alone, without Ray and workers,
+on a clock that runs three times as fast: it takes a minute.
 """
 
 import argparse
+import asyncio
 import signal
+import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
 import httpx
+import psycopg
 
-from asyncproc.clock import monotonic
+from asyncproc.clock import monotonic, wall_now
+from asyncproc.local.postgres import EmbeddedPostgres
+from asyncproc.storage.migrate import migrate
 from chaos.system import QUEUE, System, system, until
 
 SCHEDULES: Final = 1_000
 TICKS: Final = 200_000
 KILLS: Final = 10
+SPEED: Final = 3.0
 SETTLE_S: Final = 300.0
 _PREFIX: Final = "tick-"
 
@@ -36,6 +45,12 @@ WRONG: Final = """
     WHERE t.outcome <> 'task' OR d.id IS NULL OR d.state <> 'succeeded' OR d.attempt <> 1
     OR (d.result #>> '{}')::timestamptz <> t.due_at
 """
+# The same where nobody runs the tasks.
+WRONG_APART: Final = """
+    SELECT count(*) FROM asyncproc.tick t LEFT JOIN asyncproc.task_live l ON l.id = t.task_id
+    WHERE t.outcome <> 'task' OR l.id IS NULL
+"""
+COUNT: Final = "SELECT count(*) FROM asyncproc.tick"
 # Ticks that a schedule should have had between its first and its last one.
 MISSING: Final = """
     SELECT coalesce(sum(extract(epoch FROM last - first) + 1 - n), 0)::int FROM (
@@ -74,10 +89,15 @@ def main() -> int:
     parser.add_argument("--schedules", type=int, default=SCHEDULES, help="each has a tick a second")
     parser.add_argument("--ticks", type=int, default=TICKS, help="at least")
     parser.add_argument("--kills", type=int, default=KILLS, help="of the QueueActor, spread over them")
+    parser.add_argument("--apart", action="store_true", help="core and storage alone: no task is run")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    with system(workers=2) as the_system:
-        account = run(the_system, arguments.schedules, arguments.ticks, arguments.kills)
+    sizes = (arguments.schedules, arguments.ticks, arguments.kills)
+    if arguments.apart:
+        account = run_apart(*sizes)
+    else:
+        with system(workers=2) as the_system:
+            account = run(the_system, *sizes)
     late = " / ".join(f"{seconds:.3f}" for seconds in account.late_s)
     print(
         f"{account.ticks:,} ticks, {account.tasks:,} tasks: doubled {account.doubled}, missing {account.missing},"
@@ -104,15 +124,44 @@ def run(the_system: System, schedules: int, ticks: int, kills: int) -> Account:
         for _ in _all(client, "POST", ((f"/schedules/{name}/pause", {}) for name in names)):
             pass
         until(lambda: the_system.query(TASKS)[0][1] == 0, SETTLE_S, "the end of all tasks")
-    return account_of(the_system)
+    return account_of(the_system.query, WRONG)
 
 
-def account_of(the_system: System) -> Account:
-    ((done, live, ticks),) = the_system.query(TASKS)
-    ((doubled,),) = the_system.query(DOUBLED)
-    ((wrong,),) = the_system.query(WRONG)
-    ((missing,),) = the_system.query(MISSING)
-    ((late_s,),) = the_system.query(LATE)
+def run_apart(schedules: int, ticks: int, kills: int) -> Account:
+    """A process of its own that is killed wherever it is."""
+    with tempfile.TemporaryDirectory(prefix="ap-ticks-") as folder:
+        postgres = EmbeddedPostgres(Path(folder) / "postgres")
+        conninfo = postgres.start()
+
+        def query(text: str) -> list[Any]:
+            with psycopg.connect(conninfo, autocommit=True) as connection:
+                return connection.execute(text.encode()).fetchall()
+
+        command = [sys.executable, "-m", "chaos.apart", conninfo, str(wall_now()), str(SPEED), str(schedules)]
+        try:
+            asyncio.run(migrate(conninfo))
+            process, killed = subprocess.Popen(command), 0
+            while (made := query(COUNT)[0][0]) < ticks or killed < kills:
+                if made >= (killed + 1) * ticks // (kills + 1) and killed < kills:
+                    process.kill()
+                    process.wait()
+                    killed += 1
+                    print(f"{made:,} ticks: killed {killed} of {kills}", flush=True)
+                    process = subprocess.Popen(command)
+                time.sleep(0.1)
+            process.kill()
+            process.wait()
+            return account_of(query, WRONG_APART)
+        finally:
+            postgres.stop()
+
+
+def account_of(query: Callable[[str], list[Any]], wrong_ones: str) -> Account:
+    ((done, live, ticks),) = query(TASKS)
+    ((doubled,),) = query(DOUBLED)
+    ((wrong,),) = query(wrong_ones)
+    ((missing,),) = query(MISSING)
+    ((late_s,),) = query(LATE)
     return Account(ticks, done + live, doubled, missing, wrong, late_s)
 
 
@@ -142,7 +191,7 @@ def _all(
 
 
 def _ticks(the_system: System) -> int:
-    return int(the_system.query("SELECT count(*) FROM asyncproc.tick")[0][0])
+    return int(the_system.query(COUNT)[0][0])
 
 
 if __name__ == "__main__":
