@@ -40,8 +40,8 @@ check: $(INSTALLED) ## Format, lint, types, layers, file sizes
 	$(BIN)/python scripts/check_file_sizes.py
 
 .PHONY: test
-test: $(INSTALLED) ## Run the tests; ARGS are passed to pytest
-	$(BIN)/python -m pytest $(ARGS)
+test: $(INSTALLED) ## Run the tests in two processes; ARGS are passed to pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 .PHONY: simulate
 simulate: $(INSTALLED) ## Run the core through 10,000 histories of faults, and the mutants; ARGS='--seed 7 --trace' replays one

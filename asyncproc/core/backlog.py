@@ -195,15 +195,20 @@ class Backlog:
         stream, settings = lane.stream, self._settings
         # A lane may hold what the others leave, and its share in any case.
         others, lanes = stream.held - len(lane), len(stream.lanes)
-        most, most_bytes = settings.window, settings.window_bytes
+        share, most, most_bytes = settings.window, settings.window, settings.window_bytes
         if others:
-            most = max(LEAST_OF_A_LANE, most // lanes, most - others)
+            share = max(LEAST_OF_A_LANE, most // lanes)
+            most = max(share, most - others)
             most_bytes = max(LEAST_BYTES_OF_A_LANE, most_bytes // lanes)
         self._leave(lane.shed(most, most_bytes))
         limit = lane.wanted(most, most_bytes)
         if limit and lane.end is not None:
-            lane.begin_page()
-            return PageWanted(stream.name, lane.key, lane.end, limit)
+            # Where all lanes read as if the room were theirs alone, most of it would be left to the disk again.
+            room = settings.window - stream.held - stream.coming
+            if len(lane) <= share // 2 or room >= settings.window // 8:
+                page = PageWanted(stream.name, lane.key, lane.end, min(limit, max(1, share // 4, room // 2)))
+                lane.begin_page(page.limit)
+                return page
         if not len(lane) and lane.end is None and (lane.key[1] or lane.key[2]):
             # Nothing of it is left. A lane without keys is one a type, and stays.
             if lane.shut is not None:

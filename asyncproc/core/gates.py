@@ -23,12 +23,15 @@ EPSILON: Final = 1e-9
 class Gate:
     """A gate by itself is shut for good: a pause."""
 
-    __slots__ = ("_parked", "kind", "name")
+    __slots__ = ("kind", "may_be_shut", "name", "parked")
 
     def __init__(self, kind: str, name: str) -> None:
         self.kind = kind
         self.name = name
-        self._parked: dict[Stream, Parking] = {}
+        self.may_be_shut = True
+        """False where nobody needs to ask: most gates are wide open, and every task comes past them."""
+        self.parked: dict[Stream, Parking] = {}
+        """The queues whose lanes wait here."""
 
     def opens_at(self, units: float, now: float) -> float:
         """When so many units can be had: `now` or before where they can be had at once, infinity where nobody knows."""
@@ -42,9 +45,9 @@ class Gate:
 
     def park(self, lane: "Lane") -> None:
         """The lane waits here; call it again when a better task comes into it."""
-        parking = self._parked.get(lane.stream)
+        parking = self.parked.get(lane.stream)
         if parking is None:
-            parking = self._parked[lane.stream] = Parking(self)
+            parking = self.parked[lane.stream] = Parking(self)
         parking.put(lane)
 
     def let_on(self, now: float) -> None:
@@ -52,19 +55,19 @@ class Gate:
         here which of them has a worker to spare."""
         for lane in self.first_parked():
             if self.opens_at(lane.units(self), now) <= now:
-                self._parked[lane.stream].leave(lane)
+                self.parked[lane.stream].leave(lane)
 
     def first_parked(self) -> "list[Lane]":
         """In each pool the one whose turn it is."""
-        if not self._parked:
-            return []
         first: dict[Turns[Stream], Lane] = {}
-        for parking in self._parked.values():
+        for stream, parking in list(self.parked.items()):
             lane = parking.first()
-            if lane is not None:
-                other = first.setdefault(lane.stream.lineup, lane)
-                if lane.stream.passed < other.stream.passed:
-                    first[lane.stream.lineup] = lane
+            if lane is None:
+                del self.parked[stream]
+                continue
+            other = first.setdefault(stream.lineup, lane)
+            if stream.passed < other.stream.passed:
+                first[stream.lineup] = lane
         return list(first.values())
 
 
@@ -77,15 +80,18 @@ class RunningLimit(Gate):
         super().__init__(kind, name)
         self.limit = limit
         self.used = 0
+        self.may_be_shut = limit <= 0
 
     def opens_at(self, units: float, now: float) -> float:
         return now if self.used < self.limit else inf
 
     def take(self, units: float, now: float) -> None:
         self.used += 1
+        self.may_be_shut = self.used >= self.limit
 
     def give_back(self, units: float) -> None:
         self.used -= 1
+        self.may_be_shut = self.used >= self.limit
 
 
 class TokenBucket(Gate):
@@ -197,7 +203,7 @@ def _level(before: TokenBucket | None, burst: float, now: float) -> tuple[float,
 def shut(draws: tuple[Draw, ...], now: float) -> Gate | None:
     """The first of these gates that is not open."""
     for gate, units in draws:
-        if gate.opens_at(units, now) > now:
+        if gate.may_be_shut and gate.opens_at(units, now) > now:
             return gate
     return None
 
@@ -206,11 +212,13 @@ def take(draws: tuple[Draw, ...], now: float) -> None:
     """A task that meets these gates starts; where one is still open the next lane may try."""
     for gate, units in draws:
         gate.take(units, now)
-        gate.let_on(now)
+        if gate.parked:
+            gate.let_on(now)
 
 
 def give_back(draws: tuple[Draw, ...], now: float) -> None:
     """It does not run any more."""
     for gate, units in draws:
         gate.give_back(units)
-        gate.let_on(now)
+        if gate.parked:
+            gate.let_on(now)

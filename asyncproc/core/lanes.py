@@ -1,6 +1,6 @@
 """The ready tasks of a queue that meet the same gates, and the share of a fairness key among them."""
 
-from heapq import heappop, heappush
+from heapq import heappop, heappush, heapreplace
 from typing import TYPE_CHECKING
 
 from asyncproc.core.decision import Key
@@ -15,13 +15,14 @@ if TYPE_CHECKING:
 class Lane:
     """Tasks of one queue, type, fairness key and concurrency key, in rank order; the rest of them is on disk."""
 
-    __slots__ = ("_window", "draws", "is_metered", "key", "share", "shut", "stream")
+    __slots__ = ("_coming", "_window", "draws", "is_metered", "key", "share", "shut", "stream")
 
     def __init__(self, stream: "Stream", share: "Share", key: LaneKey, end: Key | None) -> None:
         self.stream = stream
         self.share = share
         self.key = key
         self._window = Window(end)
+        self._coming = 0
         self.shut: Gate | None = None
         """The gate before which it is parked."""
         self.draws: tuple[Draw, ...] = ()
@@ -72,7 +73,7 @@ class Lane:
         """Start the task that `peek` showed."""
         task = self._window.pop()
         self._count(-1)
-        self.share.offer(self)
+        self.share.go_on(self)
         if self.draws:
             task.draws = self.draws
             take(self.draws, now)
@@ -103,6 +104,7 @@ class Lane:
     def page_arrived(self, last: Key | None, complete: bool) -> None:
         """Call it before the tasks of the page are pushed."""
         self._window.page_arrived(last, complete)
+        self._expect(0)
         if complete and last is None and not len(self):
             # There was nothing left on disk: it was idle and not starved, and keeps no claim on the past.
             self.share.starved = False
@@ -117,8 +119,13 @@ class Lane:
         """Tasks in memory before this place."""
         return self._window.count_before(place)
 
-    def begin_page(self) -> None:
+    def begin_page(self, limit: int) -> None:
         self._window.paging = True
+        self._expect(limit)
+
+    def _expect(self, rows: int) -> None:
+        self.stream.coming += rows - self._coming
+        self._coming = rows
 
     def _count(self, number: int) -> None:
         stream = self.stream
@@ -179,6 +186,15 @@ class Share:
             heappush(self._heap, (head[0], head[1], self._entries, lane))
             if not self.active:
                 self.stream.wake(self)
+
+    def go_on(self, lane: Lane) -> None:
+        """The lane that was in front was served: its next head takes the place of the last."""
+        head = lane.peek() or lane.end
+        if head is not None and self._heap and self._heap[0][3] is lane:
+            self._entries += 1
+            heapreplace(self._heap, (head[0], head[1], self._entries, lane))
+        else:
+            self.offer(lane)
 
     def look_again(self, lane: Lane) -> None:
         """A page of the lane arrived: others that had to wait for what is in it may go on."""

@@ -16,8 +16,8 @@ class Stream:
     """One queue; `passed` is its virtual time among the queues of its pool."""
 
     __slots__ = (
-        "_sole", "active", "ahead_rank", "held", "lanes", "lineup", "name", "paid", "parked", "passed", "paused",
-        "rules", "shares", "starved", "touched", "waiting",
+        "_sole", "active", "ahead_rank", "coming", "held", "lanes", "lineup", "name", "paid", "parked", "passed",
+        "paused", "rules", "shares", "starved", "touched", "waiting",
     )  # fmt: skip
 
     def __init__(self, name: str, rules: QueueRules, lineup: "Turns[Stream]", touched: dict[Lane, None]) -> None:
@@ -32,6 +32,8 @@ class Stream:
         """While there is one fairness key, nothing is counted between them."""
         self.held = 0
         """Ready tasks in memory."""
+        self.coming = 0
+        """The most that pages which were asked for bring."""
         self.parked = 0
         """Of those, the ones before a shut gate."""
         self.waiting = 0

@@ -10,7 +10,7 @@ from typing import Any, Final, LiteralString
 
 from asyncproc.core.decision import Writes
 from asyncproc.core.states import DUE_LATER, State
-from asyncproc.core.task import NO_TERMS, Task, TaskId
+from asyncproc.core.task import NO_TERMS, Options, Task, TaskId
 from asyncproc.storage.arrays import PgArray, bigints, byteas, floats, ints, texts, uuids
 from asyncproc.storage.rows import not_ended_before
 from asyncproc.storage.statements import idempotency, moves, pages, schedules
@@ -181,17 +181,12 @@ def _rank(task: Task) -> float | None:
 def _copy(tasks: list[Task]) -> bytes:
     """Rows in COPY's binary format; the columns stand in the order of `INSERT_COLUMNS`."""
     parts = [_COPY_HEAD]
-    options, constant = None, b""
+    constants: dict[int, bytes] = {}
     for task in tasks:
-        if task.options is not options:
-            options = task.options
-            constant = b"".join(
-                _sized(text)
-                for text in (
-                    options.type, options.queue, options.concurrency_key, options.fairness_key, options.origins,
-                    options.created_by,
-                )
-            )  # fmt: skip
+        # By identity: tasks that share their options share the object, and to compare the contents costs more.
+        constant = constants.get(id(task.options))
+        if constant is None:
+            constant = constants[id(task.options)] = _constant(task.options)
         retry, limits, terms = task.options.retry, task.options.limits, task.terms
         rank = _rank(task)
         created = _STAMP.pack(8, _micros(task.created_at))
@@ -216,6 +211,16 @@ def _copy(tasks: list[Task]) -> bytes:
         )  # fmt: skip
     parts.append(_COPY_TAIL)
     return b"".join(parts)
+
+
+def _constant(options: Options) -> bytes:
+    return b"".join(
+        _sized(text)
+        for text in (
+            options.type, options.queue, options.concurrency_key, options.fairness_key, options.origins,
+            options.created_by,
+        )
+    )  # fmt: skip
 
 
 def _instant(seconds: float) -> bytes:

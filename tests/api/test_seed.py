@@ -156,7 +156,7 @@ def test_only_a_failed_task_can_be_retried(api: Api, posted: list[dict[str, Any]
 
 
 @pytest.mark.parametrize(
-    "task_id", [id_text(TaskIds().make()), "e83a5116-0191-462c-8cf7-18c21a3a4939", "7", "%00", "x" * 999]
+    "task_id", [id_text(TaskIds().make()), "e83a5116-0191-462c-8cf7-18c21a3a4939", "7", "%00", "x" * 999], ids=range(5)
 )
 @pytest.mark.parametrize(("method", "path"), [("GET", "/task/{}"), ("POST", "/task/{}/retry")])
 def test_an_unknown_task_is_not_found(api: Api, method: str, path: str, task_id: str) -> None:

@@ -1,13 +1,11 @@
 """The measurements on a small scale: that they work, not what they say."""
 
-import json
-import subprocess
-import sys
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
-from bench.__main__ import summary
+from bench.__main__ import apart, summary
 from bench.machine import Machine
 from bench.report import write
 from bench.rows import ROWS, Measured, Row
@@ -25,13 +23,10 @@ def test_a_row_can_be_measured(machine: Machine, name: str) -> None:
     assert BY_NAME[name].measure(machine).value > 0
 
 
-def test_rows_that_are_named_together_are_measured_apart() -> None:
-    command = [sys.executable, "-m", "bench", "enqueue_http", "drain", "--runs=1", "--scale=0.005"]
+def test_a_row_can_be_measured_in_a_process_of_its_own() -> None:
+    line = apart(BY_NAME["drain"], Namespace(runs=1, scale=0.005))
 
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-
-    lines = [json.loads(line) for line in ran.stdout.splitlines()]
-    assert [line["name"] for line in lines] == ["enqueue_http", "drain"], ran.stderr
+    assert (line["name"], line["unit"]) == ("drain", "tasks/s")
 
 
 def test_the_median_run_speaks_for_a_row() -> None:

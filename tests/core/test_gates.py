@@ -5,7 +5,8 @@ from collections import Counter
 import pytest
 
 from asyncproc.core.blockers import blockers
-from asyncproc.core.events import QueueReranked, RulesChanged
+from asyncproc.core.decision import PageWanted
+from asyncproc.core.events import Page, QueueReranked, RulesChanged
 from asyncproc.core.settings import CoreSettings
 from asyncproc.core.states import State
 from asyncproc.core.steering import Pause, QueueRules, RateLimit, Rules, TypeRules
@@ -319,6 +320,29 @@ def test_many_tenants_are_paged_in_lane_by_lane_and_forgotten_when_they_are_thro
     assert ended == 40 * 30
     assert (len(stream.lanes), stream.held, stream.parked) == (0, 0, 0)
     assert len(stream.shares) <= 64
+
+
+def test_lanes_that_drain_together_hardly_read_a_row_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is room for a page of one of them, and not for a page of each."""
+    world = Steered(CoreSettings(prefetch_s=0.0, window=1_000))
+    world.register("w", concurrency=100)
+    rows, page = [], world.table.page
+
+    def counted(wanted: PageWanted) -> Page:
+        read = page(wanted)
+        rows.extend(read.tasks)
+        return read
+
+    monkeypatch.setattr(world.table, "page", counted)
+    for _ in range(3):
+        for number in range(20):
+            world.keyed(50, tenant=f"t{number}")
+    left_to_disk = 3_000 - world.core.backlog.stream("default").held
+    rows.clear()
+    while leases := world.take_all("w"):
+        for lease in leases:
+            world.report(lease, succeeded())
+    assert left_to_disk <= len(rows) <= 1.1 * left_to_disk
 
 
 # ---- what is said of it

@@ -47,6 +47,7 @@ def test_where_nothing_ever_ran_there_is_no_note(tmp_path: Path) -> None:
         json.dumps({"pid": os.getpid(), "since": 1.0, "url": URL}),
         json.dumps({"pid": 2**22 + 1, "since": 1.0, "url": URL}),
     ],
+    ids=["nothing", "broken", "no object", "no url", "another process", "no process"],
 )
 def test_what_a_dead_process_left_behind_counts_for_nothing(home: Path, text: str) -> None:
     note.write(home, URL)
