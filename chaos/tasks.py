@@ -38,3 +38,9 @@ def chore(ledger: str, n: int, ms: float, fails: int, ctx: TaskContext) -> int:
 def doomed(ledger: str, n: int, ms: float, fails: int, ctx: TaskContext) -> int:
     """The same with two attempts, so that it can fail for good."""
     return _run(ledger, n, ms, fails, ctx)
+
+
+@task(name="Tick")
+def tick(at: str) -> str:
+    """What a schedule makes: it says for which instant."""
+    return at

@@ -20,11 +20,13 @@ from simulation.rules import Rule, Violation
 from simulation.scene import Scene, Write
 from simulation.steering import some_rates, some_rules
 from simulation.table import Table
+from simulation.timetable import Timetable, some_schedules
 from simulation.workers import SECONDS, Worker
 
 FAULTS_S: Final = 30.0
 CALM_S: Final = 600.0
 """Within which everything must have ended."""
+_SCHEDULES: Final = 1_000_000_007
 LATE_S: Final = 5.0
 """Until the last message that is under way has arrived."""
 
@@ -74,6 +76,10 @@ class History:
         if seed % 4 == 3:
             self.scene.old_code = Chance(seed + 1_000_003)
             self.scene.lacking = self.scene.old_code.choice(tuple(SECONDS))
+        # By a chance of its own: the other choices of a seed stay as they are.
+        if schedules := some_schedules(Chance(seed + _SCHEDULES), FAULTS_S * 0.8):
+            self.scene.schedules = schedules
+            self.scene.timetable = Timetable(schedules, table, self.scene.ledger)
         self._cluster = Cluster(self.scene, Network(self.scene), cast.actor, cast.worker)
 
     def run(self) -> Told:
@@ -105,9 +111,13 @@ class History:
         scene.agenda.run(scene.agenda.now + LATE_S)
         scene.agenda.run(scene.agenda.now + CALM_S, over=self._everything_ended)
         scene.ledger.judge()
+        if scene.timetable is not None:
+            scene.timetable.judge()
 
     def _everything_ended(self) -> bool:
-        return not (self.scene.table.live or self.scene.table.requests) and self._cluster.clients.over()
+        scene, timetable = self.scene, self.scene.timetable
+        ended = not (scene.table.live or scene.table.requests)
+        return ended and self._cluster.clients.over() and (timetable is None or timetable.over())
 
 
 def _settings(chance: Chance) -> CoreSettings:
@@ -123,4 +133,5 @@ def _settings(chance: Chance) -> CoreSettings:
         max_held=chance.choice((1, 4, 1000, 1000)),
         poll_s=2.0,
         silence_s=5.0,
+        tick_grace_s=1.0,
     )

@@ -11,6 +11,8 @@ from asyncproc.core.backlog import Backlog
 from asyncproc.core.decision import PurgeReply
 from asyncproc.core.events import Purged
 from asyncproc.core.gates import Gate, Gates, RunningLimit, TokenBucket
+from asyncproc.core.schedule import Position, Tick
+from asyncproc.core.schedules import Schedules
 from asyncproc.core.states import State
 from asyncproc.core.step import Core
 from asyncproc.core.streams import Stream
@@ -150,7 +152,40 @@ def _any_of_them(_: object, sets: Iterable[Set[str]]) -> frozenset[str]:
     return frozenset().union(*sets)
 
 
+_tick: Final = Schedules._tick
+_found: Final = Schedules.found
+
+
+def _tick_unwritten(self: Schedules, entry: Any, at: float) -> None:
+    _tick(self, entry, at)
+    self._moved.discard(entry.schedule.name)
+
+
+def _tick_up_to_now(self: Schedules, entry: Any, at: float) -> None:
+    _tick(self, entry, at)
+    entry.position = max(at, self._now)
+    self._aim(entry)
+
+
+def _found_ended(self: Schedules, positions: Mapping[str, Position], waiting: Iterable[tuple[str, Tick]]) -> None:
+    _found(self, {which: position._replace(is_live=False) for which, position in positions.items()}, waiting)
+
+
+def _found_no_line(self: Schedules, positions: Mapping[str, Position], waiting: Iterable[tuple[str, Tick]]) -> None:
+    _found(self, positions, ())
+
+
 PATCHED: Final = (
+    Mutant(
+        "ticks-off-the-record", "ticks do not move their schedule", patches=((Schedules, "_tick", _tick_unwritten),)
+    ),
+    Mutant(
+        "ticks-up-to-now", "what is due with a tick is over with it", patches=((Schedules, "_tick", _tick_up_to_now),)
+    ),
+    Mutant("forgets-the-last-task", "after a restart it has ended", patches=((Schedules, "found", _found_ended),)),
+    Mutant(
+        "forgets-the-line", "after a restart nothing waits in line", patches=((Schedules, "found", _found_no_line),)
+    ),
     Mutant("purges-as-read", "a purge goes by leases of long ago", patches=((step, "purge", _purge_by_what_was_read),)),
     Mutant("purges-the-disk", "memory keeps what a purge cancels", patches=((step, "purge", _purge_the_disk_alone),)),
     Mutant("counts-nobody", "limits never fill", patches=((RunningLimit, "take", _take_nothing),)),

@@ -16,6 +16,7 @@ from asyncproc.core.events import (
     Refused,
     RetryAsked,
     RulesChanged,
+    SchedulesChanged,
     WorkerLost,
 )
 from asyncproc.core.states import State
@@ -261,7 +262,8 @@ class QueueActor:
         self._referee = Referee(self.scene, self._core, self.epoch)
         rules = self.scene.rules
         ruled = [] if rules is None else [RulesChanged(next(self.scene.tickets), rules)]
-        self._follow_up = [*ruled, loaded, *lost]
+        planned = SchedulesChanged(next(self.scene.tickets), dict(self.scene.schedules), is_all=True)
+        self._follow_up = [*ruled, loaded, *([planned] if self.scene.schedules else []), *lost]
         self._away = False
         self.make_requests().drain()
         self._turn()
@@ -344,6 +346,8 @@ class QueueActor:
         committed = scene.table.commit(decision.writes, self.epoch, replay, self._decided_at)
         require(before == self.epoch, Rule.FENCE, f"{self.name} writes as epoch {self.epoch}, {before} reigns")
         self._referee.applied()
+        if scene.timetable is not None:
+            scene.timetable.committed(decision.writes)
         scene.ledger.committed(decision.writes)
         if committed.refused or committed.rejected:
             scene.say("refused: %s, rejected: %s", committed.refused, committed.rejected)

@@ -37,6 +37,7 @@ class Rule(StrEnum):
     ACKNOWLEDGED = "what was acknowledged is never lost"
     ONE_ANSWER = "a key makes its tasks once, and has one answer"
     UNIQUE = "of those that are to be the only ones with a key there is one"
+    TICKS = "each tick of a schedule is decided once, and is one task"
     EXPECTED = "nothing is there that nobody asked for"
     FINAL = "every task ends in exactly one final state"
     RESTS = "the core rests when there is nothing to do"

@@ -1,10 +1,11 @@
 """What every part of a history shares."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from typing import TypeAlias
 
+from asyncproc.core.schedule import Schedule
 from asyncproc.core.settings import CoreSettings
 from asyncproc.core.steering import Rules
 from asyncproc.core.step import Core
@@ -15,6 +16,7 @@ from simulation.faults import Nemesis
 from simulation.ledger import Ledger
 from simulation.steering import Turnstile
 from simulation.table import Table
+from simulation.timetable import Timetable
 
 Write: TypeAlias = Callable[[str], None]
 
@@ -32,6 +34,7 @@ class Scene:
     """Takes the lines of a trace where one is wanted."""
     rules: Rules | None = None
     """What an operator set, None where the queues are left alone."""
+    schedules: Mapping[str, Schedule] = field(default_factory=dict)
     turnstile: Turnstile = field(default_factory=Turnstile)
     away_until: float = 0.0
     """Postgres answers nobody before that."""
@@ -43,6 +46,8 @@ class Scene:
     """Who of the workers is one of those; apart from all other chance."""
     poison: set[TaskId] = field(default_factory=set)
     """Tasks that kill who starts them."""
+    timetable: Timetable | None = None
+    """Where there are schedules."""
     epochs: dict[int, int] = field(default_factory=dict)
     """Of each poll under way the epoch that its session is of."""
     steps: int = 0

@@ -315,7 +315,7 @@ class Table:
         live = {task_id: repr(row) for task_id, row in self.live.items()}
         done = {task_id: repr(row) for task_id, row in self.done.items()}
         edges = repr({child: sorted(parents) for child, parents in self.edges.open.items()})
-        return live, done, dict(self.keys), edges, [*self.requests], dict(self.checkpoints)
+        return live, done, dict(self.keys), edges, [*self.requests], dict(self.checkpoints), repr(self.ticks)
 
 
 def _figures(task: Task) -> tuple[object, ...]:

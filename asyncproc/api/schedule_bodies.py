@@ -138,7 +138,7 @@ class ScheduleView(Body):
     next: list[datetime]
     """Empty where it is paused without an end."""
     ticks: list[TickView]
-    """The newest first; one in a list of schedules."""
+    """The newest first; one in a list of schedules, as of `next`."""
     problem: str | None = None
     """Why its tasks cannot run."""
 
@@ -180,6 +180,6 @@ def _problems(error: ValidationError) -> Iterator[Problem]:
         if item["type"] == "extra_forbidden":
             keys = ", ".join(info.alias or name for name, info in ScheduleSettings.model_fields.items())
             problem.message = f"is not known: allowed are {keys}"
-        if not item["loc"]:
-            problem.field = "cron"
+        if not item["loc"] and item["type"] == "value_error":
+            problem.field = "cron"  # the one rule that is about two fields
         yield problem

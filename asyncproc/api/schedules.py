@@ -55,14 +55,14 @@ ScheduleName = Annotated[str, Path(pattern=QUEUE_NAME, examples=["morning-report
 
 @router.get("/schedules", response_model=ScheduleList, responses=READ_ERRORS)
 async def list_schedules(door: TheDoor) -> Response:
-    """All schedules, each with its next ticks and its last one."""
+    """All schedules, each with its next tick and its last one."""
     with door.admission.reads.hold():
         stored = await door.inspector.schedules()
         names = sorted({**door.settings.schedules, **{name: row for name, row in stored.items() if row.settings}})
         ticks = await door.inspector.last_ticks(names, 1) if names else {}
     views: list[dict[str, Any]] = []
     for name in names:
-        views.append(_view(door, name, stored.get(name), ticks.get(name, ())))
+        views.append(_view(door, name, stored.get(name), ticks.get(name, ()), 1))
         if not len(views) % VIEWS_AT_ONCE:
             await sleep(0)
     return _json({"schedules": views})
@@ -261,10 +261,12 @@ async def _found(door: Door, name: str) -> StoredSchedule | None:
 async def _look(door: Door, name: str) -> dict[str, Any]:
     stored = await _found(door, name)
     ticks = await door.inspector.last_ticks([name], LAST)
-    return _view(door, name, stored, ticks.get(name, ()))
+    return _view(door, name, stored, ticks.get(name, ()), NEXT)
 
 
-def _view(door: Door, name: str, stored: StoredSchedule | None, ticks: Sequence[TickRecord]) -> dict[str, Any]:
+def _view(
+    door: Door, name: str, stored: StoredSchedule | None, ticks: Sequence[TickRecord], most: int
+) -> dict[str, Any]:
     said = {} if stored is None else stored.settings
     pause = None if stored is None else stored.pause
     view: dict[str, Any] = {"name": name, **said}
@@ -276,7 +278,7 @@ def _view(door: Door, name: str, stored: StoredSchedule | None, ticks: Sequence[
         problem = f"it is not in force: {refused(error)}"
     else:
         view |= _plain(settings)
-        following = _next(settings.plan(), pause)
+        following = _next(settings.plan(), pause, most)
         if settings.task_type not in door.registry.names():
             problem = f"there is no task type {settings.task_type} any more"
     return {
@@ -294,12 +296,12 @@ def _plain(settings: Section) -> dict[str, Any]:
     return settings.model_dump(mode="json", by_alias=True, include=fields)
 
 
-def _next(plan: Plan, pause: Pause | None) -> list[str]:
+def _next(plan: Plan, pause: Pause | None, most: int) -> list[str]:
     if pause is not None and not pause.until:
         return []
     at: float | None = wall_now() if pause is None else max(wall_now(), pause.until)
     found: list[str] = []
-    while len(found) < NEXT and at is not None and (at := plan.after(at)) is not None:
+    while len(found) < most and at is not None and (at := plan.after(at)) is not None:
         found.append(from_json(plan.text(at)))
     return found
 

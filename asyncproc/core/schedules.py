@@ -157,7 +157,7 @@ class Schedules:
         """Write down how far the schedules are that moved in this step. What ended as late as in its dispatch counts
         for the next one."""
         self.ended(self._writes)
-        for name in self._moved:
+        for name in sorted(self._moved):
             entry = self._entries[name]
             self._writes.positions.append((name, entry.schedule.stamp, entry.position, entry.last_task))
         self._moved.clear()

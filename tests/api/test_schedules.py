@@ -156,6 +156,11 @@ def test_what_no_schedule_can_be_is_refused_by_field(api: Api, fields: dict[str,
         assert not fields or changed["errors"][0]["field"] == field
 
 
+def test_a_body_that_is_no_object_is_refused(api: Api) -> None:
+    for method, path in (("POST", "/schedules"), ("PATCH", "/schedules/configured")):
+        assert "object" in ask(api, method, path, [], 400)["errors"][0]["message"]
+
+
 def test_what_is_not_there_is_not_changed(api: Api, name: str) -> None:
     for method, path in (("GET", ""), ("PATCH", ""), ("DELETE", ""), ("POST", "/trigger"), ("POST", "/resume")):
         assert "there is no schedule" in ask(api, method, f"/schedules/{name}{path}", {}, 404)["error"]

@@ -1,7 +1,6 @@
 """Ticks become tasks: each once, in time or by what its schedule says of those that are late."""
 
-from dataclasses import dataclass, replace
-from math import floor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,25 +11,12 @@ from asyncproc.core.schedule import MAX_LINE, CatchUp, Overlap, Schedule, Tick
 from asyncproc.core.schedules import MAX_TICKS_A_STEP
 from asyncproc.core.states import State
 from asyncproc.core.task import Options, TaskId
+from simulation.timetable import Every
 from simulation.world import NOON, THRICE, Granted, World, succeeded
 
 OPTIONS = Options("Work", "default", 0, THRICE, "schedule s")
 MINUTE = 60.0
 HOUR = 3600.0
-
-
-@dataclass(frozen=True, slots=True)
-class Every:
-    seconds: float
-
-    def after(self, instant: float) -> float | None:
-        return (floor(instant / self.seconds) + 1) * self.seconds
-
-    def until(self, instant: float) -> float | None:
-        return floor(instant / self.seconds) * self.seconds
-
-    def text(self, instant: float) -> bytes:
-        return b'"%d"' % instant
 
 
 def a_schedule(every_s: float = MINUTE, name: str = "s", **changes: Any) -> Schedule:
