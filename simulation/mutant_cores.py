@@ -17,7 +17,6 @@ from asyncproc.core.events import (
     Polled,
     Registered,
     Released,
-    RetryAsked,
 )
 from asyncproc.core.settings import CoreSettings
 from asyncproc.core.states import State
@@ -124,14 +123,6 @@ class MovesTheLostBack(Core):
         task.ready_at = self.now
         task.rank = self.now
         super()._requeue(task)
-
-
-class RestartsLeases(Core):
-    """A retry by hand begins at lease 0 again."""
-
-    def _retry_asked(self, event: RetryAsked) -> None:
-        event.task.lease = 0
-        super()._retry_asked(event)
 
 
 class ReusesSessions(Core):
@@ -301,7 +292,7 @@ class SeesSuccessAlone(_ForgetsFamilies):
 CORES: Final = (
     SkipsTheLeaseCheck, SkipsTheStateCheck, ForgetsTheLost, ForgetsTheUndelivered, SkipsTheLeaseCheckOnReturn,
     IgnoresReturns, TakesBackUnasked, TakesPagesLast, ChargesTheLost, ChargesAnInnocent, MovesTheLostBack,
-    RestartsLeases, ReusesSessions, HearsOldRegistrations, HandsBackInADrain, BlamesTheWorkers, GivesUpEarly,
+    ReusesSessions, HearsOldRegistrations, HandsBackInADrain, BlamesTheWorkers, GivesUpEarly,
     EnqueuesTwice, LeavesPollsWaiting, SleepsOn, RestsEveryOtherStep, GrantsWhileDraining, CountsTwice, ConfinesNobody,
     ForgetsTheLastNote, ForgetsWhatWasLeft,
     LeavesTheReleased, OverlooksTheReleased, OwesNothing, SeesSuccessAlone,

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from unittest.mock import patch
 
-from asyncproc.core import backlog, known_types, replace, step, workers
+from asyncproc.core import backlog, commands, known_types, replace, workers
 from asyncproc.core.backlog import Backlog
+from asyncproc.core.change import retry_asked
 from asyncproc.core.decision import PurgeReply
-from asyncproc.core.events import Purged
+from asyncproc.core.events import Purged, RetryAsked
 from asyncproc.core.gates import Gate, Gates, RunningLimit, TokenBucket
 from asyncproc.core.schedule import Position, Tick
 from asyncproc.core.schedules import Schedules
@@ -175,7 +176,17 @@ def _found_no_line(self: Schedules, positions: Mapping[str, Position], waiting: 
     _found(self, positions, ())
 
 
+def _retry_from_lease_0(core: Core, event: RetryAsked) -> None:
+    event.task.lease = 0
+    retry_asked(core, event)
+
+
 PATCHED: Final = (
+    Mutant(
+        "restarts-leases",
+        "a retry by hand begins at lease 0 again",
+        patches=((commands, "retry_asked", _retry_from_lease_0),),
+    ),
     Mutant(
         "ticks-off-the-record", "ticks do not move their schedule", patches=((Schedules, "_tick", _tick_unwritten),)
     ),
@@ -186,8 +197,12 @@ PATCHED: Final = (
     Mutant(
         "forgets-the-line", "after a restart nothing waits in line", patches=((Schedules, "found", _found_no_line),)
     ),
-    Mutant("purges-as-read", "a purge goes by leases of long ago", patches=((step, "purge", _purge_by_what_was_read),)),
-    Mutant("purges-the-disk", "memory keeps what a purge cancels", patches=((step, "purge", _purge_the_disk_alone),)),
+    Mutant(
+        "purges-as-read", "a purge goes by leases of long ago", patches=((commands, "purge", _purge_by_what_was_read),)
+    ),
+    Mutant(
+        "purges-the-disk", "memory keeps what a purge cancels", patches=((commands, "purge", _purge_the_disk_alone),)
+    ),
     Mutant("counts-nobody", "limits never fill", patches=((RunningLimit, "take", _take_nothing),)),
     Mutant("keeps-what-it-took", "what ends frees no limit", patches=((RunningLimit, "give_back", _keep),)),
     Mutant("lets-nobody-on", "a gate that opens is not told", patches=((Gate, "let_on", _let_nobody_on),)),

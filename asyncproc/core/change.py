@@ -8,14 +8,25 @@ from typing import TYPE_CHECKING
 
 from asyncproc.core.asked import CHANGEABLE, CHANGES, Action, Change
 from asyncproc.core.cancel import GRACE_S, ask_to_stop, cancel_waiting
-from asyncproc.core.decision import BulkReply, ChangeReply
-from asyncproc.core.events import BulkAsked, ChangeAsked
+from asyncproc.core.decision import BulkReply, ChangeReply, RetryReply
+from asyncproc.core.events import BulkAsked, ChangeAsked, RetryAsked
 from asyncproc.core.rank import micros_until, to_micros
 from asyncproc.core.states import DUE_LATER, State, Trigger, after
 from asyncproc.core.task import Options, Task
 
 if TYPE_CHECKING:
     from asyncproc.core.step import Core
+
+
+def retry_asked(core: "Core", event: RetryAsked) -> None:
+    task = event.task
+    known = core.tasks.get(task.id)
+    state = task.state if known is None else known.state
+    if state is not State.FAILED:
+        core.decision.replies.append(RetryReply(event.ticket, task.id, state))
+        return
+    revive(core, task)
+    core.decision.replies.append(RetryReply(event.ticket, task.id, None))
 
 
 def change_asked(core: "Core", event: ChangeAsked) -> None:

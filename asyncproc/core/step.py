@@ -6,48 +6,37 @@ as an event.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Final, assert_never
+from typing import Final
 
 from asyncproc.core.alarms import Alarms
 from asyncproc.core.backlog import Backlog
-from asyncproc.core.cancel import cancel_asked, end_cancelled, remind, tell_workers
-from asyncproc.core.change import bulk_asked, change_asked, revive
+from asyncproc.core.cancel import end_cancelled, remind, tell_workers
+from asyncproc.core.commands import steer
 from asyncproc.core.counters import Counters
 from asyncproc.core.dangers import Dangers, runs_alone
-from asyncproc.core.decision import Decision, EnqueueReply, PollReply, RegisterReply, RetryReply, RulesReply
+from asyncproc.core.decision import Decision, EnqueueReply, PollReply, RegisterReply
 from asyncproc.core.dependents import Dependents
 from asyncproc.core.dispatch import Dispatcher
 from asyncproc.core.endings import died, unsuccessful
 from asyncproc.core.events import (
     SUCCEEDED,
-    BulkAsked,
-    CancelAsked,
-    ChangeAsked,
-    Draining,
     Enqueued,
     Event,
     Lease,
     Loaded,
     Note,
     Outcome,
-    OverdueFound,
     Page,
     Polled,
-    Purged,
-    QueueReranked,
     Refused,
     Registered,
     Released,
-    RetryAsked,
-    RulesChanged,
     SchedulesChanged,
-    Steering,
     TicksAsked,
     WorkerLost,
 )
-from asyncproc.core.expiry import expire, expire_those_that_are, limits_of
+from asyncproc.core.expiry import expire, limits_of
 from asyncproc.core.notes import take_notes
-from asyncproc.core.purge import purge
 from asyncproc.core.rank import micros_until
 from asyncproc.core.recall import look_again_at, recall
 from asyncproc.core.replace import due_at, replace
@@ -163,32 +152,7 @@ class Core:
             case Page() | Released():
                 pass
             case _:
-                self._steer(event)
-
-    def _steer(self, event: Steering) -> None:
-        """What somebody asked for."""
-        match event:
-            case RetryAsked():
-                self._retry_asked(event)
-            case CancelAsked():
-                cancel_asked(self, event)
-            case OverdueFound():
-                expire_those_that_are(self, event.ticket, event.tasks)
-            case ChangeAsked():
-                change_asked(self, event)
-            case BulkAsked():
-                bulk_asked(self, event)
-            case RulesChanged():
-                self.backlog.obey(event.rules)
-                self.decision.replies.append(RulesReply(event.ticket))
-            case QueueReranked():
-                self.backlog.reread(event.queue, event.lanes)
-            case Purged():
-                purge(self, event)
-            case Draining():
-                self.draining = True
-            case _:
-                assert_never(event)
+                steer(self, event)
 
     # ---- tasks come in
 
@@ -245,16 +209,6 @@ class Core:
                 worker = self._meet(task.worker, self.settings.pool(task.queue), concurrency=0)
             worker.hold(task.id, self.run_times.estimate(task.options.type), alone=runs_alone(task.losses))
             self.backlog.count(task)
-
-    def _retry_asked(self, event: RetryAsked) -> None:
-        task = event.task
-        known = self.tasks.get(task.id)
-        state = task.state if known is None else known.state
-        if state is not State.FAILED:
-            self.decision.replies.append(RetryReply(event.ticket, task.id, state))
-            return
-        revive(self, task)
-        self.decision.replies.append(RetryReply(event.ticket, task.id, None))
 
     # ---- workers
 
