@@ -14,7 +14,7 @@ from simulation.history import History
 from simulation.mutants import MUTANTS, Mutant, hunt
 
 HISTORIES = 150
-SEEDS_FOR_MUTANTS = 150
+SEEDS_FOR_MUTANTS = 200
 RARE = {
     "forgets-what-it-brought", "hands-back-in-a-drain", "purges-as-read", "reads-while-unknown", "replaces-what-runs",
     "returns-what-it-runs", "reuses-sessions", "skips-the-lease-check-on-return", "takes-back-unasked",
