@@ -110,7 +110,8 @@ class Table:
             self.take(task_id)
         for task in writes.inserts:
             if task.id not in self.live and not (replay and task.id in self.done):
-                self.live[task.id] = replace(task)
+                # What holds it up is of the memory it came from: no row has that.
+                self.live[task.id] = replace(task, draws=())
                 self.noted.pop(task.id, None)
         self.ticks.apply(writes)
         self.levels.update((name, (level, at)) for name, level, at in writes.levels)
