@@ -174,6 +174,9 @@ class Backlog:
                 self.defer(task)
         if lane is not None:
             self._touched[lane] = None
+            if not len(lane) and lane.end is None and lane.shut is None:
+                # It may be the one that was let on at its gates: others parked there would wait for it for ever.
+                lane.pass_on(self.now)
 
     def shed(self) -> Iterator[PageWanted]:
         """Hold the bounds of the windows; yields the pages that are wanted where one runs low."""

@@ -6,7 +6,7 @@ import pytest
 
 from asyncproc.core.blockers import blockers
 from asyncproc.core.decision import PageWanted
-from asyncproc.core.events import Page, QueueReranked, RulesChanged
+from asyncproc.core.events import Page, QueueReranked, Refused, RulesChanged
 from asyncproc.core.settings import CoreSettings
 from asyncproc.core.states import State
 from asyncproc.core.steering import Pause, QueueRules, RateLimit, Rules, TypeRules
@@ -320,6 +320,18 @@ def test_many_tenants_are_paged_in_lane_by_lane_and_forgotten_when_they_are_thro
     assert ended == 40 * 30
     assert (len(stream.lanes), stream.held, stream.parked) == (0, 0, 0)
     assert len(stream.shares) <= 64
+
+
+def test_a_lane_that_was_let_on_and_turns_out_to_be_empty_lets_the_next_one_on(world: Steered) -> None:
+    world.obey(queues={"default": QueueRules(max_running=1)})
+    (runs,), (first,), (second,) = world.keyed(1, key="r"), world.keyed(1, key="f"), world.keyed(1, key="s")
+    world.lease(runs, "w")
+    world.poll("w")
+    for task in (runs, first):
+        del world.table.live[task]
+    world.tampered = True
+    world.turn(Refused([runs, first]))
+    assert world.state(second) is State.RUNNING
 
 
 def test_lanes_that_drain_together_hardly_read_a_row_twice(monkeypatch: pytest.MonkeyPatch) -> None:
