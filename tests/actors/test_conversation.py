@@ -41,7 +41,7 @@ class Script:
         self._answers: defaultdict[str, asyncio.Queue[Any]] = defaultdict(asyncio.Queue)
 
     async def register(
-        self, worker: str, pool: str, concurrency: int, held: list[tuple[bytes, int]], seen_epoch: int
+        self, worker: str, pool: str, concurrency: int, held: list[tuple[bytes, int]], seen_epoch: int, *more: Any
     ) -> Any:
         self.registered.append(held)
         return await self._answers["register"].get()
