@@ -206,7 +206,7 @@ class QueueActor:
         concurrency: int,
         held: list[tuple[TaskId, int]],
         seen_epoch: int = 0,
-        types: frozenset[str] | None = None,
+        types: tuple[str, ...] | None = None,
     ) -> tuple[int, int, list[TaskId]]:
         """A worker introduces itself; answers epoch, session and the leases it must forget.
 
