@@ -112,6 +112,10 @@ class QueueSettings(Section):
     """A worker that misses its next poll by this long is lost; its tasks run again."""
     timeout: Seconds | None = None
     """How long an attempt may take where neither the task nor its type says; without it, for ever."""
+    setup: Seconds = 300.0
+    """How long `setup()` of a type may take in a worker, beside the time limits of its tasks; then its process ends."""
+    teardown: Seconds = 5.0
+    """How long a process that ends in good order waits for `teardown()` of all its types."""
     recycle_after: int | None = Field(default=None, ge=1)
     """A worker of the default pool is replaced once it has ended so many tasks."""
     recycle_above: int | None = Field(default=None, ge=64 * MiB)

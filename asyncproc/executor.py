@@ -12,7 +12,8 @@ from asyncproc import failpoints
 from asyncproc.clock import TaskIds, id_text, monotonic, spread
 from asyncproc.core.events import FAILED, FAILED_FOR_GOOD, KILLED, RETRY_LATER, SNOOZED, SUCCEEDED, Lease, Outcome
 from asyncproc.core.task import NO_TERMS, NewTask, TaskId
-from asyncproc.processable import Processable, TaskContext
+from asyncproc.preparation import SETUP_S, Preparation
+from asyncproc.processable import Processable, TaskContext, is_async
 from asyncproc.registry import Registry, UnknownTaskType
 from asyncproc.verdicts import Fail, Retry, Snooze
 
@@ -39,6 +40,7 @@ class Executor:
         max_task_bytes: int,
         max_children_bytes: int,
         services: Mapping[type, object],
+        setup_s: float = SETUP_S,
     ) -> None:
         self._registry = registry
         self._worker = worker
@@ -50,7 +52,8 @@ class Executor:
         self.stops: set[str] = set()
         """Ids of running tasks that were asked to end."""
         self._models: dict[str, type[Processable]] = {name: registry.get(name).cls for name in registry.names()}
-        self._async = {name for name, cls in self._models.items() if inspect.iscoroutinefunction(cls.process)}
+        self.preparation = Preparation(self._models, setup_s)
+        self._async = {name for name, cls in self._models.items() if is_async(cls)}
 
     def is_async(self, type_name: str) -> bool:
         return type_name in self._async

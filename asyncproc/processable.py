@@ -167,9 +167,24 @@ class Processable(BaseModel):
                 matched[fields[target].alias or target] = item
         return matched
 
+    @classmethod
+    def setup(cls) -> Any:
+        """Make what all tasks of the class share in one process, such as a model that takes long to load, and keep it
+        in the class. Called before its first task there; may be `async def` where `process` is. What it raises fails
+        the attempt, and it is tried again for the next one."""
+
+    @classmethod
+    def teardown(cls) -> Any:
+        """Let go of what `setup` made, before the process ends in good order. May be `async def` where `process` is."""
+
     def process(self, ctx: TaskContext) -> Any:
         """Do the work; return a JSON value or None. May be `async def`. Whatever it raises fails the attempt."""
         raise NotImplementedError(f"{type(self).__name__} has no process(self, ctx)")
+
+
+def is_async(cls: type[Processable]) -> bool:
+    """Whether the work of the type runs on an event loop."""
+    return inspect.iscoroutinefunction(cls.process)
 
 
 @overload

@@ -1,6 +1,7 @@
 """Task types by name, and what their tasks are enqueued with."""
 
 import importlib
+import inspect
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from asyncproc.core.retry import MAX_ATTEMPTS, MAX_BACKOFF_S, RetryPolicy, const
 from asyncproc.core.task import MAX_TIMEOUT_S, MAX_TYPE_NAME, NO_LIMITS, Options, TimeLimits
 from asyncproc.errors import AsyncprocError
 from asyncproc.precedence import NOTHING, BackOff, TaskValues, task_defaults
-from asyncproc.processable import Processable, check_options
+from asyncproc.processable import Processable, check_options, is_async
 from asyncproc.rules import Stored
 
 MAX_KNOWN: Final = 10_000
@@ -172,6 +173,10 @@ def _resolve(cls: type[Processable], pool_of: Mapping[str, str]) -> TaskType:
     if not options.name.isprintable() or len(options.name) > MAX_TYPE_NAME:
         raise RegistryError(
             f"a task type is called {options.name!r:.300}: a name is {MAX_TYPE_NAME} characters at most"
+        )
+    if not is_async(cls) and (inspect.iscoroutinefunction(cls.setup) or inspect.iscoroutinefunction(cls.teardown)):
+        raise RegistryError(
+            f"task type {options.name}: setup and teardown run where its work does: they can be async only if that is"
         )
     queue = options.queue or options.pool or DEFAULT
     try:

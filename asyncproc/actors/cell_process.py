@@ -21,6 +21,7 @@ from threading import Lock
 from typing import Final, NoReturn
 
 from asyncproc.actors.slots import Slots
+from asyncproc.clock import monotonic
 from asyncproc.config import Settings, SmtpSettings
 from asyncproc.core.events import Outcome
 from asyncproc.executor import Executor
@@ -82,8 +83,10 @@ def make_executor(settings: Settings, registry: Registry, worker: str, figures: 
     services: dict[type, object] = {Figures: Figures(figures)}
     if settings.smtp is not None:
         services[SmtpSettings] = settings.smtp
-    api = settings.api
-    return Executor(registry, worker, settings.queue.max_result_bytes, api.max_task_bytes, api.max_body_bytes, services)
+    api, queue = settings.api, settings.queue
+    return Executor(
+        registry, worker, queue.max_result_bytes, api.max_task_bytes, api.max_body_bytes, services, queue.setup
+    )
 
 
 def _live(order: Order, registry: Registry, connection: Connection) -> NoReturn:
@@ -94,9 +97,13 @@ def _live(order: Order, registry: Registry, connection: Connection) -> NoReturn:
     def ended(outcome: Outcome) -> None:
         parent.send("ended", outcome)
 
+    # Its worker holds it to its limits too, and must know when they begin.
+    executor.preparation.tell = parent.send
+    slots = Slots(executor, 1, ended, ended)
     try:
-        parent.serve(Slots(executor, 1, ended, ended))
+        parent.serve(slots)
     except (EOFError, OSError):
+        slots.tear_down(order.settings.queue.teardown)
         os._exit(0)
     os._exit(1)
 
@@ -126,7 +133,16 @@ class _Forker:
                     os.read(ended, _PIPE_BYTES)
                     self._reap()
                 elif not self._obey(selector, (ended, wake)):
+                    self._wait(selector)
                     return
+
+    def _wait(self, selector: selectors.BaseSelector) -> None:
+        """Children that have nothing to do may put things in order; they die with this process."""
+        until = monotonic() + self._order.settings.queue.teardown
+        selector.unregister(self._control)
+        while self._children and (left_s := until - monotonic()) > 0:
+            selector.select(left_s)
+            self._reap()
 
     def _obey(self, selector: selectors.BaseSelector, own: tuple[int, int]) -> bool:
         message, descriptors, _, _ = socket.recv_fds(self._control, _MESSAGE, 1)
@@ -171,7 +187,8 @@ class _Forker:
                 return
             self._children.discard(pid)
             code = os.waitstatus_to_exitcode(status)
-            self._control.send(ENDED.pack(pid, code))
+            with suppress(OSError):
+                self._control.send(ENDED.pack(pid, code))
 
 
 def _die_with(parent: int) -> None:

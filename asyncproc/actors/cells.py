@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -20,7 +21,7 @@ from asyncproc.actors.cell_process import ENDED, FORKED, Order
 from asyncproc.clock import monotonic
 from asyncproc.core.events import KILLED, Lease, Outcome
 from asyncproc.core.task import TaskId
-from asyncproc.errors import CellUnavailable, TimeLimitExceeded, WorkerDied
+from asyncproc.errors import CellUnavailable, SetupTooLong, TimeLimitExceeded, WorkerDied
 from asyncproc.executor import as_killed, failed
 from asyncproc.tasks.generate_report import FiguresReader
 
@@ -45,10 +46,21 @@ class _Cell:
     connection: Connection
     sending: Lock = field(default_factory=Lock)
     idle_since: float = field(default_factory=monotonic)
+    began: float = 0.0
+    """Since when the limit counts."""
+    limit: tuple[float, Callable[[float], Exception]] = (0.0, TimeLimitExceeded)
 
     def send(self, kind: str, content: object) -> None:
         with self.sending:
             self.connection.send((kind, content))
+
+    def begin(self, limit_s: float, exceeds: Callable[[float], Exception]) -> None:
+        """What it does from now on may take so long; 0 is without limit."""
+        self.began, self.limit = monotonic(), (limit_s, exceeds)
+
+    def left_s(self) -> float | None:
+        limit_s = self.limit[0]
+        return max(0.0, self.began + limit_s + OVERDUE_S - monotonic()) if limit_s else None
 
 
 class Cells:
@@ -67,7 +79,6 @@ class Cells:
     def run(self, lease: Lease) -> Outcome | None:
         """Run a task to its end in a child process, or to the child's. None where there is none to be had: the task
         has not begun."""
-        began = monotonic()
         try:
             forker, cell = self._take()
         except (OSError, CellUnavailable) as error:
@@ -89,7 +100,7 @@ class Cells:
         cell.connection.close()
         with self._changed:
             self._busy -= 1
-        return outcome or self._why_it_died(lease, code, monotonic() - began)
+        return outcome or _why_it_died(cell, lease, code)
 
     def stop(self, task_id: TaskId) -> None:
         """Tell a task to end; nothing where it does not run here."""
@@ -104,25 +115,23 @@ class Cells:
 
     def _converse(self, cell: _Cell, lease: Lease) -> Outcome | None:
         """None where the child does not end the task though its time is over."""
-        limit_s = lease[7].timeout_s
-        deadline = monotonic() + limit_s + OVERDUE_S if limit_s else None
+        cell.begin(lease[7].timeout_s, TimeLimitExceeded)
         cell.send("run", lease)
         while True:
-            wait_s = None if deadline is None else max(0.0, deadline - monotonic())
-            if not cell.connection.poll(wait_s):
+            if not cell.connection.poll(cell.left_s()):
                 return None
             kind, content = cell.connection.recv()
             if kind == "ended":
                 outcome: Outcome = content
                 return outcome
+            if kind == "preparing":
+                cell.begin(content, SetupTooLong)
+                continue
+            if kind == "prepared":
+                cell.begin(lease[7].timeout_s, TimeLimitExceeded)
+                continue
             rows = asyncio.run_coroutine_threadsafe(self._figures.read(), self._loop).result(FIGURES_S)
             cell.send("figures", rows)
-
-    def _why_it_died(self, lease: Lease, code: int | None, seconds: float) -> Outcome:
-        limit_s = lease[7].timeout_s
-        if limit_s and seconds >= limit_s:
-            return as_killed(failed(lease, TimeLimitExceeded(limit_s), seconds, ""))
-        return as_killed(failed(lease, WorkerDied(_words(code)), seconds, ""))
 
     # ---- children
 
@@ -176,6 +185,7 @@ class _Forker:
                 command, stdin=subprocess.PIPE, pass_fds=[theirs.fileno()], start_new_session=True
             )
         self._control = ours
+        self._teardown_s = order.settings.queue.teardown
         self._changed = Condition()
         self._forked: list[int] = []
         self._codes: dict[int, int] = {}
@@ -212,7 +222,7 @@ class _Forker:
         """It ends when it sees that nobody is there."""
         self._control.shutdown(socket.SHUT_RDWR)
         try:
-            self._process.wait(STATUS_S)
+            self._process.wait(STATUS_S + self._teardown_s)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -233,6 +243,13 @@ class _Forker:
         with self._changed:
             self.over = True
             self._changed.notify_all()
+
+
+def _why_it_died(cell: _Cell, lease: Lease, code: int | None) -> Outcome:
+    seconds, (limit_s, exceeds) = monotonic() - cell.began, cell.limit
+    if limit_s and seconds >= limit_s:
+        return as_killed(failed(lease, exceeds(limit_s), seconds, ""))
+    return as_killed(failed(lease, WorkerDied(_words(code)), seconds, ""))
 
 
 def _words(code: int | None) -> str:

@@ -16,8 +16,8 @@ from asyncproc.actors.watchdog import Attempt, Watchdog, forget_interrupt, inter
 from asyncproc.clock import id_text, monotonic
 from asyncproc.core.events import SUCCEEDED, Lease, Outcome
 from asyncproc.core.line import Line
-from asyncproc.core.task import NO_LIMITS, TaskId
-from asyncproc.errors import SoftTimeLimitExceeded, TaskCancelled, TimeLimitExceeded
+from asyncproc.core.task import NO_LIMITS, TaskId, TimeLimits
+from asyncproc.errors import SetupFailed, SetupTooLong, SoftTimeLimitExceeded, TaskCancelled
 from asyncproc.executor import Executor, as_killed, failed
 
 
@@ -147,6 +147,43 @@ class Slots:
         is_confined = lease[8] and self._cells is not None
         return not is_confined and self._executor.is_async(lease[3])
 
+    def tear_down(self, limit_s: float) -> None:
+        """Call it when nothing runs any more; it takes so long at most."""
+        if not self._running:
+            self._executor.preparation.tear_down(self._loop, limit_s)
+
+    def _is_prepared(self, lease: Lease) -> bool:
+        """See to it that the type is set up here; where that fails, the attempt has ended with it. In its thread."""
+        attempt = self._watch_setup(lease)
+        error: BaseException | None = None
+        try:
+            self._executor.preparation.prepare(lease[3])
+        except SetupFailed as failure:
+            error = failure
+        return self._goes_on(lease, attempt, error)
+
+    async def _is_prepared_async(self, lease: Lease) -> bool:
+        attempt = self._watch_setup(lease)
+        error: BaseException | None = None
+        try:
+            await self._executor.preparation.prepare_async(lease[3])
+        except (SetupFailed, asyncio.CancelledError) as failure:
+            error = failure
+        return self._goes_on(lease, attempt, error)
+
+    def _goes_on(self, lease: Lease, attempt: Attempt, error: BaseException | None) -> bool:
+        if not self._watchdog.end(attempt):
+            self._over(lease)
+            return False
+        if error is not None:
+            self._tell(lease, failed(lease, error, monotonic() - attempt.began))
+        return error is None
+
+    def _watch_setup(self, lease: Lease) -> Attempt:
+        """It has a limit of its own: one that hangs would keep its slot for ever."""
+        limits = TimeLimits(self._executor.preparation.limit_s)
+        return self._watchdog.begin((*lease[:7], limits, lease[8]), get_ident(), lambda: None, SetupTooLong)
+
     def _run(self, lease: Lease) -> None:
         self._running[lease[0]] = None
         if lease[8] and self._cells is not None:
@@ -160,6 +197,8 @@ class Slots:
             if self._executor.is_async(lease[3]):
                 asyncio.run_coroutine_threadsafe(self._run_cancellable(lease), self._loop).result()
                 return
+        if (missing := self._executor.preparation.missing) and lease[3] in missing and not self._is_prepared(lease):
+            return
         if lease[7] == NO_LIMITS:
             self._tell(lease, self._executor.run(lease))
             return
@@ -195,6 +234,12 @@ class Slots:
 
         tell = partial(self._loop.call_soon_threadsafe, cancel)
         self._running[lease[0]] = tell
+        missing = self._executor.preparation.missing
+        if missing and lease[3] in missing and not await self._is_prepared_async(lease):
+            over = True
+            while task.cancelling():
+                task.uncancel()
+            return
         attempt = None if lease[7] == NO_LIMITS else self._watchdog.begin(lease, get_ident(), tell)
         outcome = await self._executor.run_async(lease)
         over = True
@@ -213,7 +258,7 @@ class Slots:
         frame = sys._current_frames().get(attempt.thread)
         stack = "".join(traceback.format_stack(frame)) if frame is not None else ""
         limit_s = attempt.lease[7].timeout_s
-        self._overdue(as_killed(failed(attempt.lease, TimeLimitExceeded(limit_s), monotonic() - attempt.began, stack)))
+        self._overdue(as_killed(failed(attempt.lease, attempt.exceeds(limit_s), monotonic() - attempt.began, stack)))
 
     def _next(self, *, is_async: bool) -> Lease | None:
         """What the slot goes on with; None where nothing waits, or where the other kind of task has the slot now."""
