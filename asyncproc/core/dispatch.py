@@ -48,6 +48,8 @@ class Dispatcher:
         if self._backlog.paused:
             return []
         replies = [*self._loners(pool), *self._suspects(pool)]
+        if pool.gathering:
+            self._complete(pool, now, replies)
         if pool.idle or pool.free:
             # A worker takes a task at least: there is no need to look at more of them.
             most = pool.startable()
@@ -67,6 +69,16 @@ class Dispatcher:
                 del pool.ahead[worker.name]
             else:
                 yield worker
+
+    def _complete(self, pool: Pool, now: float, replies: list[PollReply]) -> None:
+        """Batches that wait for company get it before others are begun."""
+        for worker in list(pool.gathering.values()):
+            worker.close_batches(now)
+            leases = self._fill(pool, worker, 0, now)
+            if leases:
+                replies.append(self._answer(pool, worker, leases))
+            else:
+                pool.place(worker)
 
     def _share_out(
         self, pool: Pool, workers: Iterable[Worker], waiting: int, now: float, replies: list[PollReply]
@@ -88,23 +100,54 @@ class Dispatcher:
         lineup, estimate = pool.lineup, self._estimate
         prefetch_s, max_held = self._settings.prefetch_s, self._settings.max_held
         leases: list[Lease] = []
-        while len(leases) < most and (lane := lineup.head(now)) is not None:
+        while (len(leases) < most or worker.open) and (lane := lineup.head(now)) is not None:
             stream, task = lane.stream, lane.best
             if task.terms is not NO_TERMS and is_over(task, now):
                 self._expire(task)
                 continue
             estimate_s = estimate(lane)
-            if not worker.has_room(estimate_s, prefetch_s, max_held):
+            if worker.open and self._joins(worker, lane, now):
+                # It takes no slot: it runs when the others do.
+                counts_s = estimate_s if estimate_s < prefetch_s else 0.0
+            elif len(leases) < most and worker.has_room(estimate_s, prefetch_s, max_held):
+                counts_s = estimate_s if estimate_s < prefetch_s else prefetch_s
+            else:
                 break
             if task.left_out and not self._affords(task.left_out):
                 break
-            if len(worker.held) < worker.concurrency:
+            if worker.taken < worker.concurrency:
                 pool.progressed(worker, now)
             elif task.rank > stream.ahead_rank:
                 stream.ahead_rank = task.rank
             task = stream.serve(lane, now)
-            leases.append(self._claim(task, worker, estimate_s if estimate_s < prefetch_s else prefetch_s))
+            leases.append(self._claim(task, worker, counts_s))
+            if worker.batching and (batch := worker.batches.get(task.id)) is not None and lane not in batch.lanes:
+                batch.lanes.append(lane)
+        if worker.open:
+            self._ride_along(pool, worker, leases, now)
+            worker.close_batches(now)
         return leases
+
+    def _joins(self, worker: Worker, lane: Lane, now: float) -> bool:
+        batch = worker.open.get(lane.key[0])
+        return batch is not None and batch.takes(now) and len(worker.held) < self._settings.max_held
+
+    def _ride_along(self, pool: Pool, worker: Worker, leases: list[Lease], now: float) -> None:
+        """What is next finds no room, and a batch has some left for tasks that come after it: they cost it nothing."""
+        prefetch_s = self._settings.prefetch_s
+        for batch in list(worker.open.values()):
+            for lane in batch.lanes:
+                while self._joins(worker, lane, now) and (task := lane.next_rider(pool.lineup, now)) is not None:
+                    if task.terms is not NO_TERMS and is_over(task, now):
+                        self._expire(task)
+                        continue
+                    if task.left_out and not self._affords(task.left_out):
+                        return
+                    if worker.taken > worker.concurrency:
+                        lane.stream.ahead_rank = max(lane.stream.ahead_rank, task.rank)
+                    estimate_s = self._estimate(lane)
+                    task = lane.stream.serve(lane, now)
+                    leases.append(self._claim(task, worker, estimate_s if estimate_s < prefetch_s else 0.0))
 
     def _estimate(self, lane: Lane) -> float:
         """Run time of the best task of the lane, in seconds."""
@@ -125,7 +168,7 @@ class Dispatcher:
         replies: list[PollReply] = []
         while pool.suspects and (worker := _first(pool.idle) or _first(pool.free)) is not None:
             leases: list[Lease] = []
-            while len(worker.held) < worker.concurrency and (task := self._startable(pool.suspects)) is not None:
+            while worker.taken < worker.concurrency and (task := self._startable(pool.suspects)) is not None:
                 leases.append(self._start(pool, task, worker))
             if not leases:
                 break

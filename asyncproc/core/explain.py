@@ -121,7 +121,7 @@ def _reasons(core: "Core", task: Task, pool: Pool) -> Iterator[Blocker]:
     yield from blockers(core.backlog, task.options, now)
     workers = [worker for worker in pool.workers.values() if worker.session and not worker.leaving]
     slots = sum(worker.concurrency for worker in workers)
-    taken = sum(min(len(worker.held), worker.concurrency) for worker in workers)
+    taken = sum(min(worker.taken, worker.concurrency) for worker in workers)
     if not workers:
         yield Blocker("pool", pool.name, f"pool {pool.name}, which serves queue {task.queue}, has no worker")
     elif taken >= slots:

@@ -16,8 +16,8 @@ class Pool:
     """
 
     __slots__ = (
-        "_max_held", "_prefetch_s", "ahead", "free", "idle", "isolation", "laden", "lineup", "loners", "name",
-        "suspects", "workers",
+        "_max_held", "_prefetch_s", "ahead", "free", "gathering", "idle", "isolation", "laden", "lineup", "loners",
+        "name", "suspects", "workers",
     )  # fmt: skip
 
     def __init__(self, name: str, prefetch_s: float, max_held: int) -> None:
@@ -33,6 +33,8 @@ class Pool:
         self.ahead: dict[str, Worker] = {}
         """Those without a free slot that may take short work ahead. One is left out once it had no room: only its own
         next report can make some."""
+        self.gathering: dict[str, Worker] = {}
+        """Those that wait with a batch for others to join it."""
         self.laden: dict[str, Worker] = {}
         """Workers, with or without a poll, that hold more than they can start at once, by their last sign of progress:
         the one that has gone longest without comes first, give or take the time of an overrun."""
@@ -58,6 +60,10 @@ class Pool:
                 place.setdefault(worker.name, worker)
             else:
                 place.pop(worker.name, None)
+        if worker.open and worker.polls and not worker.leaving:
+            self.gathering[worker.name] = worker
+        elif self.gathering:
+            self.gathering.pop(worker.name, None)
         if worker.is_laden():
             self.laden.setdefault(worker.name, worker)
         else:
@@ -68,7 +74,7 @@ class Pool:
             return None
         if not worker.held:
             return self.idle
-        if len(worker.held) < worker.concurrency:
+        if worker.taken < worker.concurrency:
             return self.free
         return self.ahead if worker.has_room_ahead(self._prefetch_s, self._max_held) else None
 
@@ -98,7 +104,7 @@ class Pool:
                 heapify(waiting)
 
     def forget(self, worker: Worker) -> None:
-        for place in (self.workers, self.idle, self.free, self.ahead, self.laden):
+        for place in (self.workers, self.idle, self.free, self.ahead, self.gathering, self.laden):
             place.pop(worker.name, None)
         if self.isolation is worker:
             self.isolation = None

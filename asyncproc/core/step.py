@@ -224,6 +224,8 @@ class Core:
         worker.session = self._sessions
         worker.concurrency = event.concurrency
         worker.heard_at = self.now
+        if worker.batching != event.batching:
+            worker.regroup(event.batching, lambda task_id: self.tasks[task_id].options.type)
         for poll in worker.polls:
             self.decision.replies.append(PollReply(poll.ticket, None))
         worker.polls.clear()
@@ -398,6 +400,9 @@ class Core:
         if task.id not in self.fresh:
             self.decision.writes.claims.append((task.id, task.lease, task.attempt, task.rank, worker.name))
         options = task.options
+        confined = task.losses > 0 or self.dangers.has(options.type, self.now)
+        if options.type in worker.batching and not confined:
+            worker.put_together(task.id, options.type, self.now)
         return (
             task.id,
             task.lease,
@@ -407,7 +412,7 @@ class Core:
             task.payload,
             task.rank,
             limits_of(task, self.now) if task.terms.deadline else options.limits,
-            task.losses > 0 or self.dangers.has(options.type, self.now),
+            confined,
         )
 
     def _answer_reports(self) -> None:
