@@ -4,11 +4,12 @@ from typing import Annotated, Final
 
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
+from asyncproc.core.batches import MAX_BATCH, MAX_WAIT_S
 from asyncproc.core.retry import MAX_ATTEMPTS
 from asyncproc.core.settings import CoreSettings
 from asyncproc.core.states import State
 from asyncproc.rules import QueueRuleSettings, RateLimitSettings, TypeName, TypeRuleSettings
-from asyncproc.sections import AgingSeconds, BackOffSettings, Name, Seconds, Section, seconds
+from asyncproc.sections import AgingSeconds, BackOffSettings, Name, Seconds, Section, duration_schema, seconds
 
 DEFAULT: Final = "default"
 """The name of the queue and of the pool that serve whatever names no other."""
@@ -32,6 +33,9 @@ def _kept(value: object) -> object:
 
 
 KeptSeconds = Annotated[float, BeforeValidator(_kept), Field(ge=3600, le=KEPT_FOR_EVER_S, allow_inf_nan=False)]
+BatchWait = Annotated[
+    float, BeforeValidator(seconds), Field(ge=0, le=MAX_WAIT_S, allow_inf_nan=False), duration_schema("10ms")
+]
 KiB: Final = 1024
 MiB: Final = 1024 * KiB
 GiB: Final = 1024 * MiB
@@ -141,6 +145,15 @@ class PoolSettings(Section):
     """A worker is replaced once it takes so many bytes of memory."""
 
 
+class BatchSettings(Section):
+    """Of a type with `process_batch`, in place of what its code says."""
+
+    size: int | None = Field(default=None, ge=1, le=MAX_BATCH)
+    """Tasks that one call takes at most."""
+    wait: BatchWait | None = None
+    """How long the first of them waits for others."""
+
+
 class StorageSettings(Section):
     url: SecretStr | None = None
     """`postgresql://user:password@host:port/database`; stands in place of all the other keys."""
@@ -217,6 +230,7 @@ class Settings(Section):
     queue: QueueSettings = QueueSettings()
     queues: dict[Name, QueueRuleSettings] = Field(default_factory=dict)
     types: dict[TypeName, TypeRuleSettings] = Field(default_factory=dict)
+    batches: dict[TypeName, BatchSettings] = Field(default_factory=dict)
     rate_limits: dict[Name, RateLimitSettings] = Field(default_factory=dict)
     pools: dict[Name, PoolSettings] = Field(default_factory=dict)
     storage: StorageSettings = StorageSettings()

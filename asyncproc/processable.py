@@ -8,11 +8,12 @@ import re
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, ClassVar, Final, TypeVar, cast, get_type_hints, overload
+from typing import Any, ClassVar, Final, Self, TypeVar, cast, get_type_hints, overload
 
 from pydantic import BaseModel, ConfigDict, create_model, model_validator
 from pydantic.alias_generators import to_camel
 
+from asyncproc.core.batches import MAX_BATCH, MAX_WAIT_S
 from asyncproc.core.rank import MAX_PRIORITY, MIN_PRIORITY
 from asyncproc.core.retry import RetryPolicy
 from asyncproc.core.task import MAX_DELAY_S, QUEUE_NAME
@@ -23,6 +24,26 @@ _QUEUE_NAME: Final = re.compile(QUEUE_NAME)
 
 S = TypeVar("S")
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """How many tasks one call of `process_batch` takes, and how long the first of them waits for others. Raises
+    `ValueError` for what cannot be."""
+
+    size: int = 32
+    wait: timedelta | float = 0.0
+    """In seconds where it is a number; 0: what is there goes at once."""
+
+    def __post_init__(self) -> None:
+        if type(self.size) is not int or not 1 <= self.size <= MAX_BATCH:
+            raise ValueError(f"size is {self.size!r:.100}: it must be an int from 1 to {MAX_BATCH}")
+        if not 0 <= self.wait_s <= MAX_WAIT_S:
+            raise ValueError(f"wait is {self.wait!r:.100}: it must be between 0 and {MAX_WAIT_S:g} seconds")
+
+    @property
+    def wait_s(self) -> float:
+        return self.wait.total_seconds() if isinstance(self.wait, timedelta) else float(self.wait)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +60,8 @@ class TaskOptions:
     """How long one attempt may take, in seconds where it is a number: then it fails, and its process is ended."""
     soft_timeout: timedelta | float | None = None
     """When the task is told to come to an end: `SoftTimeLimitExceeded` is raised in it; an `async def` is cancelled."""
+    batch: Batch | None = None
+    """Of a type with `process_batch`."""
 
 
 def check_options(queue: str | None, priority: int | None) -> None:
@@ -133,15 +156,21 @@ class Processable(BaseModel):
         pool: str | None = None,
         timeout: timedelta | float | None = None,
         soft_timeout: timedelta | float | None = None,
+        batch: Batch | None = None,
         **kwargs: Any,
     ) -> None:
         if kwargs:
             raise TypeError(
-                f"{cls.__name__}: {', '.join(kwargs)} is no class option: name, queue, priority, retry, pool, timeout"
-                " and soft_timeout are"
+                f"{cls.__name__}: {', '.join(kwargs)} is no class option: name, queue, priority, retry, pool, timeout,"
+                " soft_timeout and batch are"
             )
+        if not takes_batches(cls):
+            if batch is not None:
+                raise TypeError(f"{cls.__name__} has batch=..., and no process_batch(cls, tasks, ctxs) that takes one")
+        elif batch is None:
+            batch = Batch()
         super().__pydantic_init_subclass__()
-        cls.task_options = TaskOptions(name or cls.__name__, queue, priority, retry, pool, timeout, soft_timeout)
+        cls.task_options = TaskOptions(name or cls.__name__, queue, priority, retry, pool, timeout, soft_timeout, batch)
         cls._keys = {}
         for field_name, info in cls.model_fields.items():
             cls._keys[field_name.casefold()] = field_name
@@ -181,10 +210,25 @@ class Processable(BaseModel):
         """Do the work; return a JSON value or None. May be `async def`. Whatever it raises fails the attempt."""
         raise NotImplementedError(f"{type(self).__name__} has no process(self, ctx)")
 
+    @classmethod
+    def process_batch(cls, tasks: list[Self], ctxs: list[TaskContext]) -> Any:
+        """Do the work of several tasks in one call, in place of `process`. May be `async def`; `Batch` says how many.
+
+        Return a list with the result of each, in their order; an exception in it fails that task alone, and `Retry`,
+        `Snooze` and `Fail` say of it what they say when they are raised. What the call itself raises fails all of them.
+        """
+        raise NotImplementedError(f"{cls.__name__} has no process_batch(cls, tasks, ctxs)")
+
 
 def is_async(cls: type[Processable]) -> bool:
     """Whether the work of the type runs on an event loop."""
-    return inspect.iscoroutinefunction(cls.process)
+    return inspect.iscoroutinefunction(cls.process_batch if takes_batches(cls) else cls.process)
+
+
+def takes_batches(cls: type[Processable]) -> bool:
+    """Whether the class takes several tasks in one call."""
+    own, none = cls.process_batch, Processable.process_batch
+    return own.__func__ is not none.__func__  # type: ignore[attr-defined]  # class methods have it
 
 
 @overload

@@ -12,7 +12,8 @@ from typing import Any, Final
 
 from pydantic_core import to_json
 
-from asyncproc.config import DEFAULT, Settings
+from asyncproc.config import DEFAULT, BatchSettings, Settings
+from asyncproc.core.batches import Batching
 from asyncproc.core.origin import Origin
 from asyncproc.core.retry import MAX_ATTEMPTS, MAX_BACKOFF_S, RetryPolicy, constant, exponential
 from asyncproc.core.task import MAX_TIMEOUT_S, MAX_TYPE_NAME, NO_LIMITS, Options, TimeLimits
@@ -68,6 +69,18 @@ class Registry:
 
     def names(self) -> list[str]:
         return sorted(self._types)
+
+    def batching(self) -> dict[str, Batching]:
+        """The types that take several tasks in one call, and how many."""
+        found: dict[str, Batching] = {}
+        for name, task_type in self._types.items():
+            batch = task_type.cls.task_options.batch
+            if batch is not None:
+                said = self._settings.batches.get(name, BatchSettings())
+                found[name] = Batching(
+                    batch.size if said.size is None else said.size, batch.wait_s if said.wait is None else said.wait
+                )
+        return found
 
     def get(self, name: str) -> TaskType:
         """Raises `UnknownTaskType`."""
@@ -148,6 +161,11 @@ def from_settings(settings: Settings, start_dir: Path | None = None) -> Registry
                     " give one of them another name=..."
                 )
             types[name] = _resolve(cls, pool_of)
+    batching = sorted(each for each in types if types[each].cls.task_options.batch is not None)
+    for unknown in settings.batches.keys() - {*batching}:
+        raise RegistryError(
+            f"batches.{unknown}: there is no such type with process_batch: known are {', '.join(batching) or 'none'}"
+        )
     return Registry(types, settings)
 
 

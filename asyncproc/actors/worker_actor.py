@@ -89,6 +89,7 @@ class WorkerActor:
         cells = Cells(Order(settings, str(self._start_dir), self._name), figures, self._loop)
         slots = Slots(executor, self._pool.concurrency, self._ended, self._overdue, cells)
         self._slots = slots
+        self._conversation.batching = executor.batching
         self._imported.set()
         await self._conversation.run(slots)
 
