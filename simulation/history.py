@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from asyncproc.core.batches import Batching
 from asyncproc.core.settings import LARGE_BYTES, CoreSettings
 from asyncproc.core.steering import QueueRules
 from asyncproc.core.step import Core
@@ -69,6 +70,7 @@ class History:
         )
         if chance.choice((True, False)):
             self.scene.rules = some_rules(chance, settings, NOON, some_rates(chance))
+        self.scene.batching = _some_batching(chance)
         self._cluster = Cluster(self.scene, Network(self.scene), cast.actor, cast.worker)
 
     def run(self) -> Told:
@@ -103,6 +105,11 @@ class History:
 
     def _everything_ended(self) -> bool:
         return not self.scene.table.live and self._cluster.clients.over()
+
+
+def _some_batching(chance: Chance) -> dict[str, Batching]:
+    types = chance.choice(((), (), ("Tiny",), ("Short",), ("Tiny", "Long")))
+    return {name: Batching(chance.choice((2, 3, 8)), chance.choice((0.0, 0.0, 0.02, 0.5))) for name in types}
 
 
 def _settings(chance: Chance) -> CoreSettings:

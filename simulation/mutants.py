@@ -8,9 +8,11 @@ from unittest.mock import patch
 
 from asyncproc.core import backlog, step, workers
 from asyncproc.core.backlog import Backlog
+from asyncproc.core.batches import Batch
 from asyncproc.core.decision import PurgeReply
 from asyncproc.core.events import Purged
 from asyncproc.core.gates import Gate, Gates, RunningLimit, TokenBucket
+from asyncproc.core.lanes import Lane
 from asyncproc.core.states import State
 from asyncproc.core.step import Core
 from asyncproc.core.streams import Stream
@@ -119,6 +121,19 @@ def _take_nothing(self: RunningLimit, units: float, now: float) -> None:
     pass
 
 
+def _always(self: Batch, now: float) -> bool:
+    return True
+
+
+def _keep_slot(self: workers.Worker, batch: Batch) -> None:
+    batch.left -= 1
+
+
+def _ride_past_gates(self: Lane, lineup: object, now: float) -> Task | None:
+    head = self.peek()
+    return None if head is None else head[2]
+
+
 def _purge_by_what_was_read(core: Core, event: Purged) -> None:
     for task_id, lease in event.rows:
         task = core.tasks.get(task_id)
@@ -150,6 +165,9 @@ PATCHED: Final = (
     Mutant("ignores-weights", "all queues weigh the same", patches=((Stream, "weight", property(lambda stream: 1.0)),)),
     Mutant("claims-before-due", "a task comes due 0.2 s early", patches=((Backlog, "come_due", _come_due_early),)),
     Mutant("takes-the-second-best", "the best rank waits", patches=((Window, "pop", _pop_second_best),)),
+    Mutant("overfills", "a batch has room for ever", patches=((Batch, "takes", _always),)),
+    Mutant("keeps-the-slot", "an ended batch takes its slot still", patches=((workers.Worker, "_leave", _keep_slot),)),
+    Mutant("rides-past-gates", "who rides along passes no gate", patches=((Lane, "next_rider", _ride_past_gates),)),
     Mutant("suspects-in-company", "a suspect runs beside others", patches=((workers.Worker, "alone", _never_alone()),)),
 )
 

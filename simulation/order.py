@@ -1,9 +1,10 @@
 """Who goes first: by rank within a queue, by weight between queues, and nobody before its time."""
 
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 from typing import Final
 
+from asyncproc.core.batches import Batching
 from asyncproc.core.decision import Decision, Key
 from asyncproc.core.rank import rank
 from asyncproc.core.settings import CoreSettings
@@ -38,32 +39,60 @@ def nobody_is_early(decision: Decision, table: Table, now: float) -> None:
 
 
 def the_best_go_first(
-    started: Container[TaskId], table: Table, settings: CoreSettings, but: Container[TaskId], rules: Rules | None
+    started: Container[TaskId],
+    table: Table,
+    settings: CoreSettings,
+    but: Container[TaskId],
+    rules: Rules | None,
+    batching: Mapping[str, Batching],
 ) -> None:
     """After the commit: nothing that was left waiting came before what was started, by a rank of our own reckoning.
 
     Suspects stand apart: each waits for a worker of its own. Where there are rules, it holds among those that meet the
-    same gates.
+    same gates. Who rides along in a batch may come before others, but for those of its own lane; the first of its type
+    on a worker does not, unless it joins one that waits.
     """
-    last: dict[tuple[str, LaneKey | None], Key] = {}
     waiting: list[Task] = []
+    begun: list[Task] = []
     for row in table.live.values():
         if row.state not in {State.QUEUED, State.RUNNING} or row.id in but:
             continue
         aging_s = settings.queues.get(row.queue, settings.default_rules).aging_s
         if row.rank != rank(row.ready_at, row.options.priority, aging_s):
             raise Violation(Rule.RANK, f"{name(row.id)} has rank {row.rank}, ready at {row.ready_at}")
-        if row.losses:
-            continue
-        if row.state is State.QUEUED:
+        if row.state is State.QUEUED and not row.losses:
             waiting.append(row)
-        elif row.id in started:
-            place = (row.queue, None if rules is None else lane_key(row.options))
-            last[place] = max(last.get(place, ready_key(row)), ready_key(row))
+        elif row.id in started and not row.losses:
+            begun.append(row)
+    last = _worst_of_each_lane(begun)
+    if rules is None:
+        last |= _worst_of_each_queue(begun, batching)
     for row in waiting:
-        place = (row.queue, None if rules is None else lane_key(row.options))
-        if place in last and ready_key(row) < last[place]:
-            raise Violation(Rule.ORDER, f"{name(row.id)} waits in {row.queue} while one of a worse rank starts")
+        for place in ((row.queue, None), (row.queue, lane_key(row.options))):
+            if place in last and ready_key(row) < last[place]:
+                raise Violation(Rule.ORDER, f"{name(row.id)} waits in {row.queue} while one of a worse rank starts")
+
+
+def _worst_of_each_lane(begun: Iterable[Task]) -> dict[tuple[str, LaneKey | None], Key]:
+    last: dict[tuple[str, LaneKey | None], Key] = {}
+    for row in begun:
+        lane = (row.queue, lane_key(row.options))
+        last[lane] = max(last.get(lane, ready_key(row)), ready_key(row))
+    return last
+
+
+def _worst_of_each_queue(
+    begun: Iterable[Task], batching: Mapping[str, Batching]
+) -> dict[tuple[str, LaneKey | None], Key]:
+    """Of those that did not ride along."""
+    last: dict[tuple[str, LaneKey | None], Key] = {}
+    met: set[tuple[str, str, str]] = set()
+    for row in sorted(begun, key=ready_key):
+        aboard, limits = (row.worker, row.queue, row.options.type), batching.get(row.options.type)
+        if limits is None or (not limits.wait_s and aboard not in met):
+            last[row.queue, None] = ready_key(row)
+        met.add(aboard)
+    return last
 
 
 def nothing_sleeps(table: Table, now: float, wake_at: float | None, but: Container[TaskId]) -> None:

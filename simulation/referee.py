@@ -232,7 +232,9 @@ class Referee:
         agree(self._core, table, but)
         started = started_in(decision)
         rules = None if scene.rules is None else self._core.backlog.rules
-        the_best_go_first(started, table, scene.settings, but, rules)
+        the_best_go_first(started, table, scene.settings, but, rules, scene.batching)
+        if scene.batching:
+            self._shares.give_up()  # who rides along pays for it later
         if rules is not None:
             assert self._stepped_at is not None
             scene.turnstile.started(started, table, rules, self._stepped_at)

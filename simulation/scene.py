@@ -1,10 +1,11 @@
 """What every part of a history shares."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from typing import TypeAlias
 
+from asyncproc.core.batches import Batching
 from asyncproc.core.settings import CoreSettings
 from asyncproc.core.steering import Rules
 from asyncproc.core.step import Core
@@ -32,6 +33,8 @@ class Scene:
     """Takes the lines of a trace where one is wanted."""
     rules: Rules | None = None
     """What an operator set, None where the queues are left alone."""
+    batching: Mapping[str, Batching] = field(default_factory=dict)
+    """Types of which workers take several tasks in one call."""
     turnstile: Turnstile = field(default_factory=Turnstile)
     away_until: float = 0.0
     """Postgres answers nobody before that."""

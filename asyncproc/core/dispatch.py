@@ -166,9 +166,10 @@ class Dispatcher:
     def _suspects(self, pool: Pool) -> list[PollReply]:
         """Each has a process of its own, and takes a slot like others."""
         replies: list[PollReply] = []
+        max_held = self._settings.max_held
         while pool.suspects and (worker := _first(pool.idle) or _first(pool.free)) is not None:
             leases: list[Lease] = []
-            while worker.taken < worker.concurrency and (task := self._startable(pool.suspects)) is not None:
+            while worker.has_slot(max_held) and (task := self._startable(pool.suspects)) is not None:
                 leases.append(self._start(pool, task, worker))
             if not leases:
                 break

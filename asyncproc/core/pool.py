@@ -74,7 +74,7 @@ class Pool:
             return None
         if not worker.held:
             return self.idle
-        if worker.taken < worker.concurrency:
+        if worker.has_slot(self._max_held):
             return self.free
         return self.ahead if worker.has_room_ahead(self._prefetch_s, self._max_held) else None
 

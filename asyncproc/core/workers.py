@@ -144,9 +144,15 @@ class Worker:
         """Free slots first; beyond them only what is short, and only what begins soon."""
         if self.alone:
             return False
-        if self.taken < self.concurrency:
+        if self.has_slot(max_held):
             return True
         return estimate_s < prefetch_s and self.has_room_ahead(prefetch_s, max_held)
+
+    def has_slot(self, max_held: int) -> bool:
+        """Batches may fill what it can hold before they fill its slots."""
+        if self.taken >= self.concurrency:
+            return False
+        return not self.batches or len(self.held) < max(max_held, self.concurrency)
 
     def has_room_ahead(self, prefetch_s: float, max_held: int) -> bool:
         """Whether one more would begin soon, though no slot is free."""
