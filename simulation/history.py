@@ -71,6 +71,7 @@ class History:
         if chance.choice((True, False)):
             self.scene.rules = some_rules(chance, settings, NOON, some_rates(chance))
         self.scene.batching = _some_batching(chance)
+        self.scene.affine = chance.choice((False, False, True))
         self._cluster = Cluster(self.scene, Network(self.scene), cast.actor, cast.worker)
 
     def run(self) -> Told:
@@ -119,6 +120,7 @@ def _settings(chance: Chance) -> CoreSettings:
         pool_of={"video": "gpu"},
         default_pool="cpu",
         window=chance.choice((1, 2, 5, 10_000, 10_000)),
+        affinity_s=chance.choice((0.1, 1.0)),
         large_bytes=chance.choice((20, LARGE_BYTES, LARGE_BYTES)),
         lease_bytes=chance.choice((50, 1 << 20)),
         window_bytes=chance.choice((60, 1 << 20, 1 << 20)),

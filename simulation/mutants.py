@@ -7,6 +7,7 @@ from typing import Any, Final
 from unittest.mock import patch
 
 from asyncproc.core import backlog, step, workers
+from asyncproc.core.affinity import Homes
 from asyncproc.core.backlog import Backlog
 from asyncproc.core.batches import Batch
 from asyncproc.core.decision import PurgeReply
@@ -165,6 +166,12 @@ PATCHED: Final = (
     Mutant("ignores-weights", "all queues weigh the same", patches=((Stream, "weight", property(lambda stream: 1.0)),)),
     Mutant("claims-before-due", "a task comes due 0.2 s early", patches=((Backlog, "come_due", _come_due_early),)),
     Mutant("takes-the-second-best", "the best rank waits", patches=((Window, "pop", _pop_second_best),)),
+    Mutant("waits-for-ever", "who has a key waits for its worker", patches=((Homes, "let_go", _let_nobody_on),)),
+    Mutant(
+        "sends-nobody-home",
+        "who is free again gets none of its own",
+        patches=((Homes, "let_go_home", _forget),),
+    ),
     Mutant("overfills", "a batch has room for ever", patches=((Batch, "takes", _always),)),
     Mutant("keeps-the-slot", "an ended batch takes its slot still", patches=((workers.Worker, "_leave", _keep_slot),)),
     Mutant("rides-past-gates", "who rides along passes no gate", patches=((Lane, "next_rider", _ride_past_gates),)),

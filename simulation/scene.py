@@ -33,6 +33,8 @@ class Scene:
     """Takes the lines of a trace where one is wanted."""
     rules: Rules | None = None
     """What an operator set, None where the queues are left alone."""
+    affine: bool = False
+    """Tasks have affinity keys."""
     batching: Mapping[str, Batching] = field(default_factory=dict)
     """Types of which workers take several tasks in one call."""
     turnstile: Turnstile = field(default_factory=Turnstile)

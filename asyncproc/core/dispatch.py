@@ -34,6 +34,8 @@ class Dispatcher:
         self._settings = settings
         self._claim = claim
         self._bytes = 0
+        self._at_home: dict[str, tuple[Worker, list[Lease]]] = {}
+        """Workers that were given tasks for their affinity, and are not answered yet."""
         self.granted: list[Worker] = []
         """Who got something in this step."""
         self.is_cut = False
@@ -48,6 +50,8 @@ class Dispatcher:
         if self._backlog.paused:
             return []
         replies = [*self._loners(pool), *self._suspects(pool)]
+        if len(pool.homes):
+            pool.homes.let_go_home(self._has_room)
         if pool.gathering:
             self._complete(pool, now, replies)
         if pool.idle or pool.free:
@@ -57,6 +61,8 @@ class Dispatcher:
             self._share_out(pool, able, len(pool.idle) + len(pool.free), now, replies)
         if pool.ahead:
             self._share_out(pool, self._early(pool, now), len(pool.ahead), now, replies)
+        for worker, _ in list(self._at_home.values()):
+            replies.append(self._answer(pool, worker, []))
         return replies
 
     def _early(self, pool: Pool, now: float) -> Iterable[Worker]:
@@ -106,27 +112,49 @@ class Dispatcher:
                 self._expire(task)
                 continue
             estimate_s = estimate(lane)
-            if worker.open and self._joins(worker, lane, now):
-                # It takes no slot: it runs when the others do.
-                counts_s = estimate_s if estimate_s < prefetch_s else 0.0
-            elif len(leases) < most and worker.has_room(estimate_s, prefetch_s, max_held):
-                counts_s = estimate_s if estimate_s < prefetch_s else prefetch_s
-            else:
+            joins = bool(worker.open) and self._joins(worker, lane, now)
+            if not joins and (len(leases) >= most or not worker.has_room(estimate_s, prefetch_s, max_held)):
                 break
-            if task.left_out and not self._affords(task.left_out):
+            chosen = self._choose(pool, lane, worker, now) if task.options.affinity_key else task
+            if chosen is None:
+                continue
+            if chosen.left_out and not self._affords(chosen.left_out):
                 break
             if worker.taken < worker.concurrency:
                 pool.progressed(worker, now)
-            elif task.rank > stream.ahead_rank:
-                stream.ahead_rank = task.rank
-            task = stream.serve(lane, now)
-            leases.append(self._claim(task, worker, counts_s))
-            if worker.batching and (batch := worker.batches.get(task.id)) is not None and lane not in batch.lanes:
-                batch.lanes.append(lane)
+            elif chosen.rank > stream.ahead_rank:
+                stream.ahead_rank = chosen.rank
+            stream.serve(lane, now, None if chosen is task else chosen)
+            # Who joins others takes no slot: it runs when they do.
+            counts_s = estimate_s if estimate_s < prefetch_s else 0.0 if joins else prefetch_s
+            leases.append(self._claim(chosen, worker, counts_s))
+            if worker.batching:
+                worker.note_lane(chosen.id, lane)
         if worker.open:
             self._ride_along(pool, worker, leases, now)
             worker.close_batches(now)
         return leases
+
+    def _choose(self, pool: Pool, lane: Lane, worker: Worker, now: float) -> Task | None:
+        """What the worker gets of a lane whose next task has an affinity key. None where somebody else got it, or the
+        lane waits: then another one is next."""
+        chosen = pool.homes.choose(lane, worker, now, self._has_room)
+        if chosen is None:
+            pool.homes.hold(lane, now)
+            return None
+        task, home = chosen
+        if task.terms is not NO_TERMS and is_over(task, now):
+            self._expire(task)
+            return None
+        if home is worker:
+            return task
+        lane.stream.serve(lane, now, task)
+        leases = self._at_home.setdefault(home.name, (home, []))[1]
+        leases.append(self._claim(task, home, min(self._run_times.estimate(lane.key[0]), self._settings.prefetch_s)))
+        return None
+
+    def _has_room(self, lane: Lane, worker: Worker) -> bool:
+        return worker.has_room(self._estimate(lane), self._settings.prefetch_s, self._settings.max_held)
 
     def _joins(self, worker: Worker, lane: Lane, now: float) -> bool:
         batch = worker.open.get(lane.key[0])
@@ -141,6 +169,8 @@ class Dispatcher:
                     if task.terms is not NO_TERMS and is_over(task, now):
                         self._expire(task)
                         continue
+                    if task.options.affinity_key and pool.homes.of(task) not in (None, worker):
+                        break
                     if task.left_out and not self._affords(task.left_out):
                         return
                     if worker.taken > worker.concurrency:
@@ -214,6 +244,8 @@ class Dispatcher:
         poll = worker.take_poll()
         if poll is None:
             raise AssertionError(f"{worker.name} was offered leases without a poll to carry them")
+        if self._at_home and (theirs := self._at_home.pop(worker.name, None)) is not None:
+            leases = theirs[1] + leases
         self.granted.append(worker)
         pool.place(worker)
         return PollReply(poll.ticket, leases)

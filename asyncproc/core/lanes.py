@@ -70,6 +70,22 @@ class Lane:
             raise AssertionError(f"{self.key} was offered with nothing in it")
         return head[2]
 
+    def first(self, number: int) -> list[Task]:
+        """The best ones, in their order."""
+        return list(self._window.first(number))
+
+    def take(self, task: Task, now: float) -> Task:
+        """Start a task that need not be the one in front."""
+        head = self._window.peek()
+        if head is not None and head[2] is task:
+            return self.pop(now)
+        self._window.discard(task.rank, task)
+        self._count(-1)
+        if self.draws:
+            task.draws = self.draws
+            take(self.draws, now)
+        return task
+
     def next_rider(self, lineup: "Turns[Stream]", now: float) -> Task | None:
         """The best task that may start without its turn: where that takes nothing from others. What limits its type
         alone does not."""

@@ -2,6 +2,7 @@
 
 from heapq import heapify, heappush
 
+from asyncproc.core.affinity import Homes
 from asyncproc.core.dangers import runs_alone
 from asyncproc.core.streams import Stream
 from asyncproc.core.task import Task, TaskId
@@ -16,11 +17,11 @@ class Pool:
     """
 
     __slots__ = (
-        "_max_held", "_prefetch_s", "ahead", "free", "gathering", "idle", "isolation", "laden", "lineup", "loners",
-        "name", "suspects", "workers",
+        "_max_held", "_prefetch_s", "ahead", "free", "gathering", "homes", "idle", "isolation", "laden", "lineup",
+        "loners", "name", "suspects", "workers",
     )  # fmt: skip
 
-    def __init__(self, name: str, prefetch_s: float, max_held: int) -> None:
+    def __init__(self, name: str, prefetch_s: float, max_held: int, affinity_s: float) -> None:
         self.name = name
         self.lineup: Turns[Stream] = Turns()
         self._prefetch_s = prefetch_s
@@ -42,6 +43,7 @@ class Pool:
         """Ready tasks that were aboard when a worker died: they go before all others."""
         self.loners: list[tuple[float, TaskId, Task]] = []
         """Those that were aboard again; each runs with nobody beside it."""
+        self.homes = Homes(self, affinity_s)
         self.isolation: Worker | None = None
         """The worker that is emptied, and then kept, for loners."""
 

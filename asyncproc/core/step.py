@@ -400,9 +400,14 @@ class Core:
         if task.id not in self.fresh:
             self.decision.writes.claims.append((task.id, task.lease, task.attempt, task.rank, worker.name))
         options = task.options
+        if options.affinity_key:
+            self.backlog.pool(worker.pool).homes.ran(task, worker.name)
         confined = task.losses > 0 or self.dangers.has(options.type, self.now)
-        if options.type in worker.batching and not confined:
-            worker.put_together(task.id, options.type, self.now)
+        if options.type in worker.batching:
+            if confined:
+                worker.open.pop(options.type, None)  # a batch that waits was begun before the type was dangerous
+            else:
+                worker.put_together(task.id, options.type, self.now)
         return (
             task.id,
             task.lease,

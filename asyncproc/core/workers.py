@@ -2,10 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from asyncproc.core.batches import Batch, Batching
 from asyncproc.core.task import TaskId
+
+if TYPE_CHECKING:
+    from asyncproc.core.lanes import Lane
 
 FLOOR_S: Final = 20e-6
 """No attempt costs a worker less than this, however short the user's code."""
@@ -98,6 +101,11 @@ class Worker:
         batch.room -= 1
         batch.left += 1
         self.batches[task_id] = batch
+
+    def note_lane(self, task_id: TaskId, lane: "Lane") -> None:
+        batch = self.batches.get(task_id)
+        if batch is not None and lane not in batch.lanes:
+            batch.lanes.append(lane)
 
     def regroup(self, batching: Mapping[str, Batching], type_of: Callable[[TaskId], str]) -> None:
         """It is met in the midst of its work: nobody knows which of what it holds runs together."""
