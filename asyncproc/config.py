@@ -107,6 +107,8 @@ class QueueSettings(Section):
     max_result_bytes: int = Field(default=MiB, ge=KiB, le=64 * MiB)
     prefetch: Seconds = 0.035
     """A task shorter than this is given to a busy worker ahead, if it will begin there within this time."""
+    affinity_wait: Seconds = 0.5
+    """A task waits no longer than this for the worker that ran its affinity key last, while others have room."""
     overrun: Seconds = 0.1
     """A worker that holds more than it can start and makes no progress for this long gives back what it has not begun:
     its tasks take longer than was thought."""
@@ -294,6 +296,7 @@ class Settings(Section):
             window_bytes=queue.max_buffer_bytes,
             prefetch_s=queue.prefetch,
             overrun_s=queue.overrun,
+            affinity_s=queue.affinity_wait,
             poll_s=queue.poll,
             silence_s=queue.silence,
         )

@@ -198,7 +198,11 @@ class Executor:
             if size > self._max_children_bytes:
                 raise ChildRefused(f"the tasks it enqueued are over {self._max_children_bytes} bytes together")
             options = self._registry.options_for(
-                name, queue=child.queue, priority=child.priority, created_by=f"task {ctx.id}"
+                name,
+                queue=child.queue,
+                priority=child.priority,
+                created_by=f"task {ctx.id}",
+                affinity_key=child.affinity_key,
             )
             children.append((UUID(child.id).bytes, payload, options, child.delay_s, NO_TERMS))
         return children

@@ -16,7 +16,7 @@ from pydantic.alias_generators import to_camel
 from asyncproc.core.batches import MAX_BATCH, MAX_WAIT_S
 from asyncproc.core.rank import MAX_PRIORITY, MIN_PRIORITY
 from asyncproc.core.retry import RetryPolicy
-from asyncproc.core.task import MAX_DELAY_S, QUEUE_NAME
+from asyncproc.core.task import MAX_DELAY_S, MAX_KEY, QUEUE_NAME
 
 MAX_CHILDREN: Final = 10_000
 """They travel with their parent's result, and are committed with it."""
@@ -81,6 +81,7 @@ class Child:
     queue: str | None
     priority: int | None
     delay_s: float
+    affinity_key: str = ""
 
 
 @dataclass(slots=True)
@@ -109,19 +110,22 @@ class TaskContext:
         queue: str | None = None,
         priority: int | None = None,
         delay: timedelta | float = 0.0,
+        affinity_key: str = "",
     ) -> str:
         """Enqueue another task together with this one's successful end, in the same commit; returns its id.
 
         `delay` is in seconds where it is a number. Nothing is enqueued where this attempt fails. Raises `ValueError`
-        where no task can have such a queue, priority or delay, or where there are too many.
+        where no task can have such a queue, priority, delay or key, or where there are too many.
         """
         check_options(queue, priority)
+        if not isinstance(affinity_key, str) or len(affinity_key) > MAX_KEY or not affinity_key.isprintable():
+            raise ValueError(f"affinity_key is {affinity_key!r:.300}: it must be text of {MAX_KEY} characters at most")
         delay_s = delay.total_seconds() if isinstance(delay, timedelta) else float(delay)
         if not 0 <= delay_s <= MAX_DELAY_S:
             raise ValueError(f"delay is {delay!r}: it must be between 0 and {MAX_DELAY_S:.0f} seconds")
         if len(self.children) >= MAX_CHILDREN:
             raise ValueError(f"a task may enqueue {MAX_CHILDREN} others: let one of them enqueue the rest")
-        child = Child(self._make_id(), task, queue, priority, delay_s)
+        child = Child(self._make_id(), task, queue, priority, delay_s, affinity_key)
         self.children.append(child)
         return child.id
 

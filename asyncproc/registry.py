@@ -111,6 +111,7 @@ class Registry:
         created_by: str = "",
         concurrency_key: str = "",
         fairness_key: str = "",
+        affinity_key: str = "",
     ) -> Options:
         """A task's own values before all others. Raises `UnknownTaskType`."""
         if queue is None:
@@ -130,6 +131,7 @@ class Registry:
             "".join(
                 letter if own is None else Origin.TASK.letter for letter, own in zip(plain.origins, asked, strict=True)
             ),
+            affinity_key,
         )
 
     def _plain(self, name: str, queue: str) -> Options:

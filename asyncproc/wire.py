@@ -85,6 +85,9 @@ class TaskBody(Body):
     """Of the tasks of a queue that share one, only `maxRunningPerKey` run at once."""
     fairness_key: Key | None = None
     """The keys of a queue take turns by their weights, whoever has more waiting."""
+    affinity_key: Key | None = None
+    """It goes to the worker that ran the last task with this key, which has what it needs at hand, if that one has room
+    within `queue.affinityWait`."""
 
 
 class EnqueueBody(Body):
@@ -177,6 +180,7 @@ class TaskView(TaskSummary):
                     "softTimeout": None,
                     "concurrencyKey": None,
                     "fairnessKey": None,
+                    "affinityKey": None,
                     "origins": {"priority": "task", "maxAttempts": "config", "backOffDuration": "task"},
                     "createdAt": "2026-11-25T09:00:00Z",
                     "createdBy": "",
@@ -216,6 +220,7 @@ class TaskView(TaskSummary):
     errors: list[TaskError]
     concurrency_key: str | None = None
     fairness_key: str | None = None
+    affinity_key: str | None = None
     origins: dict[str, str] = Field(default_factory=dict)
     """Who said each of the values that a task may leave to others when it was enqueued: `task`, `stored` (settings of
     its type or queue), `config` or `code`."""
@@ -306,6 +311,7 @@ def view(record: TaskRecord) -> bytes:
             "error": record.error,
             "concurrencyKey": record.concurrency_key or None,
             "fairnessKey": record.fairness_key or None,
+            "affinityKey": record.affinity_key or None,
             "origins": dict(zip(_WITH_ORIGIN, map(_ORIGINS.__getitem__, record.origins), strict=False)),
         }
     )

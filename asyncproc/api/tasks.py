@@ -203,7 +203,7 @@ async def _accept(bodies: list[TaskBody], door: Door) -> list[NewTask]:
 def _options(body: TaskBody, door: Door, shared: dict[tuple[object, ...], Options]) -> Options:
     """Tasks that ask for the same share one object, in memory and on the wire."""
     limits = (body.timeout, body.soft_timeout)
-    keys = (body.concurrency_key or "", body.fairness_key or "")
+    keys = (body.concurrency_key or "", body.fairness_key or "", body.affinity_key or "")
     key = (body.task_type, body.queue, body.priority, body.back_off_duration, body.created_by, *limits, *keys)
     options = shared.get(key)
     if options is None:
@@ -220,6 +220,7 @@ def _options(body: TaskBody, door: Door, shared: dict[tuple[object, ...], Option
             created_by=body.created_by or "",
             concurrency_key=keys[0],
             fairness_key=keys[1],
+            affinity_key=keys[2],
         )
     return options
 

@@ -40,6 +40,7 @@ class TaskRecord:
     payload: bytes
     finished_at: float | None
     result: bytes | None
+    affinity_key: str = ""
 
 
 class Glimpse(NamedTuple):

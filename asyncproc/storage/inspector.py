@@ -184,9 +184,10 @@ def _several(asked: Any) -> list[Any] | None:
 def _record(row: Sequence[Any]) -> TaskRecord:
     (id_, type_, queue, state, priority, attempt, most, created_at, ready_at, started_at, created_by, backoff_s,
      timeout_s, soft_timeout_s, worker, error, concurrency_key, fairness_key, start_by, deadline,
-     origins, errors, payload, finished_at, result) = row  # fmt: skip
+     origins, affinity_key, errors, payload, finished_at, result) = row  # fmt: skip
     return TaskRecord(
         id_.bytes, type_, queue, State(state), priority, attempt, most, created_at, ready_at, started_at, created_by,
         backoff_s, timeout_s, soft_timeout_s, worker, error, concurrency_key, fairness_key, start_by, deadline,
         origins, errors.encode(), payload.encode(), finished_at, None if result is None else result.encode(),
+        affinity_key,
     )  # fmt: skip
