@@ -143,7 +143,7 @@ class Embed(Processable, retry=1, batch=Batch(size=4)):
             case "heeds":
                 return ctx.cancelled
             case "enqueues":
-                return ctx.enqueue(Embed(ledger=task.ledger, n=task.n + 100))
+                return ctx.enqueue(Embed(ledger=task.ledger, n=task.n + 100), affinity_key="warm")
         return task.n
 
 

@@ -83,6 +83,7 @@ def test_each_task_of_a_call_has_its_own_end(worker: Worker, task_type: str) -> 
     (child,) = ended[5][7]
     assert json.loads(child[1])["n"] == 101
     assert child[2].created_by.startswith("task ")
+    assert child[2].affinity_key == "warm"
 
 
 @BOTH
