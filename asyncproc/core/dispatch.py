@@ -106,13 +106,14 @@ class Dispatcher:
         lineup, estimate = pool.lineup, self._estimate
         prefetch_s, max_held = self._settings.prefetch_s, self._settings.max_held
         leases: list[Lease] = []
-        while (len(leases) < most or worker.open) and (lane := lineup.head(now)) is not None:
+        waits, batches = worker.open, bool(worker.batching)
+        while (len(leases) < most or waits) and (lane := lineup.head(now)) is not None:
             stream, task = lane.stream, lane.best
             if task.terms is not NO_TERMS and is_over(task, now):
                 self._expire(task)
                 continue
             estimate_s = estimate(lane)
-            joins = bool(worker.open) and self._joins(worker, lane, now)
+            joins = self._joins(worker, lane, now) if waits else False
             if not joins and (len(leases) >= most or not worker.has_room(estimate_s, prefetch_s, max_held)):
                 break
             chosen = self._choose(pool, lane, worker, now) if task.options.affinity_key else task
@@ -128,9 +129,9 @@ class Dispatcher:
             # Who joins others takes no slot: it runs when they do.
             counts_s = estimate_s if estimate_s < prefetch_s else 0.0 if joins else prefetch_s
             leases.append(self._claim(chosen, worker, counts_s))
-            if worker.batching:
+            if batches:
                 worker.note_lane(chosen.id, lane)
-        if worker.open:
+        if waits:
             self._ride_along(pool, worker, leases, now)
             worker.close_batches(now)
         return leases

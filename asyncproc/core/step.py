@@ -403,7 +403,7 @@ class Core:
         if options.affinity_key:
             self.backlog.pool(worker.pool).homes.ran(task, worker.name)
         confined = task.losses > 0 or self.dangers.has(options.type, self.now)
-        if options.type in worker.batching:
+        if worker.batching and options.type in worker.batching:
             if confined:
                 worker.open.pop(options.type, None)  # a batch that waits was begun before the type was dangerous
             else:

@@ -152,7 +152,8 @@ class Worker:
         """Free slots first; beyond them only what is short, and only what begins soon."""
         if self.alone:
             return False
-        if self.has_slot(max_held):
+        # As `has_slot` has it: a call would cost every task.
+        if self.taken < self.concurrency and (not self.batches or self.has_slot(max_held)):
             return True
         return estimate_s < prefetch_s and self.has_room_ahead(prefetch_s, max_held)
 
