@@ -47,8 +47,8 @@ class Ahead(Body):
 
 
 class Reason(Body):
-    """`kind` is `instant`, `pause`, `queue`, `type`, `key`, `rate`, `pool` (it has no worker), `busy`, `suspect` or
-    `tasks`; `name` says which one, `until` when that ends, where it is known."""
+    """`kind` is `instant`, `pause`, `queue`, `type`, `key`, `rate`, `pool` (it has no worker), `busy`, `affinity`,
+    `suspect` or `tasks`; `name` says which one, `until` when that ends, where it is known."""
 
     kind: str
     name: str

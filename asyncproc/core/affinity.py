@@ -78,6 +78,11 @@ class Homes(Gate):
         if len(self._patience) > MAX_HOMES:
             self._patience = {task_id: until for task_id, until in self._patience.items() if until > now}
 
+    def awaited(self, task: Task) -> tuple[str, float] | None:
+        """The worker that a task was passed over for, and until when; None where it waits for none."""
+        home, until = self.of(task), self._patience.get(task.id)
+        return None if home is None or until is None else (home.name, until)
+
     # ---- lanes that wait
 
     def hold(self, lane: "Lane", now: float) -> None:

@@ -126,6 +126,8 @@ def _reasons(core: "Core", task: Task, pool: Pool) -> Iterator[Blocker]:
         yield Blocker("pool", pool.name, f"pool {pool.name}, which serves queue {task.queue}, has no worker")
     elif taken >= slots:
         yield Blocker("busy", pool.name, f"{taken} of {slots} slots of pool {pool.name} are taken")
+    if (awaited := pool.homes.awaited(task)) is not None and awaited[1] > now:
+        yield Blocker("affinity", awaited[0], f"{awaited[0]} ran its affinity key last and has no room", awaited[1])
     if task.losses:
         yield Blocker("suspect", "", "its worker died while it ran: it runs next with nobody beside it")
 

@@ -2,6 +2,7 @@
 
 from asyncproc.core.affinity import LOOK_AHEAD
 from asyncproc.core.events import Enqueued, RulesChanged
+from asyncproc.core.explain import look_at
 from asyncproc.core.settings import CoreSettings
 from asyncproc.core.states import State
 from asyncproc.core.steering import QueueRules, Rules
@@ -64,6 +65,8 @@ def test_what_waits_for_a_busy_worker_goes_to_another_when_its_time_is_over() ->
 
     world.wait(0.9)
     assert world.parked(ticket)
+    (reason,) = look_at(world.core, world.core.tasks[task]).reasons
+    assert (reason.kind, reason.name, reason.text) == ("affinity", "a", "a ran its affinity key last and has no room")
     world.wait(0.2)
 
     assert ids(world.granted(ticket, "b")) == [task]
