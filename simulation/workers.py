@@ -271,7 +271,7 @@ class Worker:
 
     def _gather(self, first: Lease) -> None:
         size, wait_s = self._batching[first[3]]
-        leases = [first, *self._line.take_alike(first[3], size - 1, confined=True)]
+        leases = [first, *self._line.take_alike(first[3], size - 1)]
         company = Company(first[3], leases, size - len(leases))
         self._running += 1
         if company.room and wait_s and first[3] not in self._open:

@@ -43,8 +43,10 @@ class Batcher:
         """A slot is free for it, and for as many others of the line as go with it."""
         size, wait_s = self._batching[lease[3]]
         leases = [lease]
-        if size > 1 and len(line):
-            leases += line.take_alike(lease[3], size - 1, self._confines)
+        if lease[8]:
+            size = 1  # a suspect, which this process runs for another one: by itself, and without a wait
+        elif size > 1 and len(line):
+            leases += line.take_alike(lease[3], size - 1)
         batch = Batch(lease[3], leases, size - len(leases))
         if batch.room and wait_s and lease[3] not in self._open:
             batch.until, batch.ready = monotonic() + wait_s, Future()
@@ -57,7 +59,7 @@ class Batcher:
             return list(leases)
         others: list[Lease] = []
         for lease in leases:
-            batch = self._open.get(lease[3]) if self.takes(lease) else None
+            batch = None if lease[8] else self._open.get(lease[3])
             if batch is None:
                 others.append(lease)
                 continue

@@ -40,16 +40,16 @@ class Line:
         """The next to begin. Raises `IndexError` where none waits."""
         return self._leases.popleft()
 
-    def take_alike(self, type_name: str, most: int, confined: bool) -> list[Lease]:
-        """The first of this type, before others that came first; without those that are to be `confined`, if any."""
+    def take_alike(self, type_name: str, most: int) -> list[Lease]:
+        """The first of this type, before others that came first; without suspects, which go by themselves."""
         leases, taken = self._leases, list[Lease]()
-        while leases and len(taken) < most and leases[0][3] == type_name and not (confined and leases[0][8]):
+        while leases and len(taken) < most and leases[0][3] == type_name and not leases[0][8]:
             taken.append(leases.popleft())
         if len(taken) == most or not leases:
             return taken
         left: deque[Lease] = deque()
         for lease in leases:
-            fits = len(taken) < most and lease[3] == type_name and not (confined and lease[8])
+            fits = len(taken) < most and lease[3] == type_name and not lease[8]
             (taken if fits else left).append(lease)
         self._leases = left
         return taken

@@ -62,7 +62,7 @@ class Pool:
                 place.setdefault(worker.name, worker)
             else:
                 place.pop(worker.name, None)
-        if worker.open and worker.polls and not worker.leaving:
+        if worker.open and worker.polls and not (worker.leaving or worker.alone or worker is self.isolation):
             self.gathering[worker.name] = worker
         elif self.gathering:
             self.gathering.pop(worker.name, None)

@@ -155,6 +155,15 @@ def test_the_first_waits_for_others_and_not_for_ever(worker: Worker, task_type: 
     assert worker.calls() == [[0, 1], [2, 3, 4, 5], [6]]
 
 
+def test_a_suspect_waits_for_nobody_and_nobody_joins_it(worker: Worker) -> None:
+    worker.slots.put([worker.lease(0, "EmbedLater", confined=True), worker.lease(1, "EmbedLater")])
+    worker.slots.put([worker.lease(2, "EmbedLater")])
+
+    worker.outcomes(3)
+
+    assert worker.calls() == [[0], [1, 2]]
+
+
 @pytest.mark.parametrize("task_type", ["EmbedLater", "EmbedLaterAsync"])
 def test_what_waits_for_others_can_be_had_back(worker: Worker, task_type: str) -> None:
     worker.slots.put([worker.lease(n, task_type) for n in range(3)])
