@@ -16,8 +16,8 @@ from simulation.mutants import MUTANTS, Mutant, hunt
 HISTORIES = 150
 SEEDS_FOR_MUTANTS = 150
 RARE = {
-    "hands-back-in-a-drain", "returns-what-it-runs", "reuses-sessions", "skips-the-lease-check-on-return",
-    "takes-back-unasked", "trusts-any-epoch", "trusts-old-copies",
+    "hands-back-in-a-drain", "purges-as-read", "returns-what-it-runs", "reuses-sessions",
+    "skips-the-lease-check-on-return", "takes-back-unasked", "trusts-any-epoch", "trusts-old-copies",
 }  # fmt: skip
 """Caught by `make simulate`, which takes more seeds."""
 
