@@ -1,6 +1,7 @@
 """Task types by name, and what their tasks are enqueued with."""
 
 import importlib
+import inspect
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -13,7 +14,8 @@ from pydantic import ValidationError
 from pydantic_core import to_json
 
 from asyncproc.children import check_options
-from asyncproc.config import DEFAULT, Settings
+from asyncproc.config import DEFAULT, BatchSettings, Settings
+from asyncproc.core.batches import Batching
 from asyncproc.core.duration import parse_duration
 from asyncproc.core.origin import Origin
 from asyncproc.core.retry import MAX_ATTEMPTS, MAX_BACKOFF_S, RetryPolicy, constant, exponential
@@ -21,7 +23,7 @@ from asyncproc.core.task import MAX_TIMEOUT_S, MAX_TYPE_NAME, NO_LIMITS, Options
 from asyncproc.errors import AsyncprocError
 from asyncproc.plans import ScheduleSettings
 from asyncproc.precedence import NOTHING, BackOff, TaskValues, task_defaults
-from asyncproc.processable import Processable, keys_of
+from asyncproc.processable import Processable, is_async, keys_of
 from asyncproc.rules import Stored
 from asyncproc.unique import Unique
 
@@ -80,6 +82,18 @@ class Registry:
         """A type that is not known here is one whose code says nothing: its tasks show that nobody can run them."""
         self._types.setdefault(name, TaskType(Processable, DEFAULT))
 
+    def batching(self) -> dict[str, Batching]:
+        """The types that take several tasks in one call, and how many."""
+        found: dict[str, Batching] = {}
+        for name, task_type in self._types.items():
+            batch = task_type.cls.task_options.batch
+            if batch is not None:
+                said = self._settings.batches.get(name, BatchSettings())
+                found[name] = Batching(
+                    batch.size if said.size is None else said.size, batch.wait_s if said.wait is None else said.wait
+                )
+        return found
+
     def get(self, name: str) -> TaskType:
         """Raises `UnknownTaskType`."""
         found = self._types.get(name)
@@ -126,6 +140,7 @@ class Registry:
         created_by: str = "",
         concurrency_key: str | None = None,
         fairness_key: str | None = None,
+        affinity_key: str | None = None,
     ) -> Options:
         """A task's own values before all others. Raises `UnknownTaskType`."""
         if queue is None:
@@ -145,6 +160,7 @@ class Registry:
             "".join(
                 letter if own is None else Origin.TASK.letter for letter, own in zip(plain.origins, asked, strict=True)
             ),
+            affinity_key or "",
         )
 
     def scheduled(self, name: str, settings: ScheduleSettings) -> Options:
@@ -191,6 +207,11 @@ def from_settings(settings: Settings, start_dir: Path | None = None) -> Registry
                     " give one of them another name=..."
                 )
             types[name] = _resolve(cls, pool_of)
+    batching = sorted(each for each in types if types[each].cls.task_options.batch is not None)
+    for unknown in settings.batches.keys() - {*batching}:
+        raise RegistryError(
+            f"batches.{unknown}: there is no such type with process_batch: known are {', '.join(batching) or 'none'}"
+        )
     registry = Registry(types, settings)
     for name, schedule in settings.schedules.items():
         _check(registry, name, schedule)
@@ -230,6 +251,10 @@ def _resolve(cls: type[Processable], pool_of: Mapping[str, str]) -> TaskType:
     if not options.name.isprintable() or len(options.name) > MAX_TYPE_NAME:
         raise RegistryError(
             f"a task type is called {options.name!r:.300}: a name is {MAX_TYPE_NAME} characters at most"
+        )
+    if not is_async(cls) and (inspect.iscoroutinefunction(cls.setup) or inspect.iscoroutinefunction(cls.teardown)):
+        raise RegistryError(
+            f"task type {options.name}: setup and teardown run where its work does: they can be async only if that is"
         )
     queue = options.queue or options.pool or DEFAULT
     try:

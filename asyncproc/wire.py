@@ -96,6 +96,9 @@ class TaskBody(Body):
     """Of the tasks of a queue that share one, only `maxRunningPerKey` run at once."""
     fairness_key: Key | None = None
     """The keys of a queue take turns by their weights, whoever has more waiting."""
+    affinity_key: Key | None = None
+    """It goes to the worker that ran the last task with this key, which has what it needs at hand, if that one has room
+    within `queue.affinityWait`."""
     unique: AskedUnique = None
     """Made only where no other with the same key is there. `false`: in any case, whatever its type says."""
     ref: str | None = Field(default=None, pattern=REF)
@@ -230,6 +233,7 @@ class TaskView(TaskSummary):
                     "softTimeout": None,
                     "concurrencyKey": None,
                     "fairnessKey": None,
+                    "affinityKey": None,
                     "uniqueKey": None,
                     "dependsOn": [],
                     "dependsOnCount": 0,
@@ -276,6 +280,7 @@ class TaskView(TaskSummary):
     errors: list[TaskError]
     concurrency_key: str | None = None
     fairness_key: str | None = None
+    affinity_key: str | None = None
     unique_key: str | None = None
     """By which it is the only one of its type: as given, or a hash of its payload or of fields of it."""
     depends_on: list[str] = Field(default_factory=list)
@@ -380,6 +385,7 @@ def view(record: TaskRecord, in_list: bool = False) -> bytes:
             "error": record.error,
             "concurrencyKey": record.concurrency_key or None,
             "fairnessKey": record.fairness_key or None,
+            "affinityKey": record.affinity_key or None,
             "uniqueKey": record.unique_key,
             "dependsOn": [id_text(parent) for parent in record.depends_on],
             "dependsOnCount": record.depends_on_count,

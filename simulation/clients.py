@@ -81,6 +81,8 @@ class Clients:
             options = options._replace(
                 concurrency_key=chance.choice(CONCURRENCY_KEYS), fairness_key=chance.choice(FAIRNESS_KEYS)
             )
+        if scene.affine:
+            options = options._replace(affinity_key=chance.choice(("", "red", "blue")))
         if scene.nemesis.tries(Fault.POISON):
             scene.poison.add(task_id)
         if scene.nemesis.strikes(Fault.BAD_ROW):

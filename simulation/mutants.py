@@ -7,11 +7,14 @@ from typing import Any, Final
 from unittest.mock import patch
 
 from asyncproc.core import backlog, commands, known_types, replace, workers
+from asyncproc.core.affinity import Homes
 from asyncproc.core.backlog import Backlog
+from asyncproc.core.batches import Batch
 from asyncproc.core.change import retry_asked
 from asyncproc.core.decision import PurgeReply
 from asyncproc.core.events import Purged, RetryAsked
 from asyncproc.core.gates import Gate, Gates, RunningLimit, TokenBucket
+from asyncproc.core.lanes import Lane
 from asyncproc.core.schedule import Position, Tick
 from asyncproc.core.schedules import Schedules
 from asyncproc.core.states import State
@@ -129,6 +132,19 @@ def _take_nothing(self: RunningLimit, units: float, now: float) -> None:
     pass
 
 
+def _always(self: Batch, now: float) -> bool:
+    return True
+
+
+def _keep_slot(self: workers.Worker, batch: Batch) -> None:
+    batch.left -= 1
+
+
+def _ride_past_gates(self: Lane, lineup: object, now: float) -> Task | None:
+    head = self.peek()
+    return None if head is None else head[2]
+
+
 def _purge_by_what_was_read(core: Core, event: Purged) -> None:
     for task_id, lease in event.rows:
         task = core.tasks.get(task_id)
@@ -223,6 +239,15 @@ PATCHED: Final = (
     Mutant("takes-the-second-best", "the best rank waits", patches=((Window, "pop", _pop_second_best),)),
     Mutant("asks-nobody", "a task goes to whoever has room", patches=((Backlog, "knows", _ask_nobody),)),
     Mutant("one-is-enough", "one that knows the type is enough", patches=((known_types, "reduce", _any_of_them),)),
+    Mutant("waits-for-ever", "who has a key waits for its worker", patches=((Homes, "let_go", _let_nobody_on),)),
+    Mutant(
+        "sends-nobody-home",
+        "who is free again gets none of its own",
+        patches=((Homes, "let_go_home", _forget),),
+    ),
+    Mutant("overfills", "a batch has room for ever", patches=((Batch, "takes", _always),)),
+    Mutant("keeps-the-slot", "an ended batch takes its slot still", patches=((workers.Worker, "_leave", _keep_slot),)),
+    Mutant("rides-past-gates", "who rides along passes no gate", patches=((Lane, "next_rider", _ride_past_gates),)),
     Mutant("suspects-in-company", "a suspect runs beside others", patches=((workers.Worker, "alone", _never_alone()),)),
 )
 

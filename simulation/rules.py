@@ -16,6 +16,8 @@ class Rule(StrEnum):
     NOT_ASLEEP = "what is due does not sleep on"
     RANK = "the rank is the ready time less the priority's worth"
     ORDER = "the best rank of a queue goes first"
+    BATCHES = "tasks that run in one call take one slot, are of one type, and no more than it takes"
+    AFFINITY = "who waits for a certain worker does so for a bounded time"
     GATES = "limits, rates and pauses are kept to"
     SHARES = "queues that all have work share by weight"
     IDLE_HANDS = "no worker waits while work does"

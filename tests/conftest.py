@@ -120,9 +120,10 @@ def namespace() -> str:
 
 @pytest.fixture(scope="session")
 def start_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory to start from, with the task module `sample_tasks`."""
+    """A directory to start from, with the task modules `sample_tasks` and `sample_models`."""
     folder = tmp_path_factory.mktemp("start")
-    shutil.copy(Path(__file__).parent / "actors" / "sample_tasks.py", folder)
+    for name in ("sample_tasks.py", "sample_models.py"):
+        shutil.copy(Path(__file__).parent / "actors" / name, folder)
     return folder
 
 

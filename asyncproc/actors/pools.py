@@ -113,7 +113,7 @@ class Pools:
 
     async def _end(self, worker: Worker, grace_s: float) -> None:
         try:
-            async with asyncio.timeout(grace_s + KILL_MARGIN_S):
+            async with asyncio.timeout(grace_s + self._deployment.settings.queue.teardown + KILL_MARGIN_S):
                 left = await worker.handle.drain.remote(grace_s)
             log.info("%s is drained, %d tasks are handed back", worker.name, left)
         except (RayError, TimeoutError) as error:

@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Final, TypeVar
 
 from asyncproc import failpoints
@@ -24,6 +25,7 @@ from asyncproc.actors.unique import Unique
 from asyncproc.changes import Change
 from asyncproc.clock import AnchoredClock, monotonic, wall_now
 from asyncproc.core.asked import Change as TaskChange
+from asyncproc.core.batches import Batching
 from asyncproc.core.decision import (
     EnqueueReply,
     PollReply,
@@ -207,13 +209,16 @@ class QueueActor:
         held: list[tuple[TaskId, int]],
         seen_epoch: int = 0,
         types: frozenset[str] | None = None,
+        batching: Mapping[str, Batching] = MappingProxyType({}),
     ) -> tuple[int, int, list[TaskId]]:
         """A worker introduces itself; answers epoch, session and the leases it must forget.
 
         `seen_epoch` is the highest it has met. Where that is a later one this reign is over: as long as there is
         nothing to write, nothing else would ever say so.
         """
-        reply = await self._inbox.ask(lambda ticket: Registered(ticket, worker, pool, concurrency, held, types))
+        reply = await self._inbox.ask(
+            lambda ticket: Registered(ticket, worker, pool, concurrency, held, types, batching)
+        )
         registered = _expect(reply, RegisterReply)
         if seen_epoch > self._storage.epoch:
             log.warning("%s; %s has met epoch %d", EpochLost(self._storage.epoch), worker, seen_epoch)

@@ -79,7 +79,14 @@ class WorkerActor:
 
     async def drain(self, grace_s: float) -> int:
         """Finish what runs within `grace_s`, hand the rest back; returns how many tasks still run then."""
-        return 0 if self._slots is None else await self._conversation.drain(self._slots, grace_s)
+        if self._slots is None:
+            return 0
+        left = await self._conversation.drain(self._slots, grace_s)
+        await self._tear_down(self._slots)
+        return left
+
+    async def _tear_down(self, slots: Slots) -> None:
+        await asyncio.to_thread(slots.tear_down, self._settings.queue.teardown)
 
     async def _live(self) -> None:
         settings = self._settings
@@ -95,6 +102,7 @@ class WorkerActor:
         slots = Slots(executor, self._pool.concurrency, self._ended, self._overdue, cells, most_s)
         self._slots = slots
         self._conversation.types = frozenset(registry.names())
+        self._conversation.batching = executor.batching
         self._imported.set()
         await self._conversation.run(slots)
 
@@ -124,6 +132,7 @@ class WorkerActor:
         # goes on that ought to be stopped.
         async with asyncio.timeout(None if finishes else DEPARTURE_S):
             await self._conversation.gone(all_ended=finishes)
+        await self._tear_down(self._slots)
 
 
 def _end_process(life: "asyncio.Task[None]") -> None:

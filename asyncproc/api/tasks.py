@@ -217,7 +217,9 @@ async def _accept(bodies: list[TaskBody], door: Door) -> Parsed:
 def _options(body: TaskBody, payload: bytes, door: Door, shared: dict[tuple[object, ...], Options]) -> Options:
     """Tasks that ask for the same share one object, in memory and on the wire. Raises `KeyRefused`."""
     limits = (body.timeout, body.soft_timeout)
-    keys = door.registry.keys_of(body.task_type, payload, body.concurrency_key, body.fairness_key)
+    keys = (
+        *door.registry.keys_of(body.task_type, payload, body.concurrency_key, body.fairness_key), body.affinity_key,
+    )  # fmt: skip
     key = (body.task_type, body.queue, body.priority, body.back_off_duration, body.created_by, *limits, *keys)
     options = shared.get(key)
     if options is None:
@@ -234,6 +236,7 @@ def _options(body: TaskBody, payload: bytes, door: Door, shared: dict[tuple[obje
             created_by=body.created_by or "",
             concurrency_key=keys[0],
             fairness_key=keys[1],
+            affinity_key=keys[2],
         )
     return options
 

@@ -57,16 +57,22 @@ class Backlog:
             self.obey(self.rules)
         for bucket in list(self.gates.waiting()):
             bucket.let_on(now)
+        for pool in self.pools.values():
+            if len(pool.homes):
+                pool.homes.let_go(now)
 
     def next_change(self) -> float | None:
         """When a pause ends or a token bucket lets somebody on."""
         instants = [self.gates.next_opening(self.now), self._pauses_end]
+        instants += [pool.homes.next_change() for pool in self.pools.values()]
         return min((at for at in instants if at is not None), default=None)
 
     def pool(self, name: str) -> Pool:
         pool = self.pools.get(name)
         if pool is None:
-            pool = self.pools[name] = Pool(name, self._settings.prefetch_s, self._settings.max_held)
+            pool = self.pools[name] = Pool(
+                name, self._settings.prefetch_s, self._settings.max_held, self._settings.affinity_s
+            )
         return pool
 
     def pool_of(self, queue: str) -> Pool:

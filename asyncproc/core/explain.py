@@ -121,11 +121,13 @@ def _reasons(core: "Core", task: Task, pool: Pool) -> Iterator[Blocker]:
     yield from blockers(core.backlog, task.options, now)
     workers = [worker for worker in pool.workers.values() if worker.session and not worker.leaving]
     slots = sum(worker.concurrency for worker in workers)
-    taken = sum(min(len(worker.held), worker.concurrency) for worker in workers)
+    taken = sum(min(worker.taken, worker.concurrency) for worker in workers)
     if not workers:
         yield Blocker("pool", pool.name, f"pool {pool.name}, which serves queue {task.queue}, has no worker")
     elif taken >= slots:
         yield Blocker("busy", pool.name, f"{taken} of {slots} slots of pool {pool.name} are taken")
+    if (awaited := pool.homes.awaited(task)) is not None and awaited[1] > now:
+        yield Blocker("affinity", awaited[0], f"{awaited[0]} ran its affinity key last and has no room", awaited[1])
     if task.losses:
         yield Blocker("suspect", "", "its worker died while it ran: it runs next with nobody beside it")
 

@@ -10,6 +10,7 @@ from asyncproc.core.window import Window
 
 if TYPE_CHECKING:
     from asyncproc.core.streams import Stream
+    from asyncproc.core.turns import Turns
 
 
 class Lane:
@@ -68,6 +69,38 @@ class Lane:
         if head is None:
             raise AssertionError(f"{self.key} was offered with nothing in it")
         return head[2]
+
+    def first(self, number: int) -> list[Task]:
+        """The best ones, in their order."""
+        return list(self._window.first(number))
+
+    def take(self, task: Task, now: float) -> Task:
+        """Start a task that need not be the one in front."""
+        head = self._window.peek()
+        if head is not None and head[2] is task:
+            return self.pop(now)
+        self._window.discard(task.rank, task)
+        self._count(-1)
+        if self.draws:
+            task.draws = self.draws
+            take(self.draws, now)
+        return task
+
+    def next_rider(self, lineup: "Turns[Stream]", now: float) -> Task | None:
+        """The best task that may start without its turn: where that takes nothing from others. What limits its type
+        alone does not."""
+        stream = self.stream
+        if (
+            stream.lineup is not lineup
+            or stream.paused
+            or self.shut is not None
+            or stream.lanes.get(self.key) is not self
+        ):
+            return None
+        if any(gate.kind != "type" for gate, _ in self.draws) or self.closed(now) is not None:
+            return None
+        head = self._window.peek()
+        return None if head is None else head[2]
 
     def pop(self, now: float) -> Task:
         """Start the task that `peek` showed."""

@@ -53,7 +53,7 @@ def _held_up(pool: Pool, tasks: Mapping[TaskId, Task], settings: CoreSettings, n
         if left <= 0 or not is_overrun(worker, now, settings.overrun_s):
             return
         if _may_be_asked(worker, now):
-            left -= len(worker.held) - worker.concurrency
+            left -= max(1, len(worker.held) - worker.concurrency)
             yield _ask(pool, worker, tasks, worker.held, now)
         else:
             pool.to_the_back(worker)

@@ -49,6 +49,7 @@ class TaskRecord:
     log: bytes | None = None
     """Like `checkpoint` only where one task is read."""
     checkpoint: bytes | None = None
+    affinity_key: str = ""
 
 
 class Glimpse(NamedTuple):

@@ -223,6 +223,8 @@ class Core:
         worker.concurrency = event.concurrency
         self.backlog.knows(worker, event.types)
         worker.heard_at = self.now
+        if worker.batching != event.batching:
+            worker.regroup(event.batching, lambda task_id: self.tasks[task_id].options.type)
         for poll in worker.polls:
             self.decision.replies.append(PollReply(poll.ticket, None))
         worker.polls.clear()
@@ -404,6 +406,11 @@ class Core:
         if task.id not in self.fresh:
             self.decision.writes.claims.append((task.id, task.lease, task.attempt, task.rank, worker.name))
         options = task.options
+        if options.affinity_key:
+            self.backlog.pool(worker.pool).homes.ran(task, worker.name)
+        confined = task.losses > 0 or self.dangers.has(options.type, self.now)
+        if worker.batching and options.type in worker.batching:
+            worker.put_together(task.id, options.type, self.now, confined)
         return (
             task.id,
             task.lease,
@@ -413,7 +420,7 @@ class Core:
             task.payload,
             task.rank,
             limits_of(task, self.now) if task.terms.deadline else options.limits,
-            task.losses > 0 or self.dangers.has(options.type, self.now),
+            confined,
         )
 
     def _answer_reports(self) -> None:

@@ -86,13 +86,13 @@ class Stream:
             sole.active = False
         return lane
 
-    def serve(self, lane: Lane, now: float) -> Task:
-        """Take what `head` showed, and let the queue and the fairness key pay for it."""
+    def serve(self, lane: Lane, now: float, task: Task | None = None) -> Task:
+        """Take what `head` showed, or another one of its lane, and let the queue and the fairness key pay for it."""
         self.lineup.pay(self, free=self.paid > 0)
         self.paid = max(0, self.paid - 1)
         if self._sole is None:
             self.shares.pay(lane.share)
-        return lane.pop(now)
+        return lane.pop(now) if task is None else lane.take(task, now)
 
     def is_starved(self) -> bool:
         return self.waiting > 0

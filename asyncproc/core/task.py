@@ -53,6 +53,8 @@ class Options(NamedTuple):
     origins: str = ""
     """Who said the values that a task may leave to others, a letter of `origin.Origin` each: priority, retries,
     back-off, timeout, soft timeout."""
+    affinity_key: str = ""
+    """It is best run where the last one with this key ran; empty: anywhere."""
 
 
 LaneKey: TypeAlias = tuple[str, str, str]

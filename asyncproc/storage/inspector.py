@@ -237,14 +237,15 @@ def _several(asked: Any) -> list[Any] | None:
 def _record(row: Sequence[Any]) -> TaskRecord:
     (id_, type_, queue, state, priority, attempt, most, created_at, ready_at, started_at, created_by, backoff_s,
      timeout_s, soft_timeout_s, worker, error, concurrency_key, fairness_key, start_by, deadline,
-     origins, unique_key, depends_on, depends_on_count, on_parent_failure, errors, payload, finished_at, result,
-     progress, *notes) = row  # fmt: skip
+     origins, affinity_key, unique_key, depends_on, depends_on_count, on_parent_failure, errors, payload, finished_at,
+     result, progress, *notes) = row  # fmt: skip
     log, checkpoint = (_bytes(note) for note in notes or (None, None))
     return TaskRecord(
         id_.bytes, type_, queue, State(state), priority, attempt, most, created_at, ready_at, started_at, created_by,
         backoff_s, timeout_s, soft_timeout_s, worker, error, concurrency_key, fairness_key, start_by, deadline,
         origins, tuple(parent.bytes for parent in depends_on or ()), depends_on_count, on_parent_failure,
         errors.encode(), payload.encode(), finished_at, _bytes(result), unique_key, _bytes(progress), log, checkpoint,
+        affinity_key,
     )  # fmt: skip
 
 

@@ -99,7 +99,9 @@ def test_requests_outlive_the_queue_actor_and_become_tasks_once(deploy: Deploy, 
     assert system.health().epoch == rounds
 
 
-def test_a_type_that_is_gone_since_waits_for_who_knows_it_and_hinders_nobody(deploy: Deploy, ledger: Ledger, database: str) -> None:
+def test_a_type_that_is_gone_since_waits_for_who_knows_it_and_hinders_nobody(
+    deploy: Deploy, ledger: Ledger, database: str
+) -> None:
     system = deploy(queue={"workerPoolSize": 1, "maxTaskRetry": 0})
     query(database, "INSERT INTO asyncproc.task_type VALUES ('Gone', 'default', 1000)")
 

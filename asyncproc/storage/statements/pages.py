@@ -6,8 +6,8 @@ from typing import Final, LiteralString
 TASK_COLUMNS: Final[LiteralString] = """
     uuid_send(id), CASE WHEN held > 0 THEN convert_to(payload::text, 'UTF8') ELSE '' END,
     pg_column_size(payload) - held, type, queue, priority, max_attempts, backoff_s, backoff_factor, backoff_cap_s,
-    backoff_jitter, timeout_s, soft_timeout_s, concurrency_key, fairness_key, origins, created_by,
-    state,
+    backoff_jitter, timeout_s, soft_timeout_s, concurrency_key, fairness_key, origins, affinity_key,
+    created_by, state,
     extract(epoch FROM ready_at)::float8, extract(epoch FROM created_at)::float8, coalesce(rank, 0), attempt, lease,
     losses, coalesce(worker, ''), coalesce(extract(epoch FROM start_by), 0)::float8,
     coalesce(extract(epoch FROM deadline), 0)::float8, coalesce(unique_key, ''), cancel_reason,
