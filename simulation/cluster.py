@@ -48,7 +48,7 @@ class Cluster:
             worker.link.cut_until = 0.0
             if worker.alive and worker.types is not None:
                 # As if all of them had been replaced.
-                worker.types = frozenset(SECONDS)
+                worker.types = tuple(SECONDS)
                 worker.hang_up()
             if not worker.alive and not worker.known_dead:
                 self._report_dead(worker, charged=True)
@@ -117,7 +117,7 @@ class Cluster:
         worker.kills = self._kill
         if (luck := self._scene.old_code) is not None:
             lacks = not self._scene.calm and luck.odds(0.4)
-            worker.types = frozenset(SECONDS) - {self._scene.lacking} if lacks else frozenset(SECONDS)
+            worker.types = tuple(kind for kind in SECONDS if not lacks or kind != self._scene.lacking)
         self._workers[name] = worker
 
     def _kill(self, worker: Worker, fault: Fault) -> None:

@@ -73,7 +73,7 @@ class Worker:
         self.name, self.pool, self.concurrency = identity
         self.alive = True
         self.known_dead = False
-        self.types: frozenset[str] | None = None
+        self.types: tuple[str, ...] | None = None
         self.link = Link()
         self.kills: Callable[[Worker, Fault], None] = lambda worker, fault: None
         self._scene = scene

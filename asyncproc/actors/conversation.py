@@ -53,7 +53,7 @@ class Conversation:
         self._held: dict[TaskId, _Held] = {}
         self._ended: deque[Outcome] = deque()
         self._returned: list[tuple[TaskId, int]] = []
-        self.types: frozenset[str] | None = None
+        self.types: tuple[str, ...] | None = None
         """The task types that run here, said at each registration."""
         self._epoch = 0
         self._draining = False

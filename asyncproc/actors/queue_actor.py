@@ -208,7 +208,7 @@ class QueueActor:
         concurrency: int,
         held: list[tuple[TaskId, int]],
         seen_epoch: int = 0,
-        types: frozenset[str] | None = None,
+        types: tuple[str, ...] | None = None,
         batching: Mapping[str, Batching] = MappingProxyType({}),
     ) -> tuple[int, int, list[TaskId]]:
         """A worker introduces itself; answers epoch, session and the leases it must forget.

@@ -101,7 +101,7 @@ class WorkerActor:
         most_s = settings.queue.max_extended
         slots = Slots(executor, self._pool.concurrency, self._ended, self._overdue, cells, most_s)
         self._slots = slots
-        self._conversation.types = frozenset(registry.names())
+        self._conversation.types = tuple(registry.names())
         self._conversation.batching = executor.batching
         self._imported.set()
         await self._conversation.run(slots)

@@ -98,7 +98,7 @@ class Registered:
     pool: str
     concurrency: int
     held: list[tuple[TaskId, int]]
-    types: frozenset[str] | None = None
+    types: tuple[str, ...] | None = None
     """The task types that its code knows; None where it does not say."""
     batching: Mapping[str, Batching] = field(default_factory=dict)
     """Types of which it takes several tasks in one call."""

@@ -221,7 +221,7 @@ class Core:
         self._sessions += 1
         worker.session = self._sessions
         worker.concurrency = event.concurrency
-        self.backlog.knows(worker, event.types)
+        self.backlog.knows(worker, None if event.types is None else frozenset(event.types))
         worker.heard_at = self.now
         if worker.batching != event.batching:
             worker.regroup(event.batching, lambda task_id: self.tasks[task_id].options.type)

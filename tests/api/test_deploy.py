@@ -63,21 +63,3 @@ def test_the_api_comes_to_a_ray_that_runs_and_is_replaced_there(
     finally:
         serve.delete(APP_NAME)
         remove_actors(NAMESPACE)
-
-
-def test_where_no_ray_runs_it_is_said(tmp_path: Path, database: str) -> None:
-    configure(tmp_path, storage={"url": database})
-    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-
-    done = subprocess.run(
-        [sys.executable, "-m", "asyncproc", "deploy"],
-        cwd=tmp_path,
-        env={**environment, "RAY_TMPDIR": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-    assert done.returncode == 1
-    assert "there is no Ray to be had here" in done.stderr
-    assert "start one with `ray start --head`" in done.stderr

@@ -14,7 +14,7 @@ class Upgraded(World):
     def knows(self, worker: str, types: frozenset[str] | None, pool: str = "default") -> None:
         ticket = self.ticket()
         self._registering = {ticket: worker}
-        self.turn(Registered(ticket, worker, pool, 1, [], types))
+        self.turn(Registered(ticket, worker, pool, 1, [], None if types is None else tuple(sorted(types))))
 
     def waits_for(self, task: TaskId) -> list[str]:
         options = self.row(task).options

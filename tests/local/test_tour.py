@@ -43,7 +43,7 @@ def run(commands: list[str], directory: Path, environment: dict[str, str]) -> li
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=3 * PATIENCE_S,
+        timeout=6 * PATIENCE_S,
         check=False,
     )
     return [part.strip("\n") for part in done.stdout.split(f"{MARK}\n")[: len(commands)]]
@@ -74,6 +74,7 @@ def environment() -> dict[str, str]:
     }
 
 
+@pytest.mark.timeout(400)
 def test_the_tour_is_what_it_says(tmp_path: Path, environment: dict[str, str]) -> None:
     found = steps(TOUR.read_text())
     assert len(found) > 40
