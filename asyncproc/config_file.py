@@ -12,12 +12,12 @@ from pydantic_core import ErrorDetails
 
 from asyncproc.config import (
     KEPT_FOR_EVER_S,
-    PoolSettings,
     Settings,
 )
 from asyncproc.core.duration import format_duration
 from asyncproc.core.rank import STRICT_AGING_S
 from asyncproc.errors import ConfigError
+from asyncproc.pool_settings import PoolRuleSettings
 from asyncproc.rules import QueueRuleSettings, RateLimitSettings, TypeRuleSettings
 from asyncproc.sections import BackOffSettings, Section
 
@@ -110,7 +110,7 @@ def _suggestion(loc: tuple[int | str, ...]) -> str:
             "queues": QueueRuleSettings,
             "types": TypeRuleSettings,
             "rateLimits": RateLimitSettings,
-            "pools": PoolSettings,
+            "pools": PoolRuleSettings,
             **_sections(),
         }
         kind = BackOffSettings if "backOff" in loc[1:-1] else nested.get(str(loc[0]), Settings)

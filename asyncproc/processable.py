@@ -39,6 +39,9 @@ class TaskOptions:
     """How long one attempt may take, in seconds where it is a number: then it fails, and its process is ended."""
     soft_timeout: timedelta | float | None = None
     """When the task is told to come to an end: `SoftTimeLimitExceeded` is raised in it; an `async def` is cancelled."""
+    resources: Mapping[str, float | str] | None = None
+    """What its worker is to have for it alone: `num_cpus`, `num_gpus`, `memory` and custom resources of Ray, such as
+    `{"num_gpus": 0.5, "memory": "2GiB"}`. It runs in a pool that the system keeps for all that ask for the same."""
 
 
 def check_options(queue: str | None, priority: int | None) -> None:
@@ -133,15 +136,18 @@ class Processable(BaseModel):
         pool: str | None = None,
         timeout: timedelta | float | None = None,
         soft_timeout: timedelta | float | None = None,
+        resources: Mapping[str, float | str] | None = None,
         **kwargs: Any,
     ) -> None:
         if kwargs:
             raise TypeError(
-                f"{cls.__name__}: {', '.join(kwargs)} is no class option: name, queue, priority, retry, pool, timeout"
-                " and soft_timeout are"
+                f"{cls.__name__}: {', '.join(kwargs)} is no class option: name, queue, priority, retry, pool, timeout,"
+                " soft_timeout and resources are"
             )
         super().__pydantic_init_subclass__()
-        cls.task_options = TaskOptions(name or cls.__name__, queue, priority, retry, pool, timeout, soft_timeout)
+        cls.task_options = TaskOptions(
+            name or cls.__name__, queue, priority, retry, pool, timeout, soft_timeout, resources
+        )
         cls._keys = {}
         for field_name, info in cls.model_fields.items():
             cls._keys[field_name.casefold()] = field_name
@@ -184,6 +190,7 @@ def task(
     pool: str | None = None,
     timeout: timedelta | float | None = None,
     soft_timeout: timedelta | float | None = None,
+    resources: Mapping[str, float | str] | None = None,
 ) -> Callable[[Function], Function]: ...
 def task(
     function: Function | None = None,
@@ -195,6 +202,7 @@ def task(
     pool: str | None = None,
     timeout: timedelta | float | None = None,
     soft_timeout: timedelta | float | None = None,
+    resources: Mapping[str, float | str] | None = None,
 ) -> Function | Callable[[Function], Function]:
     """Make a task type of a function: its parameters are the payload, one annotated `TaskContext` gets the context.
 
@@ -202,7 +210,7 @@ def task(
     """
 
     def decorate(target: Function) -> Function:
-        options = TaskOptions(name or target.__name__, queue, priority, retry, pool, timeout, soft_timeout)
+        options = TaskOptions(name or target.__name__, queue, priority, retry, pool, timeout, soft_timeout, resources)
         target.__dict__["processable"] = _from_function(target, options)
         return target
 

@@ -3,7 +3,17 @@
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StrictInt
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+)
 from pydantic.alias_generators import to_camel
 from pydantic.config import JsonDict
 from pydantic_core import to_json
@@ -15,6 +25,7 @@ from asyncproc.core.origin import Origin
 from asyncproc.core.rank import MAX_PRIORITY, MIN_PRIORITY
 from asyncproc.core.record import TaskRecord
 from asyncproc.core.retry import MAX_BACKOFF_S
+from asyncproc.core.shape import MAX_CUSTOM, asked_by, shape_text
 from asyncproc.core.states import State
 from asyncproc.core.task import MAX_DELAY_S, MAX_KEY, MAX_TIMEOUT_S, MAX_TYPE_NAME, QUEUE_NAME
 
@@ -43,6 +54,18 @@ Instant = Annotated[AwareDatetime, BeforeValidator(_rfc3339)]
 Key = Annotated[str, Field(max_length=MAX_KEY)]
 Grace = Annotated[str, AfterValidator(lambda text: _between(text, MAX_GRACE_S))]
 Delay = Annotated[str, AfterValidator(lambda text: _between(text, MAX_DELAY_S))]
+
+
+def _resources(value: dict[str, Any]) -> dict[str, Any]:
+    shape_text(value)
+    return value
+
+
+Resources = Annotated[
+    dict[Annotated[str, Field(max_length=100)], StrictInt | StrictFloat | StrictStr],
+    AfterValidator(_resources),
+    Field(max_length=MAX_CUSTOM + 3, examples=[{"num_gpus": 0.5, "memory": "2GiB"}]),
+]
 
 SEND_EMAIL: Final[JsonDict] = {
     "taskType": "SendEmail",
@@ -85,6 +108,9 @@ class TaskBody(Body):
     """Of the tasks of a queue that share one, only `maxRunningPerKey` run at once."""
     fairness_key: Key | None = None
     """The keys of a queue take turns by their weights, whoever has more waiting."""
+    resources: Resources | None = None
+    """What its worker is to have for it alone, in place of what its type asks for: `num_cpus`, `num_gpus`, `memory`
+    and custom resources of Ray."""
 
 
 class EnqueueBody(Body):
@@ -177,6 +203,7 @@ class TaskView(TaskSummary):
                     "softTimeout": None,
                     "concurrencyKey": None,
                     "fairnessKey": None,
+                    "resources": None,
                     "origins": {"priority": "task", "maxAttempts": "config", "backOffDuration": "task"},
                     "createdAt": "2026-11-25T09:00:00Z",
                     "createdBy": "",
@@ -216,6 +243,8 @@ class TaskView(TaskSummary):
     errors: list[TaskError]
     concurrency_key: str | None = None
     fairness_key: str | None = None
+    resources: dict[str, float | str] | None = None
+    """What its worker has for it alone; null is a slot like any other."""
     origins: dict[str, str] = Field(default_factory=dict)
     """Who said each of the values that a task may leave to others when it was enqueued: `task`, `stored` (settings of
     its type or queue), `config` or `code`."""
@@ -275,6 +304,8 @@ class HealthBody(Body):
     workers: str
     postgres: str
     error: str | None = None
+    warnings: list[str] | None = None
+    """Pools whose workers cannot start, and why."""
 
 
 _WITH_ORIGIN: Final = ("priority", "maxAttempts", "backOffDuration", "timeout", "softTimeout")
@@ -306,6 +337,7 @@ def view(record: TaskRecord) -> bytes:
             "error": record.error,
             "concurrencyKey": record.concurrency_key or None,
             "fairnessKey": record.fairness_key or None,
+            "resources": asked_by(record.resources) if record.resources else None,
             "origins": dict(zip(_WITH_ORIGIN, map(_ORIGINS.__getitem__, record.origins), strict=False)),
         }
     )

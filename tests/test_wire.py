@@ -31,6 +31,7 @@ RECORD = TaskRecord(
     start_by=None,
     deadline=1_800_000_600.0,
     origins="tfscc",
+    resources="",
     errors=b"[]",
     payload=b'{"a": 1e5000}',
     finished_at=None,

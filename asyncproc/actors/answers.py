@@ -111,3 +111,7 @@ class Health(NamedTuple):
     epoch: int
     shortage: str = ""
     """Why no new tasks are taken though all is well otherwise; empty where they are."""
+    wants_workers: bool = True
+    """False where all pools are scaled down to none."""
+    warnings: tuple[str, ...] = ()
+    """Pools whose workers cannot start, and why."""

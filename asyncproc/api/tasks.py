@@ -17,6 +17,7 @@ from asyncproc.api.instants import wrong_instant
 from asyncproc.clock import id_text, wall_now
 from asyncproc.core.cancel import GRACE_S
 from asyncproc.core.duration import parse_duration
+from asyncproc.core.shape import shape_text
 from asyncproc.core.states import State
 from asyncproc.core.task import NO_TERMS, NewTask, Options, TaskId, Terms
 from asyncproc.errors import NotCancellable
@@ -204,7 +205,8 @@ def _options(body: TaskBody, door: Door, shared: dict[tuple[object, ...], Option
     """Tasks that ask for the same share one object, in memory and on the wire."""
     limits = (body.timeout, body.soft_timeout)
     keys = (body.concurrency_key or "", body.fairness_key or "")
-    key = (body.task_type, body.queue, body.priority, body.back_off_duration, body.created_by, *limits, *keys)
+    shape = None if body.resources is None else shape_text(body.resources)
+    key = (body.task_type, body.queue, body.priority, body.back_off_duration, body.created_by, *limits, *keys, shape)
     options = shared.get(key)
     if options is None:
         back_off_s, timeout_s, soft_timeout_s = (
@@ -220,6 +222,7 @@ def _options(body: TaskBody, door: Door, shared: dict[tuple[object, ...], Option
             created_by=body.created_by or "",
             concurrency_key=keys[0],
             fairness_key=keys[1],
+            resources=shape,
         )
     return options
 

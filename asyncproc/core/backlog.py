@@ -11,6 +11,7 @@ from asyncproc.core.lanes import Lane
 from asyncproc.core.pool import Pool
 from asyncproc.core.rank import rank
 from asyncproc.core.settings import CoreSettings
+from asyncproc.core.shape import JOINT, pool_name
 from asyncproc.core.states import DUE_LATER, State, Trigger, after
 from asyncproc.core.steering import Rules
 from asyncproc.core.streams import Stream
@@ -64,22 +65,25 @@ class Backlog:
             pool = self.pools[name] = Pool(name, self._settings.prefetch_s, self._settings.max_held)
         return pool
 
-    def pool_of(self, queue: str) -> Pool:
-        return self.pool(self.rules.queue(queue).pool or self._settings.pool(queue))
+    def pool_of(self, queue: str, shape: str = "") -> Pool:
+        rules = self.rules
+        base = rules.queue(queue).pool or rules.pool_of.get(queue) or self._settings.pool(queue)
+        return self.pool(pool_name(base, shape) if shape else base)
 
-    def stream(self, queue: str) -> Stream:
-        """The queue, made at first sight."""
-        stream = self._streams.get(queue)
+    def stream(self, queue: str, shape: str = "") -> Stream:
+        """The queue, or its part for a shape of resources, made at first sight."""
+        name = pool_name(queue, shape) if shape else queue
+        stream = self._streams.get(name)
         if stream is None:
-            lineup = self.pool_of(queue).lineup
-            stream = self._streams[queue] = Stream(queue, self.rules.queue(queue), lineup, self._touched)
+            lineup = self.pool_of(queue, shape).lineup
+            stream = self._streams[name] = Stream(queue, self.rules.queue(queue), lineup, self._touched, shape)
             stream.paused = self._is_paused(queue)
             lineup.add(stream)
         return stream
 
     def lane(self, queue: str, key: LaneKey, end: Key | None = None) -> Lane:
         """The lane, made at first sight; `end` says where its part in memory ends then."""
-        stream = self.stream(queue)
+        stream = self.stream(queue, key[3])
         lane = stream.lanes.get(key)
         if lane is None:
             lane = stream.lane(key, end)
@@ -92,13 +96,13 @@ class Backlog:
 
     def make_ready(self, task: Task) -> None:
         """Give the task its rank, which it keeps until an attempt ends, and its place."""
-        task.rank = rank(task.ready_at, task.options.priority, self.stream(task.queue).rules.aging_s)
+        task.rank = rank(task.ready_at, task.options.priority, self.stream(task.queue, task.shape).rules.aging_s)
         self.admit(task)
 
     def admit(self, task: Task) -> None:
         """Take a ranked task into memory if it is in reach of its window; suspects always are."""
         if task.losses:
-            self.pool_of(task.queue).suspect(task)
+            self.pool_of(task.queue, task.shape).suspect(task)
             self.tasks[task.id] = task
         elif self.lane(task.queue, lane_key(task.options)).push(task):
             self.tasks[task.id] = task
@@ -119,7 +123,7 @@ class Backlog:
         if task.state in DUE_LATER:
             self._due.discard(task.ready_at, task)
         elif task.losses:
-            self.pool_of(task.queue).clear({task.id})
+            self.pool_of(task.queue, task.shape).clear({task.id})
         else:
             lane = self.lane(task.queue, lane_key(task.options))
             lane.discard(task)
@@ -133,7 +137,7 @@ class Backlog:
             end, key = self._due.end, (task.ready_at, task.id)
         else:
             # Only what its lane may have on disk: one that is not there yet has nothing anywhere.
-            stream = self._streams.get(task.queue)
+            stream = self._streams.get(pool_name(task.queue, task.shape))
             lane = None if stream is None else stream.lanes.get(lane_key(task.options))
             end, key = None if lane is None else lane.end, (task.rank, task.id)
         return end is not None and key > end and (task.state in DUE_LATER or not task.losses)
@@ -157,7 +161,10 @@ class Backlog:
     def take_page(self, page: Page) -> None:
         """Rows from disk take their place; those that are in memory already are left alone."""
         lane = None if page.queue is None else self.lane(page.queue, page.lane)
-        (self._due if lane is None else lane).page_arrived(page.last, page.complete)
+        if lane is None:
+            self._due.page_arrived(page.last, page.complete)
+        else:
+            lane.page_arrived(page.last, page.complete, len(page.tasks))
         for task in page.tasks:
             if task.id in self.tasks:
                 continue
@@ -184,7 +191,7 @@ class Backlog:
         limit = self._due.wanted(settings.window, settings.window_bytes)
         if limit and self._due.end is not None:
             self._due.paging = True
-            yield PageWanted(None, ("", "", ""), self._due.end, limit)
+            yield PageWanted(None, ("", "", "", ""), self._due.end, limit)
         self._tidy()
 
     def is_behind(self) -> bool:
@@ -206,15 +213,29 @@ class Backlog:
             # Where all lanes read as if the room were theirs alone, most of it would be left to the disk again.
             room = settings.window - stream.held - stream.coming
             if len(lane) <= share // 2 or room >= settings.window // 8:
-                page = PageWanted(stream.name, lane.key, lane.end, min(limit, max(1, share // 4, room // 2)))
+                page = PageWanted(stream.queue, lane.key, lane.end, min(limit, max(1, share // 4, room // 2)))
                 lane.begin_page(page.limit)
                 return page
-        if not len(lane) and lane.end is None and (lane.key[1] or lane.key[2]):
-            # Nothing of it is left. A lane without keys is one a type, and stays.
+        if not len(lane) and lane.end is None and any(lane.key[1:]):
+            # Nothing of it is left. A lane without keys and resources is one a type, and stays.
             if lane.shut is not None:
                 lane.unpark()
             stream.drop(lane)
+            if stream.shape and not stream.lanes:
+                self._drop(stream)
         return None
+
+    def _drop(self, stream: Stream) -> None:
+        """Nothing is left of what asked for these resources."""
+        del self._streams[stream.name]
+        stream.lineup.remove(stream)
+        self.release(self.pool_of(stream.queue, stream.shape))
+
+    def release(self, pool: Pool) -> None:
+        """Forget the pool of a shape that has neither work nor workers: clients may think of ever new ones."""
+        is_used = pool.workers or len(pool.lineup) or pool.suspects or pool.loners
+        if JOINT in pool.name and not is_used:
+            self.pools.pop(pool.name, None)
 
     def _tidy(self) -> None:
         if len(self.gates) <= self._known_limits:
@@ -227,9 +248,10 @@ class Backlog:
         """Leave a queue to the disk, where its ranks were computed anew. These lanes have rows."""
         for key in lanes:
             self.open(queue, key)
-        for lane in self.stream(queue).lanes.values():
-            self._leave(lane.rewind(START))
-            self._touched[lane] = None
+        for stream in [stream for stream in self._streams.values() if stream.queue == queue]:
+            for lane in stream.lanes.values():
+                self._leave(lane.rewind(START))
+                self._touched[lane] = None
 
     def forget(self, ids: Iterable[TaskId]) -> list[Task]:
         """Drop these wherever they are, and read their part of the table again: what is there is not in memory now."""
@@ -286,30 +308,31 @@ class Backlog:
             if task.state is State.RUNNING:
                 self.count(task)
         for stream in self._streams.values():
-            stream.rules = rules.queue(stream.name)
-            stream.paused = self._is_paused(stream.name)
+            stream.rules = rules.queue(stream.queue)
+            stream.paused = self._is_paused(stream.queue)
             self._move(stream)
             for lane in stream.lanes.values():
                 if lane.shut is not None:
                     lane.unpark()
-                lane.obey(self.gates.of(stream.name, lane.key[0], lane.key[2]))
+                lane.obey(self.gates.of(stream.queue, lane.key[0], lane.key[2]))
             # Also where nothing is left of it: its fairness keys may believe that it was woken already.
             stream.lineup.wake(stream)
 
     def _move(self, stream: Stream) -> None:
         """To the pool that the rules give it; what runs ends where it is."""
-        pool = self.pool_of(stream.name)
+        pool = self.pool_of(stream.queue, stream.shape)
         if stream.lineup is pool.lineup:
             return
         before = next(other for other in self.pools.values() if other.lineup is stream.lineup)
         before.lineup.remove(stream)
         waiting = [*before.suspects, *before.loners]
-        suspects = [task for _, _, task in waiting if task.queue == stream.name]
+        suspects = [task for _, _, task in waiting if (task.queue, task.shape) == (stream.queue, stream.shape)]
         before.clear({task.id for task in suspects})
         for task in suspects:
             pool.suspect(task)
         stream.lineup = pool.lineup
         pool.lineup.add(stream)
+        self.release(before)
 
     def draws(self, options: Options) -> tuple[Draw, ...]:
         """The gates that a task like this must pass."""

@@ -36,6 +36,8 @@ class TaskRecord:
     deadline: float | None
     origins: str
     """Who said the values that a task may leave to others, as `Options.origins` has it."""
+    resources: str
+    """What it asks of its worker, as `Options.resources` has it."""
     errors: bytes
     payload: bytes
     finished_at: float | None

@@ -198,7 +198,7 @@ class Core:
             self.tasks[task.id] = task
             worker = self.workers.get(task.worker)
             if worker is None:
-                worker = self._meet(task.worker, self.settings.pool(task.queue), concurrency=0)
+                worker = self._meet(task.worker, self.backlog.pool_of(task.queue, task.shape).name, concurrency=0)
             worker.hold(task.id, self.run_times.estimate(task.options.type), alone=runs_alone(task.losses))
             self.backlog.count(task)
 
@@ -259,7 +259,7 @@ class Core:
         worker.release(task_id)
         self.backlog.stopped(task)
         if not task.losses:
-            self.backlog.stream(task.queue).paid += 1
+            self.backlog.stream(task.queue, task.shape).paid += 1
         self._requeue(task)
 
     def _holds(self, worker: Worker, task_id: TaskId, lease: int) -> bool:
@@ -304,7 +304,8 @@ class Core:
         worker = self.workers.pop(name, None)
         if worker is None:
             return
-        self.backlog.pool(worker.pool).forget(worker)
+        pool = self.backlog.pool(worker.pool)
+        pool.forget(worker)
         self.decision.replies.extend(PollReply(poll.ticket, None) for poll in worker.polls)
         worker.polls.clear()
         alone = len(worker.held) == 1
@@ -319,6 +320,7 @@ class Core:
                 continue
             task.losses += charged
             self._requeue(task)
+        self.backlog.release(pool)
 
     def _requeue(self, task: Task) -> None:
         """Back to its old place: the lost attempt is not counted, and the wait it had counts on."""

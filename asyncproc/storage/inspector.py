@@ -20,10 +20,10 @@ from asyncproc.storage.statements import idempotency, moves, pages, reads, steer
 from asyncproc.storage.steering import Purge, to_stored
 
 _LAST_ID: Final = b"\xff" * 16
-ReadyKey: TypeAlias = tuple[str, str, str, float, TaskId]
+ReadyKey: TypeAlias = tuple[str, str, str, str, float, TaskId]
 """A place among the ready tasks of a queue: type, fairness key, concurrency key, rank, id."""
 COUNT_WITHIN_S: Final = 60.0
-FIRST_READY: Final[ReadyKey] = ("", "", "", float("-inf"), b"\x00" * 16)
+FIRST_READY: Final[ReadyKey] = ("", "", "", "", float("-inf"), b"\x00" * 16)
 FIRST_NOT_READY: Final[Key] = (0.0, b"\x00" * 16)
 
 
@@ -122,10 +122,9 @@ class Inspector:
 
     async def ready(self, queue: str, after: ReadyKey, limit: int) -> list[tuple[ReadyKey, int, float]]:
         """Ready tasks of a queue behind `after`: place, lease, instant of making."""
-        type_name, fairness_key, concurrency_key, rank, task_id = after
-        key = [type_name, fairness_key, concurrency_key, rank, UUID(bytes=task_id)]
-        rows = await self._read(steering.READY, [queue, *key, limit])
-        return [((*row[:4], row[4].bytes), row[5], row[6]) for row in rows]
+        *lane_and_rank, task_id = after
+        rows = await self._read(steering.READY, [queue, *lane_and_rank, UUID(bytes=task_id), limit])
+        return [((*row[:5], row[5].bytes), row[6], row[7]) for row in rows]
 
     async def not_ready(self, queue: str, after: Key, limit: int) -> list[tuple[Key, int, float]]:
         """The same of tasks that wait for something else than a worker."""
@@ -184,9 +183,9 @@ def _several(asked: Any) -> list[Any] | None:
 def _record(row: Sequence[Any]) -> TaskRecord:
     (id_, type_, queue, state, priority, attempt, most, created_at, ready_at, started_at, created_by, backoff_s,
      timeout_s, soft_timeout_s, worker, error, concurrency_key, fairness_key, start_by, deadline,
-     origins, errors, payload, finished_at, result) = row  # fmt: skip
+     origins, resources, errors, payload, finished_at, result) = row  # fmt: skip
     return TaskRecord(
         id_.bytes, type_, queue, State(state), priority, attempt, most, created_at, ready_at, started_at, created_by,
         backoff_s, timeout_s, soft_timeout_s, worker, error, concurrency_key, fairness_key, start_by, deadline,
-        origins, errors.encode(), payload.encode(), finished_at, None if result is None else result.encode(),
+        origins, resources, errors.encode(), payload.encode(), finished_at, None if result is None else result.encode(),
     )  # fmt: skip

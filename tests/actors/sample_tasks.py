@@ -271,3 +271,8 @@ def say(ledger: str, n: int, how: str, ctx: TaskContext) -> str:
             raise Snooze(after=timedelta(milliseconds=50))
         case _:
             raise Fail("it will never work")
+
+
+@task(name="Environment")
+def environment(name: str) -> str:
+    return os.environ.get(name, "")

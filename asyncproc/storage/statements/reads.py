@@ -9,8 +9,8 @@ RECORD_COLUMNS: Final[LiteralString] = """
     id, type, queue, state, priority, attempt, max_attempts, extract(epoch FROM created_at)::float8,
     extract(epoch FROM ready_at)::float8, extract(epoch FROM started_at)::float8, created_by, backoff_s, timeout_s,
     soft_timeout_s, worker, error, concurrency_key, fairness_key,
-    extract(epoch FROM start_by)::float8, extract(epoch FROM deadline)::float8, origins, array_to_json(errors)::text,
-    payload::text
+    extract(epoch FROM start_by)::float8, extract(epoch FROM deadline)::float8, origins, resources,
+    array_to_json(errors)::text, payload::text
 """
 _LIVE_RECORD: Final[LiteralString] = f"SELECT {RECORD_COLUMNS}, NULL::float8, NULL FROM asyncproc.task_live"
 _DONE_RECORD: Final[LiteralString] = f"""
