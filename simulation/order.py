@@ -1,12 +1,13 @@
 """Who goes first: by rank within a queue, by weight between queues, and nobody before its time."""
 
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 from typing import Final
 
 from asyncproc.core.decision import Decision, Key
 from asyncproc.core.rank import rank
 from asyncproc.core.settings import CoreSettings
+from asyncproc.core.shape import pool_name
 from asyncproc.core.states import DUE_LATER, State
 from asyncproc.core.steering import Rules
 from asyncproc.core.task import LaneKey, Task, TaskId, lane_key
@@ -45,7 +46,7 @@ def the_best_go_first(
     Suspects stand apart: each waits for a worker of its own. Where there are rules, it holds among those that meet the
     same gates.
     """
-    last: dict[tuple[str, LaneKey | None], Key] = {}
+    last: dict[tuple[str, str, LaneKey | None], Key] = {}
     waiting: list[Task] = []
     for row in table.live.values():
         if row.state not in {State.QUEUED, State.RUNNING} or row.id in but:
@@ -58,12 +59,24 @@ def the_best_go_first(
         if row.state is State.QUEUED:
             waiting.append(row)
         elif row.id in started:
-            place = (row.queue, None if rules is None else lane_key(row.options))
+            place = (row.queue, row.shape, None if rules is None else lane_key(row.options))
             last[place] = max(last.get(place, ready_key(row)), ready_key(row))
     for row in waiting:
-        place = (row.queue, None if rules is None else lane_key(row.options))
+        place = (row.queue, row.shape, None if rules is None else lane_key(row.options))
         if place in last and ready_key(row) < last[place]:
             raise Violation(Rule.ORDER, f"{name(row.id)} waits in {row.queue} while one of a worse rank starts")
+
+
+def all_are_where_they_belong(
+    started: Iterable[TaskId], table: Table, settings: CoreSettings, pools: Mapping[str, str]
+) -> None:
+    """After the commit: what starts has a worker of the pool for its queue and for what it asks.
+
+    `pools` are those of the workers, by name."""
+    for row in (table.live[task_id] for task_id in started if task_id in table.live):
+        pool = pool_name(settings.pool(row.queue), row.shape)
+        if row.state is State.RUNNING and pools.get(row.worker) != pool:
+            raise Violation(Rule.PLACE, f"{name(row.id)} of pool {pool} starts on {row.worker}")
 
 
 def nothing_sleeps(table: Table, now: float, wake_at: float | None, but: Container[TaskId]) -> None:
@@ -91,7 +104,7 @@ def nobody_idles(
     held_up = set() if rules is None else blocked(table.live.values(), table, rules, now)
     for row in table.live.values():
         if row.id not in but and row.id not in held_up and row.state in {State.QUEUED, State.RUNNING}:
-            pool = settings.pool(row.queue)
+            pool = pool_name(settings.pool(row.queue), row.shape)
             if row.losses:
                 kept.add(pool)
             elif row.state is State.QUEUED:

@@ -13,6 +13,7 @@ from simulation.agreement import agree
 from simulation.ledger import name
 from simulation.order import (
     Shares,
+    all_are_where_they_belong,
     nobody_idles,
     nobody_is_early,
     nothing_sleeps,
@@ -231,11 +232,14 @@ class Referee:
         but = {*unwritten, *scene.ledger.taken}
         agree(self._core, table, but)
         started = started_in(decision)
+        all_are_where_they_belong(sorted(started), table, scene.settings, self._pools)
         rules = None if scene.rules is None else self._core.backlog.rules
         the_best_go_first(started, table, scene.settings, but, rules)
         if rules is not None:
             assert self._stepped_at is not None
             scene.turnstile.started(started, table, rules, self._stepped_at)
+            self._shares.give_up()
+        if scene.shaped:
             self._shares.give_up()
         self._shares.committed(started, self._given_back, table, but)
         if not self._settled:

@@ -14,6 +14,7 @@ class Rule(StrEnum):
     DUE = "no task starts before it is due"
     NOT_ASLEEP = "what is due does not sleep on"
     RANK = "the rank is the ready time less the priority's worth"
+    PLACE = "a task runs in the pool of its queue, for what it asks"
     ORDER = "the best rank of a queue goes first"
     GATES = "limits, rates and pauses are kept to"
     SHARES = "queues that all have work share by weight"

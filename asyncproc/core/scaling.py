@@ -6,9 +6,10 @@ those that are taken; and there are as many workers as were needed at most in th
 
 from dataclasses import dataclass
 from itertools import islice
-from math import ceil
+from math import ceil, inf
 from typing import TYPE_CHECKING, Final
 
+from asyncproc.core.gates import RunningLimit
 from asyncproc.core.pool import Pool
 from asyncproc.core.shape import number_text
 from asyncproc.core.streams import Stream
@@ -41,6 +42,8 @@ class Load:
 
     ready: int = 0
     """Tasks that could start, in memory and, as far as is known, on disk."""
+    room: float = inf
+    """So many of them may run at once by the limits that they meet, besides what runs."""
     work_s: float = 0.0
     """How long one slot would take for them."""
     oldest_s: float = 0.0
@@ -87,12 +90,13 @@ def _needed(bounds: Bounds, load: Load, before: int) -> tuple[int, str]:
         return ceil(slots / bounds.concurrency), reason
     target_s = bounds.target_wait_s
     # Never more slots than tasks: those that run have one.
-    slots = load.running + min(load.ready, max(1, ceil(load.work_s / target_s)))
+    ready = int(min(load.ready, load.room))
+    slots = load.running + min(ready, max(1, ceil(load.work_s / target_s)))
     reason = f"{load.ready} tasks wait, {_seconds(load.work_s)} of work for a wait of {_seconds(target_s)}"
     workers = ceil(slots / bounds.concurrency)
     if load.oldest_s > target_s and load.workers >= before:
         # All that were wanted are there, and it is not enough: what was thought of the run times is wrong.
-        late = min(ceil(max(before, 1) * LATE), ceil((load.running + load.ready) / bounds.concurrency))
+        late = min(ceil(max(before, 1) * LATE), ceil((load.running + ready) / bounds.concurrency))
         if late > workers:
             return late, f"{reason}, and one waits for {_seconds(load.oldest_s)} already"
     return workers, reason
@@ -111,32 +115,37 @@ def load_of(core: "Core", pool: Pool) -> Load:
     slots = [min(len(worker.held), worker.concurrency) for worker in pool.workers.values()]
     ahead = sum(len(worker.held) for worker in pool.workers.values()) - sum(slots)
     ahead_s = sum(worker.held_s for worker in workers if worker.is_laden())
-    ready, work_s, oldest_s = ahead, ahead_s if ahead else 0.0, 0.0
+    ready, work_s, oldest_s, room = ahead, ahead_s if ahead else 0.0, 0.0, float(ahead)
     if not core.backlog.paused:
         suspects = len(pool.suspects) + len(pool.loners)
-        ready, work_s = ready + suspects, work_s + suspects * UNKNOWN_S
+        ready, work_s, room = ready + suspects, work_s + suspects * UNKNOWN_S, room + suspects
         for stream in pool.lineup:
             if stream.startable <= 0:
                 continue
-            number, seconds, oldest = _weigh(core, stream)
+            number, seconds, oldest, may_run = _weigh(core, stream)
             ready, work_s, oldest_s = ready + number, work_s + seconds, max(oldest_s, oldest)
-    return Load(ready, work_s, oldest_s, sum(slots), len(workers))
+            room += may_run
+    return Load(ready, room, work_s, oldest_s, sum(slots), len(workers))
 
 
-def _weigh(core: "Core", stream: Stream) -> tuple[int, float, float]:
-    """Tasks that could start, the seconds that they take, and the longest wait."""
+def _weigh(core: "Core", stream: Stream) -> tuple[int, float, float, float]:
+    """Tasks that could start, the seconds that they take, the longest wait, and how many of them may run at once."""
     now = core.now
-    number, seconds, oldest_s = 0, 0.0, 0.0
+    number, seconds, oldest_s, room = 0, 0.0, 0.0, 0.0
+    limit = inf
     for lane in islice(stream.lanes.values(), LOOK_AT):
-        if lane.shut is not None or not (waiting := len(lane) + lane.behind):
+        if not (waiting := len(lane) + lane.behind) or lane.shut is not None or lane.closed(now) is not None:
             continue
+        limits = [(gate.kind, gate.limit - gate.used) for gate, _ in lane.draws if isinstance(gate, RunningLimit)]
+        limit = min((free for kind, free in limits if kind == "queue"), default=inf)
+        room += min([waiting, *(free for _, free in limits)])
         run_s = core.run_times.known(lane.key[0])
         number += waiting
         seconds += waiting * (UNKNOWN_S if run_s is None else run_s)
         head = lane.peek()
         if head is not None:
             oldest_s = max(oldest_s, now - head[2].ready_at)
-    if len(stream.lanes) <= LOOK_AT:
-        return number, seconds, oldest_s
-    others = max(0, stream.startable - number)
-    return number + others, seconds * (1 + others / number) if number else others * UNKNOWN_S, oldest_s
+    others = 0 if len(stream.lanes) <= LOOK_AT else max(0, stream.startable - number)
+    if others:
+        seconds, room = seconds * (1 + others / number) if number else others * UNKNOWN_S, room + others
+    return number + others, seconds, oldest_s, min(room, limit)

@@ -16,6 +16,7 @@ BOUNDS = Bounds(least=0, most=6, target_wait_s=5.0, idle_after_s=30.0)
         (Load(ready=20, work_s=15.0), 3),
         (Load(ready=2, work_s=600.0), 2),
         (Load(ready=2, work_s=600.0, running=3, workers=3), 5),
+        (Load(ready=3_000, room=4, work_s=150.0), 4),
         (Load(running=2, workers=2), 2),
         (Load(ready=100, work_s=1.0, oldest_s=9.0, running=1, workers=1), 2),
     ],
@@ -45,7 +46,7 @@ def test_tasks_that_wait_too_long_bring_more_workers_as_long_as_that_helps() -> 
         grown.append(wanted.workers)
     assert grown == [2, 3, 5, 6, 6, 6, 6, 6]
     # Not while those that were wanted are on their way.
-    assert decide(BOUNDS, Load(40, 0.1, 9.0, 1, 1), begin(2, 0.0), 1.0).workers == 2
+    assert decide(BOUNDS, Load(40, work_s=0.1, oldest_s=9.0, running=1, workers=1), begin(2, 0.0), 1.0).workers == 2
 
 
 def test_workers_go_only_once_fewer_were_enough_for_a_while() -> None:
