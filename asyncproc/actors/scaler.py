@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import ray
@@ -13,9 +13,9 @@ from asyncproc.actors.places import Arrangement, Standing, problem_of
 from asyncproc.actors.pools import Pools
 from asyncproc.clock import monotonic
 from asyncproc.config import Settings
-from asyncproc.core.feasible import Node, lacking
+from asyncproc.core.feasible import Node, is_met_by, lacking
 from asyncproc.core.pool import Pool
-from asyncproc.core.scaling import Load, Wanted, begin, decide, load_of
+from asyncproc.core.scaling import Bounds, Load, Wanted, begin, decide, load_of
 from asyncproc.core.shape import JOINT
 from asyncproc.core.step import Core
 from asyncproc.pool_precedence import of_shape
@@ -41,6 +41,8 @@ class _Scaled:
     since: float
     short_since: float | None = None
     problem: str = ""
+    is_met: bool = True
+    """As far as is known some node could hold its workers."""
     history: deque[tuple[float, int, str]] = field(default_factory=lambda: deque(maxlen=MOST_HISTORY))
 
 
@@ -124,33 +126,38 @@ class Scaler:
         return before != {name: (scaled.kind, scaled.wanted.workers) for name, scaled in self._scaled.items()}
 
     def _decide_shapes(self, core: Core) -> None:
-        """One pool a shape, as long as it has work; those that have workers come before new ones."""
+        """One pool a shape, as long as it has work; those that have workers come before new ones.
+
+        A shape that no node can hold has one worker that waits, for whoever may add a node, and takes the place of no
+        other shape.
+        """
         names = {name for name in (*core.backlog.pools, *self._scaled) if JOINT in name}
         if not names:
             return
-        room = self._settings.shapes.most
+        room = dict.fromkeys((True, False), self._settings.shapes.most)
         for name in sorted(names, key=lambda name: (not self._has_workers(name), name)):
             kind = of_shape(self._settings, self._kinds, name)
             if kind is None:
                 continue
             pool = core.backlog.pools.get(name)
             load = Load() if pool is None else load_of(core, pool)
-            if room > 0:
-                self._scale(name, kind, load)
+            is_met = name not in self._scaled or self._scaled[name].is_met
+            if room[is_met] > 0:
+                self._scale(name, kind, load, kind.bounds if is_met else replace(kind.bounds, most=1))
                 if (scaled := self._scaled[name]).problem.startswith(_FULL):
                     scaled.problem = ""
-                room -= self._has_workers(name)
+                room[is_met] -= self._has_workers(name)
             elif load.ready:
                 scaled = self._scaled.setdefault(name, _Scaled(kind, Wanted(), self._now()))
                 scaled.problem = f"{_FULL}{self._settings.shapes.most} shapes of resources, which is the most"
 
-    def _scale(self, name: str, kind: PoolSettings, load: Load) -> None:
+    def _scale(self, name: str, kind: PoolSettings, load: Load, bounds: Bounds | None = None) -> None:
         now = self._now()
         scaled = self._scaled.get(name)
         if scaled is None:
             scaled = self._scaled[name] = _Scaled(kind, Wanted(), now)
         before, scaled.kind = scaled.wanted, kind
-        scaled.wanted = wanted = decide(kind.bounds, load, before, now)
+        scaled.wanted = wanted = decide(bounds or kind.bounds, load, before, now)
         if wanted.workers != before.workers:
             scaled.since = now
             scaled.history.append((now, wanted.workers, wanted.reason))
@@ -185,12 +192,13 @@ class Scaler:
                 if now - scaled.short_since > SLOW_START_S:
                     slow.append((name, scaled))
             elif scaled.short_since is not None:
-                scaled.short_since, scaled.problem = None, ""
+                scaled.short_since, scaled.problem, scaled.is_met = None, "", True
         if slow and now >= self._nodes_at:
             self._nodes_at = now + NODES_S
             nodes = [_node(node) for node in await asyncio.to_thread(ray.nodes) if node["Alive"]]
             for name, scaled in slow:
-                problem = lacking(scaled.kind.needs(), scaled.kind.labels, nodes)
+                needs, labels = scaled.kind.needs(), scaled.kind.labels
+                scaled.is_met, problem = is_met_by(needs, labels, nodes), lacking(needs, labels, nodes)
                 if problem and problem != scaled.problem:
                     log.warning("pool %s: %s", name, problem)
                 scaled.problem = problem

@@ -88,6 +88,7 @@ def cancel(client: Client, as_json: bool, task_id: str, **asked: str | None) -> 
 @click.option("--soft-timeout")
 @click.option("--concurrency-key")
 @click.option("--fairness-key")
+@click.option("--resources", callback=lambda _, __, text: text and _json(text), help='Such as {"num_gpus": 0.5}.')
 @click.option("--created-by")
 @with_api
 def enqueue(client: Client, as_json: bool, type_name: str, payload: str, back_off: str | None, **options: Any) -> None:

@@ -96,7 +96,8 @@ class Backlog:
 
     def make_ready(self, task: Task) -> None:
         """Give the task its rank, which it keeps until an attempt ends, and its place."""
-        task.rank = rank(task.ready_at, task.options.priority, self.stream(task.queue, task.shape).rules.aging_s)
+        options = task.options
+        task.rank = rank(task.ready_at, options.priority, self.stream(options.queue, options.resources).rules.aging_s)
         self.admit(task)
 
     def admit(self, task: Task) -> None:

@@ -18,8 +18,8 @@ def lacking(needs: Mapping[str, float], labels: Mapping[str, str], nodes: Sequen
 
     Labels that are asked for by Ray's operators, such as `!in(a,b)`, are not looked at.
     """
-    plain = {key: value for key, value in labels.items() if not value.startswith(("!", "in("))}
-    fitting = [node for node in nodes if all(node.labels.get(key) == value for key, value in plain.items())]
+    plain = _plain(labels)
+    fitting = [node for node in nodes if _has(node, plain)]
     if not fitting:
         return "no node has the labels " + ", ".join(f"{key}={value}" for key, value in plain.items())
     if any(_offers(node, needs) for node in fitting):
@@ -27,6 +27,20 @@ def lacking(needs: Mapping[str, float], labels: Mapping[str, str], nodes: Sequen
     nowhere = {name: needs[name] for name in needs if not any(_offers(node, {name: needs[name]}) for node in fitting)}
     # Where each of them is to be had, it is on different nodes.
     return f"no node offers {resources_text(nowhere)}" if nowhere else f"no one node offers {resources_text(needs)}"
+
+
+def is_met_by(needs: Mapping[str, float], labels: Mapping[str, str], nodes: Sequence[Node]) -> bool:
+    """Whether some node could hold such a worker, if nobody else were there."""
+    plain = _plain(labels)
+    return any(_offers(node, needs) and _has(node, plain) for node in nodes)
+
+
+def _plain(labels: Mapping[str, str]) -> dict[str, str]:
+    return {key: value for key, value in labels.items() if not value.startswith(("!", "in("))}
+
+
+def _has(node: Node, labels: Mapping[str, str]) -> bool:
+    return all(node.labels.get(key) == value for key, value in labels.items())
 
 
 def _offers(node: Node, needs: Mapping[str, float]) -> bool:
