@@ -135,9 +135,12 @@ class Ledger:
 
     def judge_writes(self, writes: Writes, charged: Iterable[TaskId]) -> None:
         """Before they are applied: each end is one that its own lease came to."""
+        lost = {row[:2] for row in writes.requeued}
         for task_id, lease, _ in writes.cancelled:
             row = self.table.live.get(task_id)
-            runs = row is not None and row.lease == lease and row.state is State.RUNNING
+            runs = (
+                row is not None and row.lease == lease and row.state is State.RUNNING and (task_id, lease) not in lost
+            )
             asked = (row is not None and row.stop_reason is not None) or any(
                 stop[0] == task_id for stop in writes.stopping
             )

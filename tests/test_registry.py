@@ -168,3 +168,18 @@ def test_what_is_stored_holds_as_soon_as_it_is_known(modules: Modules) -> None:
     found = registry.options_for("send")
     assert (found.priority, found.limits.timeout_s, found.retry.max_attempts, found.origins) == (5, 8, 1, "cscsc")
     assert registry.options_for("send", queue="other", timeout_s=0.0).origins == "ccctc"
+
+
+def test_a_type_and_a_task_say_what_its_worker_is_to_have(modules: Modules) -> None:
+    modules.write(
+        "class Caption(Processable, resources={'num_gpus': 0.5, 'memory': '2GiB'}): ...\n"
+        "@task(resources={'license': 1})\ndef render() -> None: ...\n"
+    )
+    registry = modules.load()
+    assert registry.options_for("Caption").resources == "gpu0.5-mem2GiB"
+    assert registry.options_for("render").resources == ",license=1"
+    assert registry.options_for("Caption", resources="").resources == ""
+
+    modules.write("class Odd(Processable, resources={'num_gpus': 1.5}): ...\n")
+    with pytest.raises(RegistryError, match=r"task type Odd: num_gpus is 1\.5: above 1 it must be a whole number"):
+        modules.load()

@@ -111,10 +111,11 @@ def _seconds(seconds: float) -> str:
 
 def load_of(core: "Core", pool: Pool) -> Load:
     """A look between two steps: it changes nothing."""
-    workers = [worker for worker in pool.workers.values() if worker.session and not worker.leaving]
-    slots = [min(len(worker.held), worker.concurrency) for worker in pool.workers.values()]
-    ahead = sum(len(worker.held) for worker in pool.workers.values()) - sum(slots)
-    ahead_s = sum(worker.held_s for worker in workers if worker.is_laden())
+    # What runs on one that leaves needs nobody else.
+    staying = [worker for worker in pool.workers.values() if not worker.leaving]
+    slots = [min(len(worker.held), worker.concurrency) for worker in staying]
+    ahead = sum(len(worker.held) for worker in staying) - sum(slots)
+    ahead_s = sum(worker.held_s for worker in staying if worker.is_laden())
     ready, work_s, oldest_s, room = ahead, ahead_s if ahead else 0.0, 0.0, float(ahead)
     if not core.backlog.paused:
         suspects = len(pool.suspects) + len(pool.loners)
@@ -125,7 +126,7 @@ def load_of(core: "Core", pool: Pool) -> Load:
             number, seconds, oldest, may_run = _weigh(core, stream)
             ready, work_s, oldest_s = ready + number, work_s + seconds, max(oldest_s, oldest)
             room += may_run
-    return Load(ready, room, work_s, oldest_s, sum(slots), len(workers))
+    return Load(ready, room, work_s, oldest_s, sum(slots), sum(worker.session > 0 for worker in staying))
 
 
 def _weigh(core: "Core", stream: Stream) -> tuple[int, float, float, float]:
