@@ -41,6 +41,8 @@ ENDPOINTS: Final = {
     "/types/{name}": {"get", "patch", "put", "delete"},
     "/types/{name}/pause": {"post"},
     "/types/{name}/resume": {"post"},
+    "/pools": {"get", "post"},
+    "/pools/{name}": {"get", "patch", "put", "delete"},
     "/rate-limits": {"get"},
     "/rate-limits/{name}": {"get", "put", "delete"},
 }
