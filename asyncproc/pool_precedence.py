@@ -39,6 +39,11 @@ def pools_of(settings: Settings, stored: Stored) -> dict[str, PoolSettings]:
     return {name: _made(pool_settings(settings, stored, name)) for name in names}
 
 
+def made_of(said: PoolRuleSettings) -> PoolSettings:
+    """What holds where nobody says more than this."""
+    return _made({field: _first(((Origin.STORED, said),), field) for field in PoolRuleSettings.model_fields})
+
+
 def of_shape(settings: Settings, pools: Mapping[str, PoolSettings], name: str) -> PoolSettings | None:
     """The pool of a shape: like the one that it belongs to, but for what its tasks ask. None where it belongs to
     none, or no shape is called so."""

@@ -12,7 +12,7 @@ from ray.exceptions import ActorDiedError, ActorUnschedulableError, RayError, Ru
 from asyncproc import failpoints
 from asyncproc.actors.deployment import WORKER_PREFIX, Deployment
 from asyncproc.actors.places import Place, Plan, Roll, Worker, to_give_up
-from asyncproc.actors.worker_actor import WorkerActor
+from asyncproc.actors.worker_options import CannotStart, make
 from asyncproc.config import StorageSettings
 from asyncproc.core.events import WorkerLost
 from asyncproc.pool_settings import PoolSettings
@@ -22,7 +22,6 @@ log = logging.getLogger(__name__)
 LAST_BACKOFF_S: Final = 30.0
 READY_S: Final = 60.0
 KILL_MARGIN_S: Final = 5.0
-_CALLS: Final = 100
 _RETRY_S: Final = 1.0
 
 
@@ -118,7 +117,13 @@ class Pools:
         while not self._stopping and not (place.given_up and place.worker is None):
             if place.worker is None:
                 arranged = self._plan.get(place.pool)
-                place.worker = await self._start(place, kind if arranged is None else arranged.kind)
+                try:
+                    place.worker = await self._start(place, kind if arranged is None else arranged.kind)
+                except CannotStart as error:
+                    failures += 1
+                    self._note(place, f"Ray does not take it: {error}")
+                    await _pause(failures)
+                    continue
                 if place.given_up:
                     await self._dismiss(place.worker)
             worker = place.worker
@@ -128,12 +133,17 @@ class Pools:
             place.worker, place.successor = place.successor, None
             # One that came as far as to import its tasks did not fail at its start, whatever a task did to it then.
             started = await was_ready
-            place.trouble = "" if started else cause
+            self._note(place, "" if started else cause)
             failures = 0 if started else failures + 1
             if failures > 1 and place.worker is None and not place.given_up:
-                await asyncio.sleep(min(0.1 * 2.0 ** min(failures, 20), LAST_BACKOFF_S))
+                await _pause(failures)
         if self.roll.places.get(place.name) is place:
             del self.roll.places[place.name]
+
+    def _note(self, place: Place, trouble: str) -> None:
+        if trouble and trouble != place.trouble:
+            log.warning("%s does not start: %s", place.name, trouble)
+        place.trouble = trouble
 
     def _give_up(self, place: Place, group: asyncio.TaskGroup) -> None:
         place.given_up = True
@@ -176,7 +186,11 @@ class Pools:
                 old, arranged = place.worker, self._plan.get(place.pool)
                 if old is None or arranged is None or place.given_up:
                     return
-                new = await self._start(place, arranged.kind)
+                try:
+                    new = await self._start(place, arranged.kind)
+                except CannotStart as error:
+                    self._note(place, f"Ray does not take another in its place: {error}")
+                    return
                 await self._until_ready(new, old)
                 if place.given_up or place.worker is not old:
                     # Somebody else has the place by now, or nobody is to have it.
@@ -190,7 +204,11 @@ class Pools:
     async def _replace(self, old: Worker, place: Place, kind: PoolSettings) -> Worker:
         """New code comes up before old code goes, one place at a time."""
         async with self._replacing:
-            new = await self._start(place, kind)
+            try:
+                new = await self._start(place, kind)
+            except CannotStart as error:
+                self._note(place, f"Ray does not take another in its place: {error}")
+                return old
             await self._until_ready(new, old)
             await self._end(old, self._deployment.settings.queue.drain)
         return new
@@ -243,26 +261,8 @@ class Pools:
         deployment = self._deployment
         # Workers need no way into the database, and get none.
         handed = deployment.settings.model_copy(update={"storage": StorageSettings()})
-        return (
-            ray.remote(WorkerActor)
-            .options(
-                name=WORKER_PREFIX + name,
-                namespace=deployment.namespace,
-                lifetime="detached",
-                max_restarts=0,
-                max_task_retries=0,
-                max_concurrency=_CALLS,
-                num_cpus=kind.num_cpus,
-                num_gpus=kind.num_gpus,
-                memory=kind.memory,
-                resources=dict(kind.resources) or None,
-                label_selector=dict(kind.labels) or None,
-                runtime_env=dict(kind.runtime_env) or None,
-                scheduling_strategy="SPREAD",
-                enable_task_events=False,
-            )
-            .remote(name, pool, kind, handed, deployment.start_dir)
-        )
+        actor = WORKER_PREFIX + name
+        return make(actor, deployment.namespace, kind, name, pool, kind, handed, deployment.start_dir)
 
     def _survivors(self) -> list[Worker]:
         found: list[Worker] = []
@@ -285,6 +285,11 @@ def _cause_of_death(error: RayError) -> str:
         return f"it cannot start: {' '.join(filter(None, map(str.strip, text)))}"[:600]
     details = (line.partition("Worker exit detail: ")[2].partition(" Some common causes")[0] for line in text)
     return f"its process was killed or crashed: {next(filter(None, details), first)}"[:300]
+
+
+async def _pause(failures: int) -> None:
+    """After so many of them in a row."""
+    await asyncio.sleep(min(0.1 * 2.0 ** min(failures, 20), LAST_BACKOFF_S))
 
 
 async def _is_ready(worker: Worker) -> bool:

@@ -7,13 +7,14 @@ from typing import Final, NamedTuple
 
 from asyncproc.actors.inbox import Inbox
 from asyncproc.actors.long_works import LongWorks
+from asyncproc.actors.worker_options import CannotStart, check
 from asyncproc.changes import Change, Delete, Put, Resume
 from asyncproc.config import DEFAULT, Settings
 from asyncproc.core.events import RulesChanged
 from asyncproc.core.steering import Rules
 from asyncproc.core.task import NewTask
 from asyncproc.errors import QueueDraining, SettingsRefused, StorageUnavailable
-from asyncproc.pool_precedence import pools_of
+from asyncproc.pool_precedence import made_of, pools_of
 from asyncproc.pool_settings import PoolRuleSettings, PoolSettings
 from asyncproc.precedence import draws, rate_settings, rules_of
 from asyncproc.rules import QueueRuleSettings, Stored, TypeRuleSettings
@@ -172,6 +173,10 @@ class Steering:
         said = PoolRuleSettings.model_validate_json(put.document)
         if len(self._stored.pools) >= MAX_POOLS and put.name not in self._stored.pools:
             raise SettingsRefused("full", f"{MAX_POOLS} pools are stored, which is the most: delete some first")
+        try:
+            check(made_of(said))
+        except CannotStart as error:
+            raise SettingsRefused("invalid", f"Ray does not take workers of this kind: {error}") from error
         for other, pool in pools_of(self._settings, self._stored).items():
             twice = sorted({*pool.queues} & {*(said.queues or ())}) if other != put.name else []
             if twice:

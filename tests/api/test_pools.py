@@ -65,6 +65,8 @@ def test_what_the_configuration_says_of_a_pool_is_overlaid(api: Api) -> None:
         ({"resources": {"GPU": 1}}, "'GPU' is no resource"),
         ({"environment": {"A=": "b"}}, "'A=' is no name of an environment variable"),
         ({"runtimeEnv": {"pip": ["x" * 70_000]}}, "at most 65536 are allowed"),
+        ({"runtimeEnv": {"pip": 7}}, "Ray does not take workers of this kind: TypeError"),
+        ({"runtimeEnv": {"working_dir": "/tmp"}}, "/tmp is not a valid URI"),
         ({"targetWait": "soon"}, "targetWait: must be a duration"),
         ({"queues": ["default"]}, "queues: default is served by pool default: take it from there first"),
         ({"queues": ["a b"]}, "queues[0]: String should match pattern"),
