@@ -1,6 +1,6 @@
 """Where a worker is or is to be: a number in a pool, and who is there."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -81,9 +81,9 @@ class Roll:
     def kept(self, pool: str) -> list[Place]:
         return [place for place in self.of(pool) if not place.given_up]
 
-    def add(self, pool: str) -> Place:
-        """A place of the lowest number that is free."""
-        number = next(n for n in range(1, len(self.places) + 2) if f"{pool}-{n}" not in self.places)
+    def add(self, pool: str, numbers: Iterator[int]) -> Place:
+        """A place of the next of these numbers that is free."""
+        number = next(n for n in numbers if f"{pool}-{n}" not in self.places)
         place = Place(pool, number)
         self.places[place.name] = place
         return place

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from itertools import count
 from secrets import token_hex
 from typing import Any, Final
 
@@ -79,24 +80,31 @@ class Pools:
             return
         self._plan = plan
         for pool, (kind, workers) in plan.items():
-            kept = self.roll.kept(pool)
+            kept, numbers = self.roll.kept(pool), count(1)
             for _ in range(workers - len(kept)):
-                group.create_task(self._keep(self.roll.add(pool), kind))
+                group.create_task(self._keep(self.roll.add(pool, numbers), kind))
             for place in to_give_up(kept, len(kept) - workers, load) if workers < len(kept) else ():
                 self._give_up(place, group)
+        codes = {pool: self._deployment.fingerprint + kind.fingerprint for pool, (kind, _) in plan.items()}
         for place in list(self.roll.places.values()):
-            if place.pool not in plan and not place.given_up:
+            if place.given_up:
+                continue
+            if place.pool not in plan:
                 self._give_up(place, group)
-            elif place.worker is not None and not place.given_up and self._is_stale(place):
+            elif self._is_stale(place, codes[place.pool]):
                 self._renewals[place.name] = group.create_task(self._renew(place))
 
     def found(self) -> list[str]:
         """The pools of the workers that were there when the reign began, one entry each."""
         return [worker.place.rpartition("-")[0] for worker in self._workers.values()]
 
+    def are_there(self) -> bool:
+        """All workers have introduced themselves."""
+        return self._workers.keys() <= self._introduced
+
     def introduce(self, name: str) -> bool:
         """A worker says that it is there: whether it is still wanted. Only from then on it may be given tasks."""
-        self._introduced.add(name)
+        self._introduced.add(name)  # it may be there before this process has the handle
         return name not in self._refused
 
     async def drain(self, grace_s: float) -> None:
@@ -172,11 +180,10 @@ class Pools:
     def _runs_this_code(self, worker: Worker) -> bool:
         return worker.code.startswith(self._deployment.fingerprint)
 
-    def _is_stale(self, place: Place) -> bool:
+    def _is_stale(self, place: Place, code: str) -> bool:
         """Its worker is made otherwise than those of the pool are now."""
         if place.worker is None or place.successor is not None or place.name in self._renewals:
             return False
-        code = self._deployment.fingerprint + self._plan[place.pool].kind.fingerprint
         return self._runs_this_code(place.worker) and not place.worker.code.startswith(code)
 
     async def _renew(self, place: Place) -> None:

@@ -96,7 +96,7 @@ class Scaler:
         return [f"pool {name}: {problem}" for name, problem in found if problem]
 
     def wants_workers(self) -> bool:
-        return any(scaled.wanted.workers for scaled in self._scaled.values())
+        return not self._scaled or any(scaled.wanted.workers for scaled in self._scaled.values())
 
     async def _look(self) -> None:
         while True:
@@ -185,6 +185,8 @@ class Scaler:
 
     async def _look_for_lacks(self) -> None:
         now, slow = monotonic(), []
+        if self._pools.are_there() and all(scaled.short_since is None for scaled in self._scaled.values()):
+            return
         for name, scaled in self._scaled.items():
             if any(place.worker is not None and self._is_starting(place.worker.name)
                    for place in self._pools.roll.kept(name)):  # fmt: skip
