@@ -67,7 +67,7 @@ class Wanted:
 def decide(bounds: Bounds, load: Load, before: Wanted, now: float) -> Wanted:
     """As many workers as were needed at most within `idle_after_s`. `now` only grows."""
     if bounds.least >= bounds.most:
-        return Wanted(bounds.most, "as many as are set, whatever waits")
+        return Wanted(bounds.most, "as many as are set, whatever waits", ((now, bounds.most),))
     number, reason = _needed(bounds, load, before.workers)
     needed = min(max(number, bounds.least), bounds.most)
     if needed != number:
@@ -137,7 +137,10 @@ def _weigh(core: "Core", stream: Stream) -> tuple[int, float, float, float]:
     for lane in islice(stream.lanes.values(), LOOK_AT):
         if not (waiting := len(lane) + lane.behind) or lane.shut is not None or lane.closed(now) is not None:
             continue
-        limits = [(gate.kind, gate.limit - gate.used) for gate, _ in lane.draws if isinstance(gate, RunningLimit)]
+        # A limit that was made smaller may be exceeded by what runs already.
+        limits = [
+            (gate.kind, max(0, gate.limit - gate.used)) for gate, _ in lane.draws if isinstance(gate, RunningLimit)
+        ]
         limit = min((free for kind, free in limits if kind == "queue"), default=inf)
         room += min([waiting, *(free for _, free in limits)])
         run_s = core.run_times.known(lane.key[0])

@@ -77,6 +77,12 @@ def test_new_bounds_hold_at_once() -> None:
     assert decide(Bounds(4, 9, 5.0, 30.0), Load(), Wanted(), 1.0).workers == 4
 
 
+def test_a_pool_that_may_shrink_from_now_on_does_so_slowly() -> None:
+    wanted = decide(Bounds(4, 4, 5.0, 30.0), Load(), Wanted(), 0.0)
+    assert decide(BOUNDS, Load(), wanted, 10.0).workers == 4
+    assert decide(BOUNDS, Load(), wanted, 31.0).workers == 0
+
+
 def test_every_decision_has_its_reason() -> None:
     burst = decide(BOUNDS, Load(ready=3_000, work_s=150.0), Wanted(), 0.0)
     assert burst.reason == "3000 tasks wait, 150 s of work for a wait of 5 s: at most 6 workers"
