@@ -24,6 +24,7 @@ LEAST_BYTES_OF_A_LANE: Final = 64 * 1024
 PAGES_A_STEP: Final = 256
 """A cycle waits for its pages, and all that arrives waits for the cycle."""
 _IDLE_LIMITS: Final = 1_000
+_IDLE_POOLS: Final = 100
 
 
 class Backlog:
@@ -44,6 +45,7 @@ class Backlog:
         """Lanes that changed, and may hold too much or too little now."""
         self._due = Window(START)
         self._known_limits = _IDLE_LIMITS
+        self._known_pools = _IDLE_POOLS
         self.now = 0.0
 
     def begin(self, now: float) -> None:
@@ -239,6 +241,13 @@ class Backlog:
             self.pools.pop(pool.name, None)
 
     def _tidy(self) -> None:
+        if len(self.pools) > self._known_pools:
+            # Whoever asks about a task, or suspects one, may have made a place for its shape where nothing is.
+            for stream in [stream for stream in self._streams.values() if stream.shape and not stream.lanes]:
+                self._drop(stream)
+            for pool in list(self.pools.values()):
+                self.release(pool)
+            self._known_pools = 2 * len(self.pools) + _IDLE_POOLS
         if len(self.gates) <= self._known_limits:
             return
         needed = {gate for stream in self._streams.values() for lane in stream.lanes.values() for gate, _ in lane.draws}

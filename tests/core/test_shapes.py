@@ -1,5 +1,7 @@
 """Tasks that ask for resources, through the core: each shape has a pool, a queue's limits hold across them."""
 
+from dataclasses import replace
+
 import pytest
 
 from asyncproc.core.events import RulesChanged
@@ -8,8 +10,8 @@ from asyncproc.core.scaling import load_of
 from asyncproc.core.settings import CoreSettings
 from asyncproc.core.states import State
 from asyncproc.core.steering import QueueRules, Rules
-from asyncproc.core.task import TaskId
-from simulation.world import World, failed, succeeded
+from asyncproc.core.task import Options, TaskId
+from simulation.world import THRICE, World, failed, succeeded
 
 GPU = "gpu1"
 
@@ -98,6 +100,18 @@ def test_a_shape_without_work_and_workers_leaves_nothing_behind(world: Shaped) -
     assert set(world.core.backlog._streams) <= {"default"}
     world.lose("g", charged=False)
     assert world.pools() == {"default"}
+
+
+def test_asking_about_tasks_of_ever_new_shapes_leaves_nothing_behind(world: Shaped) -> None:
+    for n in range(1, 400):
+        look_at(
+            world.core,
+            replace(
+                world.table.live[world.enqueue()], options=Options("Work", "q", 0, THRICE, "", resources=f"cpu{n}")
+            ),
+        )
+    world.turn()
+    assert len(world.pools()) <= 102
 
 
 def test_a_queue_that_is_moved_takes_its_shapes_along(world: Shaped) -> None:
