@@ -67,7 +67,7 @@ class History:
             cast.core,
             write,
             # Not drawn: histories without it are what they were before there were any with it.
-            shaped=seed % 4 == 3,
+            shaped=seed % 8 == 7,
         )
         if chance.choice((True, False)):
             self.scene.rules = some_rules(chance, settings, NOON, some_rates(chance))

@@ -27,6 +27,8 @@ LOOK_S: Final = 0.5
 """How often the backlog is looked at."""
 SLOW_START_S: Final = 2.0
 """A worker that did not start by then lacks something."""
+SLOW_SETUP_S: Final = 15.0
+"""The same where something is to be installed first."""
 NODES_S: Final = 5.0
 """How often the nodes are asked what they offer, while something is lacking."""
 MOST_HISTORY: Final = 20
@@ -201,6 +203,9 @@ class Scaler:
             for name, scaled in slow:
                 needs, labels = scaled.kind.needs(), scaled.kind.labels
                 scaled.is_met, problem = is_met_by(needs, labels, nodes), lacking(needs, labels, nodes)
+                is_slow = scaled.short_since is not None and now - scaled.short_since > SLOW_SETUP_S
+                if not problem and is_slow and scaled.kind.runtime_env:
+                    problem = "Ray is still setting up its runtimeEnv"
                 if problem and problem != scaled.problem:
                     log.warning("pool %s: %s", name, problem)
                 scaled.problem = problem
