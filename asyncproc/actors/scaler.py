@@ -140,6 +140,8 @@ class Scaler:
         for name in sorted(names, key=lambda name: (not self._has_workers(name), name)):
             kind = of_shape(self._settings, self._kinds, name)
             if kind is None:
+                # The pool that it belongs to is no more.
+                self._scaled.pop(name, None)
                 continue
             pool = core.backlog.pools.get(name)
             load = Load() if pool is None else load_of(core, pool)

@@ -74,22 +74,6 @@ def test_a_pool_is_made_changed_and_ended_while_its_tasks_run(deploy: Deploy, le
     assert set(ledger.runs().values()) == {1}
 
 
-def test_shapes_that_nobody_can_hold_are_in_nobodys_way(deploy: Deploy, ledger: Ledger) -> None:
-    system = deploy(queue={"workerPoolSize": 0}, shapes={"most": 1, "targetWait": "100ms", "idleAfter": "100ms"})
-    for shape in ("gpu64", "gpu32"):
-        system.enqueue("Note", *({"ledger": ledger.path, "n": n} for n in range(5)), resources=shape)
-    waiting = eventually(lambda: found if (found := standing(system, "default~gpu64")) and found.problem else None)
-    # It is known by now which of the two can have no worker: the other comes to be looked at.
-    eventually(lambda: (found := standing(system, "default~gpu32")) and found.problem)
-    (one,) = system.enqueue("Note", {"ledger": ledger.path, "n": 9}, resources="cpu1")
-    (other,) = system.enqueue("Note", {"ledger": ledger.path, "n": 8}, resources="cpu0.5")
-    system.ended(one)
-    system.ended(other)
-    eventually(lambda: len(system.workers()) <= 1)
-    assert waiting.problem.startswith(("no node offers 64 GPU", "no workers are made for it while"))
-    assert set(ledger.runs()) == {8, 9}
-
-
 def test_gpu_tasks_never_have_more_than_there_is_while_others_go_on(deploy: Deploy, ledger: Ledger, gate: Path) -> None:
     system = deploy(queue={"workerPoolSize": 1}, shapes={"idleAfter": "200ms", "targetWait": "100ms"})
     held = [{"ledger": ledger.path, "n": n, "gate": str(gate)} for n in range(5)]
