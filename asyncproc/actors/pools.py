@@ -289,7 +289,9 @@ def _cause_of_death(error: RayError) -> str:
     """What Ray knows of it, without its advice and the names of its own things."""
     first, *_ = text = str(error).strip().split("\n")
     if not isinstance(error, ActorDiedError):
-        return f"it cannot start: {' '.join(filter(None, map(str.strip, text)))}"[:600]
+        # What went wrong stands last, below a traceback of Ray's own.
+        last = next(filter(None, map(str.strip, reversed(text))), first)
+        return f"it cannot start: {first[:200]}" + (f" ... {last[-300:]}" if last != first.strip() else "")
     details = (line.partition("Worker exit detail: ")[2].partition(" Some common causes")[0] for line in text)
     return f"its process was killed or crashed: {next(filter(None, details), first)}"[:300]
 
