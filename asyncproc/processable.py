@@ -51,6 +51,9 @@ class TaskOptions:
     fairness_key: "KeyMaker" = None
     unique: Unique | None = None
     """What makes its tasks the only ones of their kind where they do not say. Not asked of tasks that tasks enqueue."""
+    resources: Mapping[str, float | str] | None = None
+    """What its worker is to have for it alone: `num_cpus`, `num_gpus`, `memory` and custom resources of Ray, such as
+    `{"num_gpus": 0.5, "memory": "2GiB"}`. It runs in a pool that the system keeps for all that ask for the same."""
     batch: Batch | None = None
     """Of a type with `process_batch`."""
 
@@ -237,13 +240,14 @@ class Processable(BaseModel):
         concurrency_key: KeyMaker = None,
         fairness_key: KeyMaker = None,
         unique: Unique | None = None,
+        resources: Mapping[str, float | str] | None = None,
         batch: Batch | None = None,
         **kwargs: Any,
     ) -> None:
         if kwargs:
             raise TypeError(
                 f"{cls.__name__}: {', '.join(kwargs)} is no class option: name, queue, priority, retry, pool, timeout,"
-                " soft_timeout, concurrency_key, fairness_key, unique and batch are"
+                " soft_timeout, concurrency_key, fairness_key, unique, resources and batch are"
             )
         if not takes_batches(cls):
             if batch is not None:
@@ -262,6 +266,7 @@ class Processable(BaseModel):
             concurrency_key,
             fairness_key,
             unique,
+            resources,
             batch,
         )
         cls._keys = {}
@@ -362,6 +367,7 @@ def task(
     concurrency_key: KeyMaker = None,
     fairness_key: KeyMaker = None,
     unique: Unique | None = None,
+    resources: Mapping[str, float | str] | None = None,
 ) -> Callable[[Function], Function]: ...
 def task(
     function: Function | None = None,
@@ -376,6 +382,7 @@ def task(
     concurrency_key: KeyMaker = None,
     fairness_key: KeyMaker = None,
     unique: Unique | None = None,
+    resources: Mapping[str, float | str] | None = None,
 ) -> Function | Callable[[Function], Function]:
     """Make a task type of a function: its parameters are the payload, one annotated `TaskContext` gets the context.
 
@@ -394,6 +401,7 @@ def task(
             concurrency_key,
             fairness_key,
             unique,
+            resources,
         )
         target.__dict__["processable"] = _from_function(target, options)
         return target

@@ -19,6 +19,7 @@ from asyncproc.core.batches import Batching
 from asyncproc.core.duration import parse_duration
 from asyncproc.core.origin import Origin
 from asyncproc.core.retry import MAX_ATTEMPTS, MAX_BACKOFF_S, RetryPolicy, constant, exponential
+from asyncproc.core.shape import shape_text
 from asyncproc.core.task import MAX_TIMEOUT_S, MAX_TYPE_NAME, NO_LIMITS, Options, TimeLimits
 from asyncproc.errors import AsyncprocError
 from asyncproc.plans import ScheduleSettings
@@ -58,6 +59,8 @@ class TaskType:
     queue: str
     own: TaskValues = NOTHING
     """What its code says of its tasks."""
+    resources: str = ""
+    """What each of its tasks asks for, as `Options.resources` has it."""
 
 
 class Registry:
@@ -141,8 +144,9 @@ class Registry:
         concurrency_key: str | None = None,
         fairness_key: str | None = None,
         affinity_key: str | None = None,
+        resources: str | None = None,
     ) -> Options:
-        """A task's own values before all others. Raises `UnknownTaskType`."""
+        """A task's own values before all others. Raises `UnknownTaskType`. `resources` are as `shape_text` has them."""
         if queue is None:
             queue = self.get(name).queue
         plain = self._plain(name, queue)
@@ -161,6 +165,7 @@ class Registry:
                 letter if own is None else Origin.TASK.letter for letter, own in zip(plain.origins, asked, strict=True)
             ),
             affinity_key or "",
+            plain.resources if resources is None else resources,
         )
 
     def scheduled(self, name: str, settings: ScheduleSettings) -> Options:
@@ -184,9 +189,17 @@ class Registry:
         if known is None:
             if len(self._known) >= MAX_KNOWN:
                 self._known.clear()  # queues are named by whoever enqueues
-            found = task_defaults(self._settings, self._stored, name, queue, self.get(name).own)
+            of_type = self.get(name)
+            found = task_defaults(self._settings, self._stored, name, queue, of_type.own)
             known = self._known[name, queue] = Options(
-                name, queue, found.priority.value, found.retry, "", found.limits, origins=found.origins
+                name,
+                queue,
+                found.priority.value,
+                found.retry,
+                "",
+                found.limits,
+                origins=found.origins,
+                resources=of_type.resources,
             )
         return known
 
@@ -282,6 +295,7 @@ def _resolve(cls: type[Processable], pool_of: Mapping[str, str]) -> TaskType:
     timeout_s, soft_timeout_s = _seconds(options.timeout), _seconds(options.soft_timeout)
     try:
         _limits(NO_LIMITS, timeout_s, soft_timeout_s)
+        resources = shape_text(options.resources or {})
     except (TypeError, ValueError) as error:
         raise RegistryError(f"task type {options.name}: {error}") from error
     own = TaskValues(
@@ -291,7 +305,7 @@ def _resolve(cls: type[Processable], pool_of: Mapping[str, str]) -> TaskType:
         timeout_s,
         soft_timeout_s,
     )
-    return TaskType(cls, queue, own)
+    return TaskType(cls, queue, own, resources)
 
 
 def _seconds(value: timedelta | float | None) -> float | None:

@@ -81,7 +81,7 @@ def _nothing_is_forgotten(
     backlog: Backlog, known: Container[TaskId], table: Table, but: Container[TaskId] = NONE
 ) -> None:
     ends = {
-        (stream.name, lane.key): lane.end
+        (stream.queue, lane.key): lane.end
         for pool in backlog.pools.values()
         for stream in pool.lineup
         for lane in stream.lanes.values()

@@ -15,12 +15,13 @@ from asyncproc.core.decision import PurgeReply
 from asyncproc.core.events import Purged, RetryAsked
 from asyncproc.core.gates import Gate, Gates, RunningLimit, TokenBucket
 from asyncproc.core.lanes import Lane
+from asyncproc.core.pool import Pool
 from asyncproc.core.schedule import Position, Tick
 from asyncproc.core.schedules import Schedules
 from asyncproc.core.states import State
 from asyncproc.core.step import Core
 from asyncproc.core.streams import Stream
-from asyncproc.core.task import NewTask, Task
+from asyncproc.core.task import LaneKey, NewTask, Options, Task
 from asyncproc.core.window import Window
 from simulation import mutant_cores, mutant_shells
 from simulation.history import Cast, History
@@ -114,6 +115,14 @@ def _always_full(self: TokenBucket, now: float) -> float:
 
 def _forget(self: Gates, levels: Mapping[str, tuple[float, float]]) -> None:
     pass
+
+
+def _pool_of_the_queue(self: Backlog, queue: str, shape: str = "") -> Pool:
+    return self.pool(self.rules.queue(queue).pool or self._settings.pool(queue))
+
+
+def _lane_of_all_shapes(options: Options) -> LaneKey:
+    return (options.type, options.fairness_key, options.concurrency_key, "")
 
 
 def _never_paused(self: Backlog, queue: str) -> bool:
@@ -224,6 +233,8 @@ PATCHED: Final = (
     Mutant("lets-nobody-on", "a gate that opens is not told", patches=((Gate, "let_on", _let_nobody_on),)),
     Mutant("fills-at-once", "token buckets are always full", patches=((TokenBucket, "filled", _always_full),)),
     Mutant("forgets-levels", "token buckets are full again after a restart", patches=((Gates, "refill", _forget),)),
+    Mutant("ignores-what-is-asked", "any worker will do", patches=((Backlog, "pool_of", _pool_of_the_queue),)),
+    Mutant("mixes-shapes", "tasks that ask share a lane", patches=((backlog, "lane_key", _lane_of_all_shapes),)),
     Mutant("starts-the-paused", "a paused queue goes on", patches=((Backlog, "_is_paused", _never_paused),)),
     Mutant("trusts-old-copies", "a row read before it went on counts", patches=((Backlog, "is_on_disk", _trust),)),
     Mutant("replaces-what-runs", "what has begun is replaced", patches=((replace, "CHANGEABLE", frozenset(State)),)),

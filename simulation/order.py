@@ -2,13 +2,14 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Mapping
-from typing import Final
+from typing import Final, TypeAlias
 
 from asyncproc.core.affinity import LOOK_AHEAD
 from asyncproc.core.batches import Batching
 from asyncproc.core.decision import Decision, Key
 from asyncproc.core.rank import rank
 from asyncproc.core.settings import CoreSettings
+from asyncproc.core.shape import pool_name
 from asyncproc.core.states import DUE_LATER, State
 from asyncproc.core.steering import Rules
 from asyncproc.core.step import Core
@@ -74,31 +75,45 @@ def the_best_go_first(
     if rules is None and not is_affine:
         last |= _worst_of_each_queue(begun, batching)
     for row in waiting:
-        for place in ((row.queue, None), (row.queue, lane_key(row.options))):
+        for place in ((row.queue, row.shape, None), (row.queue, row.shape, lane_key(row.options))):
             if place in last and ready_key(row) < last[place]:
                 raise Violation(Rule.ORDER, f"{name(row.id)} waits in {row.queue} while one of a worse rank starts")
 
 
-def _worst_of_each_lane(begun: Iterable[Task]) -> dict[tuple[str, LaneKey | None], Key]:
-    last: dict[tuple[str, LaneKey | None], Key] = {}
+_Place: TypeAlias = tuple[str, str, LaneKey | None]
+"""Queue, shape of resources, and the lane where it is about one."""
+
+
+def _worst_of_each_lane(begun: Iterable[Task]) -> dict[_Place, Key]:
+    last: dict[_Place, Key] = {}
     for row in begun:
-        lane = (row.queue, lane_key(row.options))
+        lane = (row.queue, row.shape, lane_key(row.options))
         last[lane] = max(last.get(lane, ready_key(row)), ready_key(row))
     return last
 
 
-def _worst_of_each_queue(
-    begun: Iterable[Task], batching: Mapping[str, Batching]
-) -> dict[tuple[str, LaneKey | None], Key]:
+def _worst_of_each_queue(begun: Iterable[Task], batching: Mapping[str, Batching]) -> dict[_Place, Key]:
     """Of those that did not ride along."""
-    last: dict[tuple[str, LaneKey | None], Key] = {}
+    last: dict[_Place, Key] = {}
     met: set[tuple[str, str, str]] = set()
     for row in sorted(begun, key=ready_key):
         aboard, limits = (row.worker, row.queue, row.options.type), batching.get(row.options.type)
         if limits is None or (not limits.wait_s and aboard not in met):
-            last[row.queue, None] = ready_key(row)
+            last[row.queue, row.shape, None] = ready_key(row)
         met.add(aboard)
     return last
+
+
+def all_are_where_they_belong(
+    started: Iterable[TaskId], table: Table, settings: CoreSettings, pools: Mapping[str, str]
+) -> None:
+    """After the commit: what starts has a worker of the pool for its queue and for what it asks.
+
+    `pools` are those of the workers, by name."""
+    for row in (table.live[task_id] for task_id in started if task_id in table.live):
+        pool = pool_name(settings.pool(row.queue), row.shape)
+        if row.state is State.RUNNING and pools.get(row.worker) != pool:
+            raise Violation(Rule.PLACE, f"{name(row.id)} of pool {pool} starts on {row.worker}")
 
 
 def nothing_sleeps(table: Table, now: float, wake_at: float | None, but: Container[TaskId]) -> None:
@@ -127,7 +142,7 @@ def nobody_idles(
     held_up |= _behind_keys(table, settings)
     for row in table.live.values():
         if row.id not in but and row.id not in held_up and row.state in {State.QUEUED, State.RUNNING}:
-            pool = settings.pool(row.queue)
+            pool = pool_name(settings.pool(row.queue), row.shape)
             if row.losses:
                 kept.add(pool)
             elif row.state is State.QUEUED:

@@ -14,6 +14,7 @@ from simulation.ledger import name
 from simulation.order import (
     Patience,
     Shares,
+    all_are_where_they_belong,
     nobody_idles,
     nobody_is_early,
     nobody_is_kept_from_home,
@@ -238,6 +239,7 @@ class Referee:
         # These may wait for a worker that knows them: whether they do cannot be told from outside.
         but.update(row.id for row in table.live.values() if row.options.type == scene.lacking)
         started = started_in(decision)
+        all_are_where_they_belong(sorted(started), table, scene.settings, self._pools)
         rules = None if scene.rules is None else self._core.backlog.rules
         the_best_go_first(started, table, scene.settings, but, rules, scene.batching)
         if scene.batching or scene.affine:
@@ -245,6 +247,8 @@ class Referee:
         if rules is not None:
             assert self._stepped_at is not None
             scene.turnstile.started(started, table, rules, self._stepped_at)
+            self._shares.give_up()
+        if scene.shaped:
             self._shares.give_up()
         self._shares.committed(started, self._given_back, table, but)
         if not self._settled:

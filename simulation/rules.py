@@ -15,6 +15,7 @@ class Rule(StrEnum):
     DUE = "no task starts before it is due"
     NOT_ASLEEP = "what is due does not sleep on"
     RANK = "the rank is the ready time less the priority's worth"
+    PLACE = "a task runs in the pool of its queue, for what it asks"
     ORDER = "the best rank of a queue goes first"
     BATCHES = "tasks that run in one call take one slot, are of one type, and no more than it takes"
     AFFINITY = "who waits for a certain worker does so for a bounded time"

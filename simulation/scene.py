@@ -55,6 +55,8 @@ class Scene:
     """Where there are schedules."""
     epochs: dict[int, int] = field(default_factory=dict)
     """Of each poll under way the epoch that its session is of."""
+    shaped: bool = False
+    """Some tasks ask for resources, which the workers of pools of their own have."""
     steps: int = 0
     tickets: "count[int]" = field(default_factory=lambda: count(1))
 

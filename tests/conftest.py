@@ -145,6 +145,7 @@ def ray_cluster() -> Iterator[None]:
         ray.init(
             address="local",
             num_cpus=4,
+            num_gpus=2,
             include_dashboard=False,
             object_store_memory=_OBJECT_STORE_BYTES,
             log_to_driver=False,

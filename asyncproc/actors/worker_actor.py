@@ -18,6 +18,7 @@ from asyncproc.actors.task_log import TaskLog
 from asyncproc.actors.wear import Wear
 from asyncproc.config import Settings
 from asyncproc.core.events import Outcome
+from asyncproc.pool_settings import PoolSettings
 from asyncproc.registry import from_settings
 from asyncproc.tasks.generate_report import Row
 
@@ -43,13 +44,14 @@ class _QueueFigures:
 class WorkerActor:
     """One incarnation of a worker: user code runs in its slots, the conversation with the QueueActor on its loop."""
 
-    def __init__(self, name: str, pool: str, settings: Settings, start_dir: str) -> None:
+    def __init__(self, name: str, pool: str, kind: PoolSettings, settings: Settings, start_dir: str) -> None:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", force=True)
+        os.environ.update(kind.environment)
         self._name = name
-        self._shown = f"WorkerActor({name.partition('.')[0]})"
+        self._shown = f"WorkerActor({name.rpartition('.')[0]})"
         self._settings = settings
         self._start_dir = Path(start_dir)
-        self._pool = settings.all_pools()[pool]
+        self._pool = kind
         self._queue = QueueHandle(settings.ray.namespace)
         self._conversation = Conversation(self._queue, name, pool, self._pool.concurrency, settings.queue.poll)
         self._slots: Slots | None = None

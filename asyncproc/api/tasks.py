@@ -21,6 +21,7 @@ from asyncproc.api.unique import Parsed
 from asyncproc.clock import id_text, wall_now
 from asyncproc.core.cancel import GRACE_S
 from asyncproc.core.duration import parse_duration
+from asyncproc.core.shape import shape_text
 from asyncproc.core.states import State
 from asyncproc.core.task import NO_TERMS, NewTask, Options, TaskId, Terms
 from asyncproc.errors import KeyRefused, NotCancellable
@@ -220,7 +221,8 @@ def _options(body: TaskBody, payload: bytes, door: Door, shared: dict[tuple[obje
     keys = (
         *door.registry.keys_of(body.task_type, payload, body.concurrency_key, body.fairness_key), body.affinity_key,
     )  # fmt: skip
-    key = (body.task_type, body.queue, body.priority, body.back_off_duration, body.created_by, *limits, *keys)
+    shape = None if body.resources is None else shape_text(body.resources)
+    key = (body.task_type, body.queue, body.priority, body.back_off_duration, body.created_by, *limits, *keys, shape)
     options = shared.get(key)
     if options is None:
         back_off_s, timeout_s, soft_timeout_s = (
@@ -237,6 +239,7 @@ def _options(body: TaskBody, payload: bytes, door: Door, shared: dict[tuple[obje
             concurrency_key=keys[0],
             fairness_key=keys[1],
             affinity_key=keys[2],
+            resources=shape,
         )
     return options
 

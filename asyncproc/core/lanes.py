@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Lane:
     """Tasks of one queue, type, fairness key and concurrency key, in rank order; the rest of them is on disk."""
 
-    __slots__ = ("_coming", "_window", "draws", "is_metered", "key", "share", "shut", "stream")
+    __slots__ = ("_coming", "_window", "behind", "draws", "is_metered", "key", "share", "shut", "stream")
 
     def __init__(self, stream: "Stream", share: "Share", key: LaneKey, end: Key | None) -> None:
         self.stream = stream
@@ -24,6 +24,8 @@ class Lane:
         self.key = key
         self._window = Window(end)
         self._coming = 0
+        self.behind = 0
+        """Ready tasks that are on disk alone, as far as is known."""
         self.shut: Gate | None = None
         """The gate before which it is parked."""
         self.draws: tuple[Draw, ...] = ()
@@ -49,6 +51,7 @@ class Lane:
     def push(self, task: Task) -> bool:
         """Take a ready task in; False where it belongs behind the end and stays on disk."""
         if not self._window.push(task.rank, task):
+            self.behind += 1
             return False
         self._count(1)
         head = self._window.peek()
@@ -123,20 +126,23 @@ class Lane:
     def shed(self, limit: int, limit_bytes: int) -> list[Task]:
         """Leave to the disk what is over these bounds."""
         gone = self._window.shed(limit, limit_bytes)
+        self.behind += len(gone)
         self._count(-len(gone))
         return gone
 
     def rewind(self, end: Key) -> list[Task]:
         """Leave all from this key on to the disk."""
         gone = self._window.rewind(end)
+        self.behind += len(gone)
         self._count(-len(gone))
         if self.shut is None:
             self.share.offer(self)
         return gone
 
-    def page_arrived(self, last: Key | None, complete: bool) -> None:
+    def page_arrived(self, last: Key | None, complete: bool, rows: int) -> None:
         """Call it before the tasks of the page are pushed."""
         self._window.page_arrived(last, complete)
+        self.behind = 0 if complete else max(0, self.behind - rows)
         self._expect(0)
         if complete and last is None and not len(self):
             # There was nothing left on disk: it was idle and not starved, and keeps no claim on the past.

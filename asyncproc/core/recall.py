@@ -70,7 +70,7 @@ def _outranked(pool: Pool, tasks: Mapping[TaskId, Task], settings: CoreSettings,
         # A wait shorter than this is over before the exchange is.
         if worker.held_s < 2 * EXCHANGE_S * worker.concurrency or not _may_be_asked(worker, now):
             continue
-        worse = [id_ for id_ in worker.held if tasks[id_].queue == stream.name and tasks[id_].rank > better.rank]
+        worse = [id_ for id_ in worker.held if tasks[id_].queue == stream.queue and tasks[id_].rank > better.rank]
         if worse:
             yield _ask(pool, worker, tasks, worse, now)
             return

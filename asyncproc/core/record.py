@@ -40,6 +40,8 @@ class TaskRecord:
     """The first of its parents."""
     depends_on_count: int
     on_parent_failure: str | None
+    resources: str
+    """What it asks of its worker, as `Options.resources` has it."""
     errors: bytes
     payload: bytes
     finished_at: float | None
