@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple, TypeAlias
 from asyncproc.core.schedule import Tick
 from asyncproc.core.steering import Pause
 
-Kind: TypeAlias = Literal["queue", "type", "rate"]
+Kind: TypeAlias = Literal["queue", "type", "rate", "pool"]
 """What stored settings are settings of."""
 Mode: TypeAlias = Literal["create", "replace", "merge"]
 

@@ -20,6 +20,7 @@ class ChildOptions(NamedTuple):
     soft_timeout_s: float | None = None
     concurrency_key: str | None = None
     fairness_key: str | None = None
+    affinity_key: str | None = None
 
 
 def check_options(queue: str | None, priority: int | None) -> None:

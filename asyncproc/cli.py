@@ -13,6 +13,7 @@ from asyncproc.commands.client import ApiUnreachable
 from asyncproc.commands.dead import dead
 from asyncproc.commands.operations import bulk, operations
 from asyncproc.commands.pauses import pause, resume
+from asyncproc.commands.pools import pools
 from asyncproc.commands.queues import queues
 from asyncproc.commands.rates import rates
 from asyncproc.commands.schedules import schedules
@@ -111,7 +112,7 @@ def config(path: Path | None) -> None:
 
 # ---- what calls the API
 
-for _command in (tasks, queues, types, rates, schedules, pause, resume, bulk, operations, dead):
+for _command in (tasks, queues, types, rates, pools, schedules, pause, resume, bulk, operations, dead):
     cli.add_command(_command)
 for _command in (change, explain):
     tasks.add_command(_command)

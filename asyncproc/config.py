@@ -4,12 +4,14 @@ from typing import Annotated, Final
 
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
+from asyncproc.core.batches import MAX_BATCH, MAX_WAIT_S
 from asyncproc.core.retry import MAX_ATTEMPTS
 from asyncproc.core.settings import CoreSettings
 from asyncproc.core.states import State
 from asyncproc.plans import ScheduleSettings
+from asyncproc.pool_settings import Bytes, PoolRuleSettings
 from asyncproc.rules import QueueRuleSettings, RateLimitSettings, TypeName, TypeRuleSettings
-from asyncproc.sections import AgingSeconds, BackOffSettings, Name, Seconds, Section, seconds
+from asyncproc.sections import AgingSeconds, BackOffSettings, Name, Seconds, Section, duration_schema, seconds
 
 DEFAULT: Final = "default"
 """The name of the queue and of the pool that serve whatever names no other."""
@@ -33,6 +35,9 @@ def _kept(value: object) -> object:
 
 
 KeptSeconds = Annotated[float, BeforeValidator(_kept), Field(ge=3600, le=KEPT_FOR_EVER_S, allow_inf_nan=False)]
+BatchWait = Annotated[
+    float, BeforeValidator(seconds), Field(ge=0, le=MAX_WAIT_S, allow_inf_nan=False), duration_schema("10ms")
+]
 KiB: Final = 1024
 MiB: Final = 1024 * KiB
 GiB: Final = 1024 * MiB
@@ -114,6 +119,8 @@ class QueueSettings(Section):
     """By how much `ctx.extend` may put off the time limits of one attempt in all."""
     prefetch: Seconds = 0.035
     """A task shorter than this is given to a busy worker ahead, if it will begin there within this time."""
+    affinity_wait: Seconds = 0.5
+    """A task waits no longer than this for the worker that ran its affinity key last, while others have room."""
     overrun: Seconds = 0.1
     """A worker that holds more than it can start and makes no progress for this long gives back what it has not begun:
     its tasks take longer than was thought."""
@@ -123,29 +130,38 @@ class QueueSettings(Section):
     """A worker that misses its next poll by this long is lost; its tasks run again."""
     timeout: Seconds | None = None
     """How long an attempt may take where neither the task nor its type says; without it, for ever."""
+    setup: Seconds = 300.0
+    """How long `setup()` of a type may take in a worker, beside the time limits of its tasks; then its process ends."""
+    teardown: Seconds = 5.0
+    """How long a process that ends in good order waits for `teardown()` of all its types."""
     recycle_after: int | None = Field(default=None, ge=1)
     """A worker of the default pool is replaced once it has ended so many tasks."""
-    recycle_above: int | None = Field(default=None, ge=64 * MiB)
+    recycle_above: Bytes | None = None
     """A worker of the default pool is replaced once it takes so many bytes of memory."""
     drain: Seconds = 30.0
     """How long a stop waits for running tasks before they are handed back."""
 
 
-class PoolSettings(Section):
-    """WorkerActors of one kind."""
+class ShapeSettings(Section):
+    """Pools that the system makes by itself for tasks that ask for resources: one for each shape of these."""
 
-    queues: list[Name] = Field(min_length=1)
-    workers: int = Field(default=1, ge=0, le=10_000)
-    concurrency: int = Field(default=1, ge=1, le=1_000)
-    num_cpus: float = Field(default=0, ge=0)
-    """CPUs that Ray sets aside for each worker; more than the cluster has never starts."""
-    num_gpus: float = Field(default=0, ge=0)
-    memory: int | None = Field(default=None, ge=64 * MiB)
-    """Bytes that Ray sets aside for each worker."""
-    recycle_after: int | None = Field(default=None, ge=1)
-    """A worker is replaced once it has ended so many tasks: for code that leaks."""
-    recycle_above: int | None = Field(default=None, ge=64 * MiB)
-    """A worker is replaced once it takes so many bytes of memory."""
+    most: int = Field(default=16, ge=0, le=200)
+    """Shapes that have workers at a time; tasks of others wait."""
+    max_workers: int = Field(default=8, ge=1, le=1_000)
+    """Workers of each of them."""
+    target_wait: Seconds = 5.0
+    """How long a task may wait before there are more workers."""
+    idle_after: Seconds = 30.0
+    """For how long fewer workers were enough before there are fewer."""
+
+
+class BatchSettings(Section):
+    """Of a type with `process_batch`, in place of what its code says."""
+
+    size: int | None = Field(default=None, ge=1, le=MAX_BATCH)
+    """Tasks that one call takes at most."""
+    wait: BatchWait | None = None
+    """How long the first of them waits for others."""
 
 
 class StorageSettings(Section):
@@ -230,9 +246,11 @@ class Settings(Section):
     queue: QueueSettings = QueueSettings()
     queues: dict[Name, QueueRuleSettings] = Field(default_factory=dict)
     types: dict[TypeName, TypeRuleSettings] = Field(default_factory=dict)
+    batches: dict[TypeName, BatchSettings] = Field(default_factory=dict)
     rate_limits: dict[Name, RateLimitSettings] = Field(default_factory=dict)
     schedules: dict[Name, ScheduleSettings] = Field(default_factory=dict)
-    pools: dict[Name, PoolSettings] = Field(default_factory=dict)
+    pools: dict[Name, PoolRuleSettings] = Field(default_factory=dict)
+    shapes: ShapeSettings = ShapeSettings()
     storage: StorageSettings = StorageSettings()
     retention: RetentionSettings = RetentionSettings()
     smtp: SmtpSettings | None = None
@@ -246,7 +264,7 @@ class Settings(Section):
             raise ValueError("pools.default: the default pool is set by queue.workerPoolSize and queue.concurrency")
         served: dict[str, str] = {DEFAULT: DEFAULT}
         for pool, settings in self.pools.items():
-            for queue in settings.queues:
+            for queue in settings.queues or ():
                 if served.setdefault(queue, pool) != pool:
                     raise ValueError(
                         f"queue {queue!r} is served by pools {served[queue]!r} and {pool!r}: name it in one"
@@ -266,23 +284,9 @@ class Settings(Section):
                 raise ValueError(f"types.{name}.rateLimits: there is no rate limit {unknown[0]!r} under rateLimits")
         return self
 
-    def all_pools(self) -> dict[str, PoolSettings]:
-        """The configured pools and the default one."""
-        queue = self.queue
-        default = PoolSettings.model_validate(
-            {
-                "queues": [DEFAULT],
-                "workers": queue.worker_pool_size,
-                "concurrency": queue.concurrency,
-                "recycleAfter": queue.recycle_after,
-                "recycleAbove": queue.recycle_above,
-            }
-        )
-        return {DEFAULT: default, **self.pools}
-
     def pool_of(self) -> dict[str, str]:
         """Queue to pool, for the queues that a pool names."""
-        return {queue: name for name, pool in self.pools.items() for queue in pool.queues}
+        return {queue: name for name, pool in self.pools.items() for queue in pool.queues or ()}
 
     def core(self) -> CoreSettings:
         """Without the rules of queues, which can change while it runs (`precedence.rules_of`)."""
@@ -294,6 +298,7 @@ class Settings(Section):
             window_bytes=queue.max_buffer_bytes,
             prefetch_s=queue.prefetch,
             overrun_s=queue.overrun,
+            affinity_s=queue.affinity_wait,
             poll_s=queue.poll,
             silence_s=queue.silence,
             tick_grace_s=queue.tick_grace,

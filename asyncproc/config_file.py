@@ -12,13 +12,13 @@ from pydantic_core import ErrorDetails
 
 from asyncproc.config import (
     KEPT_FOR_EVER_S,
-    PoolSettings,
     Settings,
 )
 from asyncproc.core.duration import format_duration
 from asyncproc.core.rank import STRICT_AGING_S
 from asyncproc.errors import ConfigError
 from asyncproc.plans import ScheduleSettings
+from asyncproc.pool_settings import PoolRuleSettings
 from asyncproc.rules import QueueRuleSettings, RateLimitSettings, TypeRuleSettings
 from asyncproc.sections import BackOffSettings, Section
 
@@ -112,7 +112,7 @@ def _suggestion(loc: tuple[int | str, ...]) -> str:
             "types": TypeRuleSettings,
             "rateLimits": RateLimitSettings,
             "schedules": ScheduleSettings,
-            "pools": PoolSettings,
+            "pools": PoolRuleSettings,
             **_sections(),
         }
         kind = BackOffSettings if "backOff" in loc[1:-1] else nested.get(str(loc[0]), Settings)

@@ -248,6 +248,27 @@ class TimeLimitExceeded(AsyncprocError):
 
 
 @dataclass(eq=False)
+class SetupFailed(AsyncprocError):
+    """What the type of a task keeps in each process could not be made: no task of it can run there."""
+
+    type_name: str
+    cause: str
+
+    def __str__(self) -> str:
+        return f"setup() of {self.type_name} failed, and is tried again for the next task: {self.cause}"
+
+
+@dataclass(eq=False)
+class SetupTooLong(AsyncprocError):
+    """`setup()` of a type did not come to an end."""
+
+    limit_s: float
+
+    def __str__(self) -> str:
+        return f"setup() took longer than {self.limit_s:g} s (queue.setup); its process was ended"
+
+
+@dataclass(eq=False)
 class WorkerDied(AsyncprocError):
     """The process in which an attempt ran ended in the midst of it."""
 

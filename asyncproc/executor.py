@@ -2,7 +2,7 @@
 
 import inspect
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, TypeAlias
 from uuid import UUID
 
@@ -14,7 +14,8 @@ from asyncproc.clock import TaskIds, id_text, monotonic, spread
 from asyncproc.core.events import FAILED, FAILED_FOR_GOOD, KILLED, RETRY_LATER, SNOOZED, SUCCEEDED, Lease, Outcome
 from asyncproc.core.task import NewTask, Options, TaskId
 from asyncproc.notes import Notebook, NoteLimits
-from asyncproc.processable import Processable, TaskContext, keys_of
+from asyncproc.preparation import SETUP_S, Preparation
+from asyncproc.processable import Processable, TaskContext, is_async, keys_of
 from asyncproc.registry import Registry, UnknownTaskType
 from asyncproc.verdicts import Fail, Retry, Snooze
 
@@ -32,6 +33,14 @@ class ChildRefused(Exception):
     """The task enqueued something that cannot be kept."""
 
 
+class BatchRefused(Exception):
+    """What `process_batch` returned is not a result for each task."""
+
+
+Call: TypeAlias = list[tuple[Lease, Processable, TaskContext]]
+"""What one call of `process_batch` takes."""
+
+
 class Executor:
     """One per worker. Never raises for anything that a task does."""
 
@@ -44,6 +53,7 @@ class Executor:
         max_children_bytes: int,
         services: Mapping[type, object],
         note_limits: NoteLimits | None = None,
+        setup_s: float = SETUP_S,
     ) -> None:
         self._registry = registry
         self._worker = worker
@@ -56,7 +66,9 @@ class Executor:
         """Ids of running tasks that were asked to end."""
         self.notebook = Notebook(note_limits or NoteLimits())
         self._models: dict[str, type[Processable]] = {name: registry.get(name).cls for name in registry.names()}
-        self._async = {name for name, cls in self._models.items() if inspect.iscoroutinefunction(cls.process)}
+        self.preparation = Preparation(self._models, setup_s)
+        self.batching = registry.batching()
+        self._async = {name for name, cls in self._models.items() if is_async(cls)}
 
     def is_async(self, type_name: str) -> bool:
         return type_name in self._async
@@ -89,6 +101,67 @@ class Executor:
             return self._succeeded(lease, ctx, result, started)
         except BaseException as error:
             return failed(lease, error, monotonic() - started)
+
+    def run_batch(self, leases: Sequence[Lease], extend: Extend | None = None) -> list[Outcome]:
+        """Run tasks of one type in one call, to its end; an outcome for each."""
+        started = monotonic()
+        call, ended = self._prepare_all(leases, extend)
+        if not call:
+            return ended
+        try:
+            if failpoints.armed:
+                failpoints.hit("worker.before_effect")
+            results = type(call[0][1]).process_batch([model for _, model, _ in call], [ctx for _, _, ctx in call])
+            if failpoints.armed:
+                failpoints.hit("worker.after_effect")
+            return [*ended, *self._each(call, results, started)]
+        except BaseException as error:
+            return [*ended, *fail_all([lease for lease, _, _ in call], error, monotonic() - started)]
+
+    async def run_batch_async(self, leases: Sequence[Lease], extend: Extend | None = None) -> list[Outcome]:
+        started = monotonic()
+        call, ended = self._prepare_all(leases, extend)
+        if not call:
+            return ended
+        try:
+            if failpoints.armed:
+                failpoints.hit("worker.before_effect")
+            results = await type(call[0][1]).process_batch([model for _, model, _ in call], [ctx for _, _, ctx in call])
+            if failpoints.armed:
+                failpoints.hit("worker.after_effect")
+            return [*ended, *self._each(call, results, started)]
+        except BaseException as error:
+            return [*ended, *fail_all([lease for lease, _, _ in call], error, monotonic() - started)]
+
+    def _prepare_all(self, leases: Sequence[Lease], extend: Extend | None) -> tuple[Call, list[Outcome]]:
+        """What can be called with, and how the others ended."""
+        call: Call = []
+        ended: list[Outcome] = []
+        for lease in leases:
+            try:
+                call.append((lease, *self._prepare(lease, extend)))
+            except Exception as error:
+                ended.append(failed(lease, error, 0.0))
+        return call, ended
+
+    def _each(self, call: Call, results: Iterable[object], started: float) -> list[Outcome]:
+        if isinstance(results, str | bytes | Mapping) or not isinstance(results, Iterable):
+            raise BatchRefused(f"process_batch returned a {type(results).__name__}, not a list of results")
+        found = list(results)
+        if len(found) != len(call):
+            raise BatchRefused(f"process_batch returned {len(found)} results for {len(call)} tasks")
+        # Its part of the call: so many of them have room in a time, for whoever reckons with it.
+        seconds = (monotonic() - started) / len(call)
+        outcomes: list[Outcome] = []
+        for (lease, _, ctx), result in zip(call, found, strict=True):
+            try:
+                if isinstance(result, BaseException):
+                    raise result
+                outcome = self._succeeded(lease, ctx, result, started)
+                outcomes.append((*outcome[:5], seconds, *outcome[6:]))
+            except BaseException as error:
+                outcomes.append(failed(lease, error, seconds))
+        return outcomes
 
     def _prepare(self, lease: Lease, extend: Extend | None) -> tuple[Processable, TaskContext]:
         task_id, _, attempt, type_name, queue, payload, *_ = lease
@@ -161,6 +234,11 @@ def failed(
     short = _clean(f"{name}: {message}" if message else name, MAX_MESSAGE)
     ending, when = _verdict(error)
     return (lease[0], lease[1], ending, to_json(record), short, seconds, when, [])
+
+
+def fail_all(leases: Sequence[Lease], error: BaseException, seconds: float) -> list[Outcome]:
+    """One call ended like this for all of them, and each is tried again by itself."""
+    return [failed(lease, error, seconds / len(leases)) for lease in leases]
 
 
 def _verdict(error: BaseException) -> tuple[int, float]:

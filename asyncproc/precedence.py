@@ -146,7 +146,7 @@ def queue_settings(settings: Settings, stored: Stored, name: str) -> dict[str, W
     chain = [
         (Origin.STORED, stored.queues.get(name)),
         (Origin.CONFIG, settings.queues.get(name)),
-        (Origin.CONFIG, _pool(settings, name)),
+        _pool(settings, stored, name),
         (Origin.CONFIG, _general(settings.queue)),
         (Origin.CODE, _CODE),
     ]
@@ -191,7 +191,16 @@ def rules_of(settings: Settings, stored: Stored) -> Rules:
         rates={name: RateLimit(rate.per_s, rate.burst_units) for name, rate in rates.items()},
         pauses=stored.pauses,
         default=_queue_rules(None, None, general),
+        pool_of=pool_of(settings, stored),
     )
+
+
+def pool_of(settings: Settings, stored: Stored) -> dict[str, str]:
+    """Queue to pool, for the queues that a pool names. What is stored of a pool comes before its configuration."""
+    named = {name: pool.queues for name, pool in settings.pools.items()}
+    named |= {name: pool.queues for name, pool in stored.pools.items() if pool.queues is not None}
+    served = {queue: name for name, queues in named.items() for queue in queues or ()}
+    return {**dict.fromkeys(settings.pool_of(), DEFAULT), **served}
 
 
 def rate_settings(settings: Settings, stored: Stored) -> dict[str, tuple[RateLimitSettings, Origin]]:
@@ -236,8 +245,11 @@ def _general(queue: QueueSettings) -> QueueRuleSettings:
     )
 
 
-def _pool(settings: Settings, queue: str) -> QueueRuleSettings:
-    return QueueRuleSettings.model_construct(pool=settings.pool_of().get(queue))
+def _pool(settings: Settings, stored: Stored, queue: str) -> tuple[Origin, QueueRuleSettings]:
+    """The pool that names the queue."""
+    pool, configured = pool_of(settings, stored).get(queue), settings.pool_of().get(queue)
+    origin = Origin.CONFIG if pool == configured else Origin.STORED
+    return origin, QueueRuleSettings.model_construct(pool=pool)
 
 
 def _first(chain: Sequence[tuple[Origin, Any]], field: str) -> Won:

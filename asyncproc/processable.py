@@ -8,11 +8,12 @@ import json
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, ClassVar, Final, TypeAlias, TypeVar, cast, get_type_hints, overload
+from typing import Any, ClassVar, Final, Self, TypeAlias, TypeVar, cast, get_type_hints, overload
 
 from pydantic import BaseModel, ConfigDict, create_model, model_validator
 from pydantic.alias_generators import to_camel
 
+from asyncproc.batch import Batch
 from asyncproc.children import ChildOptions, check_key, check_options, seconds, terms_of
 from asyncproc.clock import wall_now
 from asyncproc.core.events import Lease
@@ -50,6 +51,11 @@ class TaskOptions:
     fairness_key: "KeyMaker" = None
     unique: Unique | None = None
     """What makes its tasks the only ones of their kind where they do not say. Not asked of tasks that tasks enqueue."""
+    resources: Mapping[str, float | str] | None = None
+    """What its worker is to have for it alone: `num_cpus`, `num_gpus`, `memory` and custom resources of Ray, such as
+    `{"num_gpus": 0.5, "memory": "2GiB"}`. It runs in a pool that the system keeps for all that ask for the same."""
+    batch: Batch | None = None
+    """Of a type with `process_batch`."""
 
 
 @dataclass(slots=True)
@@ -136,6 +142,7 @@ class TaskContext:
         soft_timeout: timedelta | float | None = None,
         concurrency_key: str | None = None,
         fairness_key: str | None = None,
+        affinity_key: str | None = None,
         depends_on: Sequence[str] = (),
         on_parent_failure: str = OnParentFailure.FAIL,
     ) -> str:
@@ -150,6 +157,7 @@ class TaskContext:
         check_options(queue, priority)
         check_key("concurrency_key", concurrency_key)
         check_key("fairness_key", fairness_key)
+        check_key("affinity_key", affinity_key)
         delay_s = seconds("delay", delay, MAX_DELAY_S)
         if run_at is not None and delay_s:
             raise ValueError("run_at stands beside delay: name one of them")
@@ -165,6 +173,7 @@ class TaskContext:
             None if soft_timeout is None else seconds("soft_timeout", soft_timeout, MAX_TIMEOUT_S),
             concurrency_key,
             fairness_key,
+            affinity_key,
         )
         ready_in_s = max(delay_s, terms.run_at - now)
         if depends_on:
@@ -231,13 +240,20 @@ class Processable(BaseModel):
         concurrency_key: KeyMaker = None,
         fairness_key: KeyMaker = None,
         unique: Unique | None = None,
+        resources: Mapping[str, float | str] | None = None,
+        batch: Batch | None = None,
         **kwargs: Any,
     ) -> None:
         if kwargs:
             raise TypeError(
                 f"{cls.__name__}: {', '.join(kwargs)} is no class option: name, queue, priority, retry, pool, timeout,"
-                " soft_timeout, concurrency_key, fairness_key and unique are"
+                " soft_timeout, concurrency_key, fairness_key, unique, resources and batch are"
             )
+        if not takes_batches(cls):
+            if batch is not None:
+                raise TypeError(f"{cls.__name__} has batch=..., and no process_batch(cls, tasks, ctxs) that takes one")
+        elif batch is None:
+            batch = Batch()
         super().__pydantic_init_subclass__()
         cls.task_options = TaskOptions(
             name or cls.__name__,
@@ -250,6 +266,8 @@ class Processable(BaseModel):
             concurrency_key,
             fairness_key,
             unique,
+            resources,
+            batch,
         )
         cls._keys = {}
         for field_name, info in cls.model_fields.items():
@@ -276,9 +294,39 @@ class Processable(BaseModel):
                 matched[fields[target].alias or target] = item
         return matched
 
+    @classmethod
+    def setup(cls) -> Any:
+        """Make what all tasks of the class share in one process, such as a model that takes long to load, and keep it
+        in the class. Called before its first task there; may be `async def` where `process` is. What it raises fails
+        the attempt, and it is tried again for the next one."""
+
+    @classmethod
+    def teardown(cls) -> Any:
+        """Let go of what `setup` made, before the process ends in good order. May be `async def` where `process` is."""
+
     def process(self, ctx: TaskContext) -> Any:
         """Do the work; return a JSON value or None. May be `async def`. Whatever it raises fails the attempt."""
         raise NotImplementedError(f"{type(self).__name__} has no process(self, ctx)")
+
+    @classmethod
+    def process_batch(cls, tasks: list[Self], ctxs: list[TaskContext]) -> Any:
+        """Do the work of several tasks in one call, in place of `process`. May be `async def`; `Batch` says how many.
+
+        Return a list with the result of each, in their order; an exception in it fails that task alone, and `Retry`,
+        `Snooze` and `Fail` say of it what they say when they are raised. What the call itself raises fails all of them.
+        """
+        raise NotImplementedError(f"{cls.__name__} has no process_batch(cls, tasks, ctxs)")
+
+
+def is_async(cls: type[Processable]) -> bool:
+    """Whether the work of the type runs on an event loop."""
+    return inspect.iscoroutinefunction(cls.process_batch if takes_batches(cls) else cls.process)
+
+
+def takes_batches(cls: type[Processable]) -> bool:
+    """Whether the class takes several tasks in one call."""
+    own, none = cls.process_batch, Processable.process_batch
+    return own.__func__ is not none.__func__  # type: ignore[attr-defined]  # class methods have it
 
 
 def keys_of(model: Processable, concurrency_key: str | None, fairness_key: str | None) -> tuple[str | None, str | None]:
@@ -319,6 +367,7 @@ def task(
     concurrency_key: KeyMaker = None,
     fairness_key: KeyMaker = None,
     unique: Unique | None = None,
+    resources: Mapping[str, float | str] | None = None,
 ) -> Callable[[Function], Function]: ...
 def task(
     function: Function | None = None,
@@ -333,6 +382,7 @@ def task(
     concurrency_key: KeyMaker = None,
     fairness_key: KeyMaker = None,
     unique: Unique | None = None,
+    resources: Mapping[str, float | str] | None = None,
 ) -> Function | Callable[[Function], Function]:
     """Make a task type of a function: its parameters are the payload, one annotated `TaskContext` gets the context.
 
@@ -351,6 +401,7 @@ def task(
             concurrency_key,
             fairness_key,
             unique,
+            resources,
         )
         target.__dict__["processable"] = _from_function(target, options)
         return target

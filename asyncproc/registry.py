@@ -1,6 +1,7 @@
 """Task types by name, and what their tasks are enqueued with."""
 
 import importlib
+import inspect
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -13,15 +14,17 @@ from pydantic import ValidationError
 from pydantic_core import to_json
 
 from asyncproc.children import check_options
-from asyncproc.config import DEFAULT, Settings
+from asyncproc.config import DEFAULT, BatchSettings, Settings
+from asyncproc.core.batches import Batching
 from asyncproc.core.duration import parse_duration
 from asyncproc.core.origin import Origin
 from asyncproc.core.retry import MAX_ATTEMPTS, MAX_BACKOFF_S, RetryPolicy, constant, exponential
+from asyncproc.core.shape import shape_text
 from asyncproc.core.task import MAX_TIMEOUT_S, MAX_TYPE_NAME, NO_LIMITS, Options, TimeLimits
 from asyncproc.errors import AsyncprocError
 from asyncproc.plans import ScheduleSettings
 from asyncproc.precedence import NOTHING, BackOff, TaskValues, task_defaults
-from asyncproc.processable import Processable, keys_of
+from asyncproc.processable import Processable, is_async, keys_of
 from asyncproc.rules import Stored
 from asyncproc.unique import Unique
 
@@ -56,6 +59,8 @@ class TaskType:
     queue: str
     own: TaskValues = NOTHING
     """What its code says of its tasks."""
+    resources: str = ""
+    """What each of its tasks asks for, as `Options.resources` has it."""
 
 
 class Registry:
@@ -79,6 +84,18 @@ class Registry:
     def assume(self, name: str) -> None:
         """A type that is not known here is one whose code says nothing: its tasks show that nobody can run them."""
         self._types.setdefault(name, TaskType(Processable, DEFAULT))
+
+    def batching(self) -> dict[str, Batching]:
+        """The types that take several tasks in one call, and how many."""
+        found: dict[str, Batching] = {}
+        for name, task_type in self._types.items():
+            batch = task_type.cls.task_options.batch
+            if batch is not None:
+                said = self._settings.batches.get(name, BatchSettings())
+                found[name] = Batching(
+                    batch.size if said.size is None else said.size, batch.wait_s if said.wait is None else said.wait
+                )
+        return found
 
     def get(self, name: str) -> TaskType:
         """Raises `UnknownTaskType`."""
@@ -126,8 +143,10 @@ class Registry:
         created_by: str = "",
         concurrency_key: str | None = None,
         fairness_key: str | None = None,
+        affinity_key: str | None = None,
+        resources: str | None = None,
     ) -> Options:
-        """A task's own values before all others. Raises `UnknownTaskType`."""
+        """A task's own values before all others. Raises `UnknownTaskType`. `resources` are as `shape_text` has them."""
         if queue is None:
             queue = self.get(name).queue
         plain = self._plain(name, queue)
@@ -145,6 +164,8 @@ class Registry:
             "".join(
                 letter if own is None else Origin.TASK.letter for letter, own in zip(plain.origins, asked, strict=True)
             ),
+            affinity_key or "",
+            plain.resources if resources is None else resources,
         )
 
     def scheduled(self, name: str, settings: ScheduleSettings) -> Options:
@@ -168,9 +189,17 @@ class Registry:
         if known is None:
             if len(self._known) >= MAX_KNOWN:
                 self._known.clear()  # queues are named by whoever enqueues
-            found = task_defaults(self._settings, self._stored, name, queue, self.get(name).own)
+            of_type = self.get(name)
+            found = task_defaults(self._settings, self._stored, name, queue, of_type.own)
             known = self._known[name, queue] = Options(
-                name, queue, found.priority.value, found.retry, "", found.limits, origins=found.origins
+                name,
+                queue,
+                found.priority.value,
+                found.retry,
+                "",
+                found.limits,
+                origins=found.origins,
+                resources=of_type.resources,
             )
         return known
 
@@ -191,6 +220,11 @@ def from_settings(settings: Settings, start_dir: Path | None = None) -> Registry
                     " give one of them another name=..."
                 )
             types[name] = _resolve(cls, pool_of)
+    batching = sorted(each for each in types if types[each].cls.task_options.batch is not None)
+    for unknown in settings.batches.keys() - {*batching}:
+        raise RegistryError(
+            f"batches.{unknown}: there is no such type with process_batch: known are {', '.join(batching) or 'none'}"
+        )
     registry = Registry(types, settings)
     for name, schedule in settings.schedules.items():
         _check(registry, name, schedule)
@@ -231,6 +265,10 @@ def _resolve(cls: type[Processable], pool_of: Mapping[str, str]) -> TaskType:
         raise RegistryError(
             f"a task type is called {options.name!r:.300}: a name is {MAX_TYPE_NAME} characters at most"
         )
+    if not is_async(cls) and (inspect.iscoroutinefunction(cls.setup) or inspect.iscoroutinefunction(cls.teardown)):
+        raise RegistryError(
+            f"task type {options.name}: setup and teardown run where its work does: they can be async only if that is"
+        )
     queue = options.queue or options.pool or DEFAULT
     try:
         check_options(queue, options.priority)
@@ -257,6 +295,7 @@ def _resolve(cls: type[Processable], pool_of: Mapping[str, str]) -> TaskType:
     timeout_s, soft_timeout_s = _seconds(options.timeout), _seconds(options.soft_timeout)
     try:
         _limits(NO_LIMITS, timeout_s, soft_timeout_s)
+        resources = shape_text(options.resources or {})
     except (TypeError, ValueError) as error:
         raise RegistryError(f"task type {options.name}: {error}") from error
     own = TaskValues(
@@ -266,7 +305,7 @@ def _resolve(cls: type[Processable], pool_of: Mapping[str, str]) -> TaskType:
         timeout_s,
         soft_timeout_s,
     )
-    return TaskType(cls, queue, own)
+    return TaskType(cls, queue, own, resources)
 
 
 def _seconds(value: timedelta | float | None) -> float | None:

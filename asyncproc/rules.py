@@ -18,6 +18,7 @@ from asyncproc.core.rank import MAX_PRIORITY, MIN_PRIORITY
 from asyncproc.core.retry import MAX_ATTEMPTS
 from asyncproc.core.steering import Pause
 from asyncproc.core.task import MAX_KEY, MAX_TIMEOUT_S, MAX_TYPE_NAME
+from asyncproc.pool_settings import PoolRuleSettings
 from asyncproc.sections import AgingSeconds, BackOffSettings, Name, Section, aging_text, duration_schema, seconds
 
 log = logging.getLogger(__name__)
@@ -149,6 +150,7 @@ class Stored:
     queues: Mapping[str, QueueRuleSettings] = field(default_factory=dict)
     types: Mapping[str, TypeRuleSettings] = field(default_factory=dict)
     rates: Mapping[str, RateLimitSettings] = field(default_factory=dict)
+    pools: Mapping[str, PoolRuleSettings] = field(default_factory=dict)
     pauses: tuple[Pause, ...] = ()
     draining: Mapping[str, float] = field(default_factory=dict)
     """Queues that take no new tasks, each with the instant since when."""

@@ -3,7 +3,17 @@
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StrictInt
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+)
 from pydantic.alias_generators import to_camel
 from pydantic.config import JsonDict
 from pydantic_core import to_json
@@ -16,6 +26,7 @@ from asyncproc.core.origin import Origin
 from asyncproc.core.rank import MAX_PRIORITY, MIN_PRIORITY
 from asyncproc.core.record import TaskRecord
 from asyncproc.core.retry import MAX_BACKOFF_S
+from asyncproc.core.shape import MAX_CUSTOM, asked_by, shape_text
 from asyncproc.core.states import State
 from asyncproc.core.task import (
     MAX_DELAY_S,
@@ -54,6 +65,18 @@ Instant = Annotated[AwareDatetime, BeforeValidator(_rfc3339)]
 Key = Annotated[str, Field(max_length=MAX_KEY)]
 Grace = Annotated[str, AfterValidator(lambda text: _between(text, MAX_GRACE_S))]
 Delay = Annotated[str, AfterValidator(lambda text: _between(text, MAX_DELAY_S))]
+
+
+def _resources(value: dict[str, Any]) -> dict[str, Any]:
+    shape_text(value)
+    return value
+
+
+Resources = Annotated[
+    dict[Annotated[str, Field(max_length=100)], StrictInt | StrictFloat | StrictStr],
+    AfterValidator(_resources),
+    Field(max_length=MAX_CUSTOM + 3, examples=[{"num_gpus": 0.5, "memory": "2GiB"}]),
+]
 
 SEND_EMAIL: Final[JsonDict] = {
     "taskType": "SendEmail",
@@ -96,6 +119,9 @@ class TaskBody(Body):
     """Of the tasks of a queue that share one, only `maxRunningPerKey` run at once."""
     fairness_key: Key | None = None
     """The keys of a queue take turns by their weights, whoever has more waiting."""
+    affinity_key: Key | None = None
+    """It goes to the worker that ran the last task with this key, which has what it needs at hand, if that one has room
+    within `queue.affinityWait`."""
     unique: AskedUnique = None
     """Made only where no other with the same key is there. `false`: in any case, whatever its type says."""
     ref: str | None = Field(default=None, pattern=REF)
@@ -105,6 +131,9 @@ class TaskBody(Body):
     on_parent_failure: OnParentFailure | None = None
     """What becomes of it when one of them does not succeed: `fail` (where nothing is said), `skip` (it is cancelled) or
     `run`."""
+    resources: Resources | None = None
+    """What its worker is to have for it alone, in place of what its type asks for: `num_cpus`, `num_gpus`, `memory`
+    and custom resources of Ray."""
 
 
 class EnqueueBody(Body):
@@ -230,10 +259,12 @@ class TaskView(TaskSummary):
                     "softTimeout": None,
                     "concurrencyKey": None,
                     "fairnessKey": None,
+                    "affinityKey": None,
                     "uniqueKey": None,
                     "dependsOn": [],
                     "dependsOnCount": 0,
                     "onParentFailure": None,
+                    "resources": None,
                     "origins": {"priority": "task", "maxAttempts": "config", "backOffDuration": "task"},
                     "createdAt": "2026-11-25T09:00:00Z",
                     "createdBy": "",
@@ -276,12 +307,15 @@ class TaskView(TaskSummary):
     errors: list[TaskError]
     concurrency_key: str | None = None
     fairness_key: str | None = None
+    affinity_key: str | None = None
     unique_key: str | None = None
     """By which it is the only one of its type: as given, or a hash of its payload or of fields of it."""
     depends_on: list[str] = Field(default_factory=list)
     """Tasks that have to end before it begins, the first 100 of them."""
     depends_on_count: int = 0
     on_parent_failure: OnParentFailure | None = None
+    resources: dict[str, float | str] | None = None
+    """What its worker has for it alone; null is a slot like any other."""
     origins: dict[str, str] = Field(default_factory=dict)
     """Who said each of the values that a task may leave to others when it was enqueued: `task`, `stored` (settings of
     its type or queue), `config` or `code`."""
@@ -348,6 +382,8 @@ class HealthBody(Body):
     error: str | None = None
     unknown_types: list[str] | None = None
     """Types of which tasks wait because not all workers of their pool know them."""
+    warnings: list[str] | None = None
+    """Pools whose workers cannot start, and why."""
 
 
 _WITH_ORIGIN: Final = ("priority", "maxAttempts", "backOffDuration", "timeout", "softTimeout")
@@ -380,10 +416,12 @@ def view(record: TaskRecord, in_list: bool = False) -> bytes:
             "error": record.error,
             "concurrencyKey": record.concurrency_key or None,
             "fairnessKey": record.fairness_key or None,
+            "affinityKey": record.affinity_key or None,
             "uniqueKey": record.unique_key,
             "dependsOn": [id_text(parent) for parent in record.depends_on],
             "dependsOnCount": record.depends_on_count,
             "onParentFailure": record.on_parent_failure,
+            "resources": asked_by(record.resources) if record.resources else None,
             "origins": dict(zip(_WITH_ORIGIN, map(_ORIGINS.__getitem__, record.origins), strict=False)),
         }
     )

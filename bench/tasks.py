@@ -3,7 +3,10 @@
 import time
 from pathlib import Path
 
-from asyncproc import task
+from asyncproc import Batch, Processable, TaskContext, task
+
+CALL_S = 0.02
+"""What a call of the model costs, whatever it is given."""
 
 
 @task(name="NoOp")
@@ -33,3 +36,20 @@ def burn(cpu_s: float) -> None:
 @task(name="Nap")
 def nap(seconds: float) -> None:
     time.sleep(seconds)
+
+
+class Infer(Processable):
+    n: int
+
+    def process(self, ctx: TaskContext) -> int:
+        time.sleep(CALL_S)
+        return self.n
+
+
+class InferTogether(Processable, batch=Batch(size=32)):
+    n: int
+
+    @classmethod
+    def process_batch(cls, tasks: list["InferTogether"], ctxs: list[TaskContext]) -> list[int]:
+        time.sleep(CALL_S)
+        return [task.n for task in tasks]

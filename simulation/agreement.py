@@ -1,5 +1,6 @@
 """Memory against table: what the core believes is what a successor would read."""
 
+from collections import Counter
 from collections.abc import Container
 
 from asyncproc.core.backlog import LEAST_OF_A_LANE, Backlog
@@ -29,6 +30,7 @@ def agree(core: Core, table: Table, but: Container[TaskId] = NONE) -> None:
             raise Violation(Rule.AGREEMENT, f"{name(task.id)} has another payload in memory than on disk")
     _workers_agree(core, table, but)
     nobody_waits_in_vain(table, core.dependents.owed)
+    _batches_agree(core)
     _nothing_is_forgotten(core.backlog, core.tasks, table, but)
     _bounds_hold(core)
 
@@ -61,11 +63,25 @@ def _workers_agree(core: Core, table: Table, but: Container[TaskId]) -> None:
     require(not holders, Rule.ONE_LEASE, f"{len(holders)} tasks are held that do not run")
 
 
+def _batches_agree(core: Core) -> None:
+    for worker in core.workers.values():
+        sizes = Counter(id(batch) for batch in worker.batches.values())
+        alone = len(worker.held) - len(worker.batches)
+        slots = f"{worker.name} holds {len(worker.held)} tasks in {worker.taken} slots, {dict(sizes)} in batches"
+        require(worker.taken == len(sizes) + alone, Rule.BATCHES, slots)
+        require(worker.batches.keys() <= worker.held.keys(), Rule.BATCHES, slots)
+        for task_id, batch in worker.batches.items():
+            most = worker.batching[batch.type].size
+            require(batch.left == sizes[id(batch)] <= most, Rule.BATCHES, slots)
+            is_alike = core.tasks[task_id].options.type == batch.type
+            require(is_alike, Rule.BATCHES, f"{name(task_id)} runs with tasks of type {batch.type}")
+
+
 def _nothing_is_forgotten(
     backlog: Backlog, known: Container[TaskId], table: Table, but: Container[TaskId] = NONE
 ) -> None:
     ends = {
-        (stream.name, lane.key): lane.end
+        (stream.queue, lane.key): lane.end
         for pool in backlog.pools.values()
         for stream in pool.lineup
         for lane in stream.lanes.values()

@@ -18,7 +18,7 @@ from simulation.network import Link, Network
 from simulation.queue_actor import Answered, KeyedReply, QueueActor
 from simulation.rules import Rule, require
 from simulation.scene import Scene
-from simulation.steering import CONCURRENCY_KEYS, FAIRNESS_KEYS
+from simulation.steering import CONCURRENCY_KEYS, FAIRNESS_KEYS, SHAPES
 
 QUEUES: Final = ("mail", "images", "video")
 PATIENCE_S: Final = 5.0
@@ -81,6 +81,10 @@ class Clients:
             options = options._replace(
                 concurrency_key=chance.choice(CONCURRENCY_KEYS), fairness_key=chance.choice(FAIRNESS_KEYS)
             )
+        if scene.affine:
+            options = options._replace(affinity_key=chance.choice(("", "red", "blue")))
+        if scene.shaped:
+            options = options._replace(resources=chance.choice(SHAPES))
         if scene.nemesis.tries(Fault.POISON):
             scene.poison.add(task_id)
         if scene.nemesis.strikes(Fault.BAD_ROW):

@@ -14,6 +14,7 @@ from simulation.steering import some_rules
 from simulation.workers import SECONDS, Worker
 
 POOLS: Final = ("cpu", "gpu")
+POOLS_OF_SHAPES: Final = ("cpu~gpu1", "gpu~gpu1")
 TICK_S: Final = 0.25
 
 
@@ -30,7 +31,8 @@ class Cluster:
         self._workers: dict[str, Worker] = {}
         self._starting = False
         self._start_actor()
-        for pool in POOLS:
+        self._pools = POOLS + POOLS_OF_SHAPES if scene.shaped else POOLS
+        for pool in self._pools:
             for _ in range(scene.chance.randint(1, 3)):
                 self._hire(pool)
         scene.agenda.after(TICK_S, self._tick)
@@ -156,7 +158,7 @@ class Cluster:
             self._redeploy()
         for worker in [worker for worker in self._workers.values() if worker.alive]:
             self._strike(worker)
-        for pool in POOLS:
+        for pool in self._pools:
             if not any(worker.alive and worker.pool == pool for worker in self._workers.values()):
                 self._hire(pool)
         self.clients.act()

@@ -39,6 +39,7 @@ class Fault(StrEnum):
     SAID_TO_BE_DEAD = "live worker is said to be dead"
     SILENCE = "worker falls silent and comes back"
     POISON = "task kills its worker"
+    TOGETHER = "several tasks run in one call"
     REPEATED_ENQUEUE = "client enqueues again"
     REPEATED_KEY = "client sends a request again by its key"
     REQUESTED = "client enqueues in a transaction of its own"

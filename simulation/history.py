@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from asyncproc.core.batches import Batching
 from asyncproc.core.settings import LARGE_BYTES, CoreSettings
 from asyncproc.core.steering import QueueRules
 from asyncproc.core.step import Core
@@ -70,6 +71,8 @@ class History:
             settings,
             cast.core,
             write,
+            # Not drawn: histories without it are what they were before there were any with it.
+            shaped=seed % 8 == 7,
         )
         if chance.choice((True, False)):
             self.scene.rules = some_rules(chance, settings, NOON, some_rates(chance))
@@ -80,6 +83,8 @@ class History:
         if schedules := some_schedules(Chance(seed + _SCHEDULES), FAULTS_S * 0.8):
             self.scene.schedules = schedules
             self.scene.timetable = Timetable(schedules, table, self.scene.ledger)
+        self.scene.batching = _some_batching(chance)
+        self.scene.affine = chance.choice((False, False, True))
         self._cluster = Cluster(self.scene, Network(self.scene), cast.actor, cast.worker)
 
     def run(self) -> Told:
@@ -120,6 +125,11 @@ class History:
         return ended and self._cluster.clients.over() and (timetable is None or timetable.over())
 
 
+def _some_batching(chance: Chance) -> dict[str, Batching]:
+    types = chance.choice(((), (), ("Tiny",), ("Short",), ("Tiny", "Long")))
+    return {name: Batching(chance.choice((2, 3, 8)), chance.choice((0.0, 0.0, 0.02, 0.5))) for name in types}
+
+
 def _settings(chance: Chance) -> CoreSettings:
     """Times are short beside those of the faults, so that a history has many of each."""
     return CoreSettings(
@@ -127,6 +137,7 @@ def _settings(chance: Chance) -> CoreSettings:
         pool_of={"video": "gpu"},
         default_pool="cpu",
         window=chance.choice((1, 2, 5, 10_000, 10_000)),
+        affinity_s=chance.choice((0.1, 1.0)),
         large_bytes=chance.choice((20, LARGE_BYTES, LARGE_BYTES)),
         lease_bytes=chance.choice((50, 1 << 20)),
         window_bytes=chance.choice((60, 1 << 20, 1 << 20)),

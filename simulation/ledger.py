@@ -171,10 +171,11 @@ class Ledger:
 
     def judge_writes(self, writes: Writes, charged: Iterable[TaskId]) -> None:
         """Before they are applied: each end is one that its own lease came to."""
-        came_back = {row[0] for row in (*writes.requeued, *writes.retried, *writes.snoozed)}
+        came_back = {row[:2] for row in (*writes.requeued, *writes.retried, *writes.snoozed)}
         for task_id, lease, _ in writes.cancelled:
             row = self.table.live.get(task_id)
-            runs = row is not None and row.lease == lease and row.state is State.RUNNING and task_id not in came_back
+            runs = row is not None and row.lease == lease and row.state is State.RUNNING
+            runs = runs and (task_id, lease) not in came_back
             asked = (row is not None and row.stop_reason is not None) or any(
                 stop[0] == task_id for stop in writes.stopping
             )

@@ -7,17 +7,21 @@ from typing import Any, Final
 from unittest.mock import patch
 
 from asyncproc.core import backlog, commands, known_types, replace, workers
+from asyncproc.core.affinity import Homes
 from asyncproc.core.backlog import Backlog
+from asyncproc.core.batches import Batch
 from asyncproc.core.change import retry_asked
 from asyncproc.core.decision import PurgeReply
 from asyncproc.core.events import Purged, RetryAsked
 from asyncproc.core.gates import Gate, Gates, RunningLimit, TokenBucket
+from asyncproc.core.lanes import Lane
+from asyncproc.core.pool import Pool
 from asyncproc.core.schedule import Position, Tick
 from asyncproc.core.schedules import Schedules
 from asyncproc.core.states import State
 from asyncproc.core.step import Core
 from asyncproc.core.streams import Stream
-from asyncproc.core.task import NewTask, Task
+from asyncproc.core.task import LaneKey, NewTask, Options, Task
 from asyncproc.core.window import Window
 from simulation import mutant_cores, mutant_shells
 from simulation.history import Cast, History
@@ -113,6 +117,14 @@ def _forget(self: Gates, levels: Mapping[str, tuple[float, float]]) -> None:
     pass
 
 
+def _pool_of_the_queue(self: Backlog, queue: str, shape: str = "") -> Pool:
+    return self.pool(self.rules.queue(queue).pool or self._settings.pool(queue))
+
+
+def _lane_of_all_shapes(options: Options) -> LaneKey:
+    return (options.type, options.fairness_key, options.concurrency_key, "")
+
+
 def _never_paused(self: Backlog, queue: str) -> bool:
     return False
 
@@ -127,6 +139,19 @@ def _rank_without_priority(ready_at: float, priority: int, aging_s: float) -> fl
 
 def _take_nothing(self: RunningLimit, units: float, now: float) -> None:
     pass
+
+
+def _always(self: Batch, now: float) -> bool:
+    return True
+
+
+def _keep_slot(self: workers.Worker, batch: Batch) -> None:
+    batch.left -= 1
+
+
+def _ride_past_gates(self: Lane, lineup: object, now: float) -> Task | None:
+    head = self.peek()
+    return None if head is None else head[2]
 
 
 def _purge_by_what_was_read(core: Core, event: Purged) -> None:
@@ -208,6 +233,8 @@ PATCHED: Final = (
     Mutant("lets-nobody-on", "a gate that opens is not told", patches=((Gate, "let_on", _let_nobody_on),)),
     Mutant("fills-at-once", "token buckets are always full", patches=((TokenBucket, "filled", _always_full),)),
     Mutant("forgets-levels", "token buckets are full again after a restart", patches=((Gates, "refill", _forget),)),
+    Mutant("ignores-what-is-asked", "any worker will do", patches=((Backlog, "pool_of", _pool_of_the_queue),)),
+    Mutant("mixes-shapes", "tasks that ask share a lane", patches=((backlog, "lane_key", _lane_of_all_shapes),)),
     Mutant("starts-the-paused", "a paused queue goes on", patches=((Backlog, "_is_paused", _never_paused),)),
     Mutant("trusts-old-copies", "a row read before it went on counts", patches=((Backlog, "is_on_disk", _trust),)),
     Mutant("replaces-what-runs", "what has begun is replaced", patches=((replace, "CHANGEABLE", frozenset(State)),)),
@@ -223,6 +250,15 @@ PATCHED: Final = (
     Mutant("takes-the-second-best", "the best rank waits", patches=((Window, "pop", _pop_second_best),)),
     Mutant("asks-nobody", "a task goes to whoever has room", patches=((Backlog, "knows", _ask_nobody),)),
     Mutant("one-is-enough", "one that knows the type is enough", patches=((known_types, "reduce", _any_of_them),)),
+    Mutant("waits-for-ever", "who has a key waits for its worker", patches=((Homes, "let_go", _let_nobody_on),)),
+    Mutant(
+        "sends-nobody-home",
+        "who is free again gets none of its own",
+        patches=((Homes, "let_go_home", _forget),),
+    ),
+    Mutant("overfills", "a batch has room for ever", patches=((Batch, "takes", _always),)),
+    Mutant("keeps-the-slot", "an ended batch takes its slot still", patches=((workers.Worker, "_leave", _keep_slot),)),
+    Mutant("rides-past-gates", "who rides along passes no gate", patches=((Lane, "next_rider", _ride_past_gates),)),
     Mutant("suspects-in-company", "a suspect runs beside others", patches=((workers.Worker, "alone", _never_alone()),)),
 )
 

@@ -12,9 +12,12 @@ from asyncproc.core.task import TaskId
 from simulation.agreement import agree
 from simulation.ledger import name
 from simulation.order import (
+    Patience,
     Shares,
+    all_are_where_they_belong,
     nobody_idles,
     nobody_is_early,
+    nobody_is_kept_from_home,
     nothing_sleeps,
     started_in,
     the_best_go_first,
@@ -36,6 +39,7 @@ class Referee:
         self._core = core
         self._epoch = epoch
         self._shares = Shares(scene.settings)
+        self._patience = Patience(scene.settings)
         self._polls: dict[int, _Asking] = {}
         self._sessions: dict[str, int] = {}
         """Of each worker, the one that its last registration was answered with."""
@@ -235,11 +239,16 @@ class Referee:
         # These may wait for a worker that knows them: whether they do cannot be told from outside.
         but.update(row.id for row in table.live.values() if row.options.type == scene.lacking)
         started = started_in(decision)
+        all_are_where_they_belong(sorted(started), table, scene.settings, self._pools)
         rules = None if scene.rules is None else self._core.backlog.rules
-        the_best_go_first(started, table, scene.settings, but, rules)
+        the_best_go_first(started, table, scene.settings, but, rules, scene.batching)
+        if scene.batching or scene.affine:
+            self._shares.give_up()  # who rides along pays for it later
         if rules is not None:
             assert self._stepped_at is not None
             scene.turnstile.started(started, table, rules, self._stepped_at)
+            self._shares.give_up()
+        if scene.shaped:
             self._shares.give_up()
         self._shares.committed(started, self._given_back, table, but)
         if not self._settled:
@@ -252,13 +261,22 @@ class Referee:
         if not (decision.pages or unwritten or goes_on):
             nothing_sleeps(table, self._stepped_at, decision.wake_at, but)
             if not self._draining:
-                nobody_idles(self._idle(), table, scene.settings, but, rules, self._stepped_at)
+                idle = self._idle()
+                nobody_idles(idle, table, scene.settings, but, rules, self._stepped_at)
+                self._patience.judge(idle, table, but, rules, self._stepped_at)
+                if not self._lost:
+                    nobody_is_kept_from_home(self._core, self._idle_names(), table, {*but, *self._patience.held_up})
+        else:
+            self._patience.give_up()
 
     def _idle(self) -> Counter[str]:
+        return Counter(self._idle_names().values())
+
+    def _idle_names(self) -> dict[str, str]:
+        """Workers that ask and hold nothing, each with its pool."""
         busy = {row.worker for row in self._scene.table.live.values() if row.state is State.RUNNING}
         busy.update(name for name, worker in self._core.workers.items() if worker.leaving)
-        asking = {asking.worker: asking.pool for asking in self._polls.values() if asking.worker not in busy}
-        return Counter(asking.values())
+        return {asking.worker: asking.pool for asking in self._polls.values() if asking.worker not in busy}
 
 
 def _is_heard(reply: object) -> bool:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import TypeAlias
 
+from asyncproc.core.batches import Batching
 from asyncproc.core.schedule import Schedule
 from asyncproc.core.settings import CoreSettings
 from asyncproc.core.steering import Rules
@@ -35,6 +36,10 @@ class Scene:
     rules: Rules | None = None
     """What an operator set, None where the queues are left alone."""
     schedules: Mapping[str, Schedule] = field(default_factory=dict)
+    affine: bool = False
+    """Tasks have affinity keys."""
+    batching: Mapping[str, Batching] = field(default_factory=dict)
+    """Types of which workers take several tasks in one call."""
     turnstile: Turnstile = field(default_factory=Turnstile)
     away_until: float = 0.0
     """Postgres answers nobody before that."""
@@ -50,6 +55,8 @@ class Scene:
     """Where there are schedules."""
     epochs: dict[int, int] = field(default_factory=dict)
     """Of each poll under way the epoch that its session is of."""
+    shaped: bool = False
+    """Some tasks ask for resources, which the workers of pools of their own have."""
     steps: int = 0
     tickets: "count[int]" = field(default_factory=lambda: count(1))
 

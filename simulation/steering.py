@@ -14,6 +14,7 @@ from simulation.rules import Rule, Violation
 from simulation.table import Table
 
 CONCURRENCY_KEYS: Final = ("", "", "one", "two")
+SHAPES: Final = ("", "", "gpu1")
 FAIRNESS_KEYS: Final = ("", "ada", "bob")
 
 

@@ -49,6 +49,18 @@ class Holding:
         return b"%d.%d" % (self.lease, self.noted)
 
 
+@dataclass(slots=True, eq=False)
+class Company:
+    """Leases of one type that run in one call, in one slot."""
+
+    type: str
+    leases: list[Lease]
+    room: int
+    begun: bool = False
+    left: int = 0
+    seconds: float = 0.0
+
+
 class Worker:
     def __init__(
         self,
@@ -87,6 +99,9 @@ class Worker:
         """Calls that say that it leaves."""
         self._known_to_leave = False
         self._running = 0
+        self._batching = scene.batching if scene.chance.odds(0.8) else {}
+        self._open: dict[str, Company] = {}
+        """Those that wait for others to join them."""
         scene.agenda.after(scene.chance.latency(), self._register, self._talk)
 
     # ---- the conversation
@@ -122,7 +137,8 @@ class Worker:
             self.link,
             actor,
             lambda actor, back: actor.ask(
-                lambda ticket: Registered(ticket, self.name, self.pool, self.concurrency, held, types), back
+                lambda ticket: Registered(ticket, self.name, self.pool, self.concurrency, held, types, self._batching),
+                back,
             ),
             partial(self._registered, talk),
             doubled_after=(0.0, 0.1, 0.5, 1.5, 3.0),
@@ -229,7 +245,7 @@ class Worker:
                 del self._held[task_id]
         for granted in reply.leases:
             self._held[granted[0]] = Holding(granted[1])
-        self._line.put(reply.leases)
+        self._line.put(self._join(reply.leases))
         self._known_to_leave = self._known_to_leave or number in self._told
         if self._leaving:
             self._let_go()
@@ -263,16 +279,62 @@ class Worker:
     # ---- the work
 
     def _work(self) -> None:
+        for company in list(self._open.values()):
+            if not company.room:
+                self._begin_together(company)
         while self.alive and self._running < self.concurrency and self._line:
             lease = self._line.pop()
             if self.begins(lease[0], lease[1]):
-                self._start(lease)
+                if lease[3] in self._batching and not lease[8]:
+                    self._gather(lease)
+                else:
+                    self._start(lease)
+
+    def _join(self, leases: list[Lease]) -> list[Lease]:
+        others: list[Lease] = []
+        for lease in leases:
+            company = None if lease[8] else self._open.get(lease[3])
+            if company is not None and company.room:
+                company.leases.append(lease)
+                company.room -= 1
+            else:
+                others.append(lease)
+        return others
+
+    def _gather(self, first: Lease) -> None:
+        size, wait_s = self._batching[first[3]]
+        leases = [first, *self._line.take_alike(first[3], size - 1)]
+        company = Company(first[3], leases, size - len(leases))
+        self._running += 1
+        if company.room and wait_s and first[3] not in self._open:
+            self._open[first[3]] = company
+            self._scene.agenda.after(wait_s, self._begin_together, company)
+        else:
+            self._begin_together(company)
+
+    def _begin_together(self, company: Company) -> None:
+        if not self.alive or company.begun:
+            return
+        company.begun = True
+        if self._open.get(company.type) is company:
+            del self._open[company.type]
+        leases = [lease for lease in company.leases if self.begins(lease[0], lease[1])]
+        company.seconds = self._scene.chance.uniform(*SECONDS[company.type])
+        company.left = len(leases)
+        if len(leases) > 1:
+            self._scene.nemesis.note(Fault.TOGETHER)
+        for lease in leases:
+            if self.alive:
+                self._start(lease, company)
+        if not leases:
+            self._running -= 1
+            self._work()
 
     def begins(self, task_id: TaskId, lease: int) -> bool:
         """It may have been dropped or returned while it waited for a slot."""
         return self.holds(task_id, lease)
 
-    def _start(self, lease: Lease) -> None:
+    def _start(self, lease: Lease, company: Company | None = None) -> None:
         scene, task_id = self._scene, lease[0]
         scene.say("%s starts %s, attempt %d, lease %d", self.name, name(task_id), lease[2], lease[1])
         require(self.types is None or lease[3] in self.types, Rule.KNOWN, f"{name(task_id)} starts on {self.name}")
@@ -283,9 +345,12 @@ class Worker:
         if is_poison and (not lease[8] or scene.chance.odds(BURSTS)):
             self.kills(self, Fault.POISON)
             return
-        self._running += 1
-        seconds = scene.chance.uniform(*SECONDS["Long" if scene.chance.odds(OUTLIERS) else lease[3]])
-        scene.agenda.after(seconds, self._end, task_id, lease[1], run, seconds, is_poison)
+        if company is None:
+            self._running += 1
+            seconds = scene.chance.uniform(*SECONDS["Long" if scene.chance.odds(OUTLIERS) else lease[3]])
+        else:
+            seconds = company.seconds
+        scene.agenda.after(seconds, self._end, task_id, lease[1], run, seconds, is_poison, company)
         # Without a draw: the histories of before stay what they were.
         for part in range((int.from_bytes(task_id) + lease[1]) % NOTES):
             scene.agenda.after(seconds * (part + 1) / NOTES, self._note, task_id, lease[1], run)
@@ -298,10 +363,17 @@ class Worker:
             run.checkpoint = holding.checkpoint()
             self._converse()
 
-    def _end(self, task_id: TaskId, lease: int, run: Run, seconds: float, is_poison: bool) -> None:
+    def _end(
+        self, task_id: TaskId, lease: int, run: Run, seconds: float, is_poison: bool, company: Company | None
+    ) -> None:
         if not self.alive:
             return
-        self._running -= 1
+        if company is None:
+            self._running -= 1
+        else:
+            seconds /= len(company.leases)
+            company.left -= 1
+            self._running -= not company.left
         outcome = self._killed(task_id, lease, seconds) if is_poison else self._outcome(task_id, lease, seconds)
         self._scene.say("%s ends %s, lease %d: %s", self.name, name(task_id), lease, outcome[2])
         self._scene.ledger.ended(run, outcome)
@@ -332,7 +404,8 @@ class Worker:
         self._converse()
 
     def _let_go(self) -> None:
-        for lease in self._line.take():
+        gathered = [lease for company in self._open.values() for lease in company.leases]
+        for lease in [*self._line.take(), *gathered]:
             if self.may_return(lease[0], lease[1]):
                 del self._held[lease[0]]
                 self._back.append((lease[0], lease[1]))

@@ -1,9 +1,11 @@
 """A QueueActor without Ray and Postgres: the core, a table, a clock that moves when told, and workers by name."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
+from asyncproc.core.batches import Batching
 from asyncproc.core.decision import Decision, PollReply, RegisterReply, Reply, RetryReply
 from asyncproc.core.events import (
     KILLED,
@@ -190,12 +192,19 @@ class World:
 
     # ---- workers
 
-    def register(self, worker: str, *held: Granted, pool: str = "default", concurrency: int = 1) -> list[TaskId]:
+    def register(
+        self,
+        worker: str,
+        *held: Granted,
+        pool: str = "default",
+        concurrency: int = 1,
+        batching: Mapping[str, Batching] = MappingProxyType({}),
+    ) -> list[TaskId]:
         """Returns what the worker is to forget."""
         ticket = self.ticket()
         self._registering = {ticket: worker}
         leases = [(lease.task, lease.number) for lease in held]
-        self.turn(Registered(ticket, worker, pool, concurrency, leases))
+        self.turn(Registered(ticket, worker, pool, concurrency, leases, batching=batching))
         reply = self.answers[ticket]
         assert isinstance(reply, RegisterReply)
         return reply.dropped

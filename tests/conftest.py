@@ -120,9 +120,10 @@ def namespace() -> str:
 
 @pytest.fixture(scope="session")
 def start_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory to start from, with the task module `sample_tasks`."""
+    """A directory to start from, with the task modules `sample_tasks` and `sample_models`."""
     folder = tmp_path_factory.mktemp("start")
-    shutil.copy(Path(__file__).parent / "actors" / "sample_tasks.py", folder)
+    for name in ("sample_tasks.py", "sample_models.py"):
+        shutil.copy(Path(__file__).parent / "actors" / name, folder)
     return folder
 
 
@@ -144,6 +145,7 @@ def ray_cluster() -> Iterator[None]:
         ray.init(
             address="local",
             num_cpus=4,
+            num_gpus=2,
             include_dashboard=False,
             object_store_memory=_OBJECT_STORE_BYTES,
             log_to_driver=False,

@@ -31,7 +31,9 @@ from asyncproc.core.record import Order, Progress, TaskFilter, TaskRecord
 from asyncproc.core.states import FINAL, State
 from asyncproc.core.task import NO_TERMS, NewTask, TaskId
 from asyncproc.core.unique import Wish
+from asyncproc.pool_precedence import pools_of
 from asyncproc.registry import from_settings
+from asyncproc.rules import Stored
 from asyncproc.storage import operations
 from asyncproc.storage.inspector import Inspector
 from tests.eventually import eventually
@@ -210,7 +212,7 @@ class System:
     def is_whole(self, epoch: int) -> bool:
         """This reign has begun, and all workers answer to it."""
         health = self.health()
-        wanted = sum(pool.workers for pool in self.settings.all_pools().values())
+        wanted = sum(pool.least for pool in pools_of(self.settings, Stored()).values())
         return health.storage_ok and health.epoch >= epoch and health.workers >= wanted
 
     def workers(self) -> dict[str, Any]:

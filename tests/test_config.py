@@ -9,6 +9,7 @@ from asyncproc.config_file import load, shown
 from asyncproc.core.rank import STRICT_AGING_S
 from asyncproc.core.states import FINAL, State
 from asyncproc.errors import ConfigError
+from asyncproc.pool_precedence import pools_of
 from asyncproc.precedence import rules_of, task_defaults
 from asyncproc.rules import Stored
 
@@ -238,7 +239,7 @@ def test_queues_that_no_pool_names_are_served_by_the_default_one(tmp_path: Path)
 
     assert settings.core().pool("films") == "heavy"
     assert settings.core().pool("letters") == "default"
-    assert {name: pool.workers for name, pool in settings.all_pools().items()} == {"default": 4, "heavy": 3}
+    assert {name: pool.most for name, pool in pools_of(settings, Stored()).items()} == {"default": 4, "heavy": 3}
 
 
 def test_a_password_of_any_characters_reaches_the_database_as_it_is(tmp_path: Path) -> None:

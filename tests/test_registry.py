@@ -185,3 +185,18 @@ def test_a_configured_schedule_has_tasks_that_would_be_accepted(changes: dict[st
     ).created_by == ("schedule s")
     with pytest.raises(RegistryError, match=problem):
         from_settings(Settings.model_validate({"schedules": {"s": {**schedule, "instantField": None, **changes}}}))
+
+
+def test_a_type_and_a_task_say_what_its_worker_is_to_have(modules: Modules) -> None:
+    modules.write(
+        "class Caption(Processable, resources={'num_gpus': 0.5, 'memory': '2GiB'}): ...\n"
+        "@task(resources={'license': 1})\ndef render() -> None: ...\n"
+    )
+    registry = modules.load()
+    assert registry.options_for("Caption").resources == "gpu0.5-mem2GiB"
+    assert registry.options_for("render").resources == ",license=1"
+    assert registry.options_for("Caption", resources="").resources == ""
+
+    modules.write("class Odd(Processable, resources={'num_gpus': 1.5}): ...\n")
+    with pytest.raises(RegistryError, match=r"task type Odd: num_gpus is 1\.5: above 1 it must be a whole number"):
+        modules.load()

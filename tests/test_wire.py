@@ -34,6 +34,7 @@ RECORD = TaskRecord(
     depends_on=(TaskIds().make(),),
     depends_on_count=1,
     on_parent_failure="skip",
+    resources="",
     errors=b"[]",
     payload=b'{"a": 1e5000}',
     finished_at=None,

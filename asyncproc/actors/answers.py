@@ -121,3 +121,7 @@ class Health(NamedTuple):
     """Why no new tasks are taken though all is well otherwise; empty where they are."""
     unknown_types: tuple[str, ...] = ()
     """Types of which tasks wait for a worker that knows them."""
+    wants_workers: bool = True
+    """False where all pools are scaled down to none."""
+    warnings: tuple[str, ...] = ()
+    """Pools whose workers cannot start, and why."""

@@ -129,7 +129,9 @@ def make_executor(
         services[SmtpSettings] = settings.smtp
     api, queue = settings.api, settings.queue
     limits = NoteLimits(queue.max_checkpoint_bytes, queue.max_log_lines, queue.max_log_bytes)
-    return Executor(registry, worker, queue.max_result_bytes, api.max_task_bytes, api.max_body_bytes, services, limits)
+    return Executor(
+        registry, worker, queue.max_result_bytes, api.max_task_bytes, api.max_body_bytes, services, limits, queue.setup
+    )
 
 
 def _live(order: Order, registry: Registry, connection: Connection) -> NoReturn:
@@ -145,10 +147,14 @@ def _live(order: Order, registry: Registry, connection: Connection) -> NoReturn:
             notebook.close(notes.key)
         parent.send("ended", outcome)
 
+    # Its worker holds it to its limits too, and must know when they begin.
+    executor.preparation.tell = parent.send
+    most_s = order.settings.queue.max_extended
+    slots = Slots(executor, 1, ended, ended, None, most_s, lambda by_s: parent.send("extended", by_s))
     try:
-        most_s = order.settings.queue.max_extended
-        parent.serve(Slots(executor, 1, ended, ended, None, most_s, lambda by_s: parent.send("extended", by_s)))
+        parent.serve(slots)
     except (EOFError, OSError):
+        slots.tear_down(order.settings.queue.teardown)
         os._exit(0)
     os._exit(1)
 
@@ -178,7 +184,16 @@ class _Forker:
                     os.read(ended, _PIPE_BYTES)
                     self._reap()
                 elif not self._obey(selector, (ended, wake)):
+                    self._wait(selector)
                     return
+
+    def _wait(self, selector: selectors.BaseSelector) -> None:
+        """Children that have nothing to do may put things in order; they die with this process."""
+        until = monotonic() + self._order.settings.queue.teardown
+        selector.unregister(self._control)
+        while self._children and (left_s := until - monotonic()) > 0:
+            selector.select(left_s)
+            self._reap()
 
     def _obey(self, selector: selectors.BaseSelector, own: tuple[int, int]) -> bool:
         message, descriptors, _, _ = socket.recv_fds(self._control, _MESSAGE, 1)
@@ -223,7 +238,8 @@ class _Forker:
                 return
             self._children.discard(pid)
             code = os.waitstatus_to_exitcode(status)
-            self._control.send(ENDED.pack(pid, code))
+            with suppress(OSError):
+                self._control.send(ENDED.pack(pid, code))
 
 
 def _die_with(parent: int) -> None:

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -20,8 +21,8 @@ from asyncproc.actors.cell_process import ENDED, FORKED, Order
 from asyncproc.actors.watchdog import extended
 from asyncproc.clock import monotonic
 from asyncproc.core.events import KILLED, Lease, Outcome
-from asyncproc.core.task import TaskId
-from asyncproc.errors import CellUnavailable, TimeLimitExceeded, WorkerDied
+from asyncproc.core.task import NO_LIMITS, TaskId, TimeLimits
+from asyncproc.errors import CellUnavailable, SetupTooLong, TimeLimitExceeded, WorkerDied
 from asyncproc.executor import as_killed, failed
 from asyncproc.notes import Notebook
 from asyncproc.parents import Chunk, ParentsReader, ParentsUnread
@@ -48,12 +49,27 @@ class _Cell:
     connection: Connection
     sending: Lock = field(default_factory=Lock)
     idle_since: float = field(default_factory=monotonic)
+    began: float = 0.0
+    """Since when the limits count."""
+    limits: TimeLimits = NO_LIMITS
     extended_s: float = 0.0
-    """By how much the limits of its task were put off."""
+    """By how much they were put off."""
+    exceeds: Callable[[float], Exception] = TimeLimitExceeded
 
     def send(self, kind: str, content: object) -> None:
         with self.sending:
             self.connection.send((kind, content))
+
+    def begin(self, limits: TimeLimits, exceeds: Callable[[float], Exception]) -> None:
+        """What it does from now on may take so long."""
+        self.began, self.limits, self.exceeds, self.extended_s = monotonic(), limits, exceeds, 0.0
+
+    def limit_s(self) -> float:
+        return extended(self.limits, self.extended_s)
+
+    def left_s(self) -> float | None:
+        limit_s = self.limit_s()
+        return max(0.0, self.began + limit_s + OVERDUE_S - monotonic()) if limit_s else None
 
 
 class Cells:
@@ -82,7 +98,6 @@ class Cells:
     def run(self, lease: Lease) -> Outcome | None:
         """Run a task to its end in a child process, or to the child's. None where there is none to be had: the task
         has not begun."""
-        began = monotonic()
         try:
             forker, cell = self._take()
         except (OSError, CellUnavailable) as error:
@@ -104,8 +119,7 @@ class Cells:
         cell.connection.close()
         with self._changed:
             self._busy -= 1
-        limit_s = extended(lease[7], cell.extended_s)
-        return outcome or self._why_it_died(lease, limit_s, code, monotonic() - began)
+        return outcome or _why_it_died(cell, lease, code)
 
     def stop(self, task_id: TaskId) -> None:
         """Tell a task to end; nothing where it does not run here."""
@@ -120,12 +134,10 @@ class Cells:
 
     def _converse(self, cell: _Cell, lease: Lease) -> Outcome | None:
         """None where the child does not end the task though its time is over."""
-        began, cell.extended_s = monotonic(), 0.0
+        cell.begin(lease[7], TimeLimitExceeded)
         cell.send("run", lease)
         while True:
-            limit_s = extended(lease[7], cell.extended_s)
-            wait_s = max(0.0, began + limit_s + OVERDUE_S - monotonic()) if limit_s else None
-            if not cell.connection.poll(wait_s):
+            if not cell.connection.poll(cell.left_s()):
                 return None
             kind, content = cell.connection.recv()
             if kind == "ended":
@@ -141,6 +153,12 @@ class Cells:
             if kind == "parents":
                 cell.send("parents", self._read_parents(*content))
                 continue
+            if kind == "preparing":
+                cell.begin(TimeLimits(content), SetupTooLong)
+                continue
+            if kind == "prepared":
+                cell.begin(lease[7], TimeLimitExceeded)
+                continue
             rows = asyncio.run_coroutine_threadsafe(self._figures.read(), self._loop).result(FIGURES_S)
             cell.send("figures", rows)
 
@@ -149,11 +167,6 @@ class Cells:
             return asyncio.run_coroutine_threadsafe(self._parents.read(task_id, start), self._loop).result()
         except ParentsUnread as error:
             return error
-
-    def _why_it_died(self, lease: Lease, limit_s: float, code: int | None, seconds: float) -> Outcome:
-        if limit_s and seconds >= limit_s:
-            return as_killed(failed(lease, TimeLimitExceeded(limit_s), seconds, ""))
-        return as_killed(failed(lease, WorkerDied(_words(code)), seconds, ""))
 
     # ---- children
 
@@ -207,6 +220,7 @@ class _Forker:
                 command, stdin=subprocess.PIPE, pass_fds=[theirs.fileno()], start_new_session=True
             )
         self._control = ours
+        self._teardown_s = order.settings.queue.teardown
         self._changed = Condition()
         self._forked: list[int] = []
         self._codes: dict[int, int] = {}
@@ -243,7 +257,7 @@ class _Forker:
         """It ends when it sees that nobody is there."""
         self._control.shutdown(socket.SHUT_RDWR)
         try:
-            self._process.wait(STATUS_S)
+            self._process.wait(STATUS_S + self._teardown_s)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -264,6 +278,13 @@ class _Forker:
         with self._changed:
             self.over = True
             self._changed.notify_all()
+
+
+def _why_it_died(cell: _Cell, lease: Lease, code: int | None) -> Outcome:
+    seconds, limit_s = monotonic() - cell.began, cell.limit_s()
+    if limit_s and seconds >= limit_s:
+        return as_killed(failed(lease, cell.exceeds(limit_s), seconds, ""))
+    return as_killed(failed(lease, WorkerDied(_words(code)), seconds, ""))
 
 
 def _words(code: int | None) -> str:

@@ -169,10 +169,12 @@ class Changes:
     async def cancel(self, operation_id: bytes) -> bool:
         return await self._operations.cancel(operation_id)
 
-    async def explain(self, core: Core, task_id: TaskId) -> Look | None:
-        """A look at the core between two steps. May raise `StorageUnavailable`."""
+    async def explain(self, core: Core, task_id: TaskId, problem: Callable[[str], str]) -> Look | None:
+        """A look at the core between two steps; `problem` says why a pool lacks workers.
+
+        May raise `StorageUnavailable`."""
         task = core.tasks.get(task_id) or await self._inspector.live_task(task_id)
-        return None if task is None else look_at(core, core.tasks.get(task_id, task))
+        return None if task is None else look_at(core, core.tasks.get(task_id, task), problem)
 
     async def run(self, epoch: int) -> None:
         """Carry out operations as long as the epoch reigns. Raises `EpochLost`; all else is tried again."""

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,6 +15,7 @@ from asyncproc.actors.deployment import QueueHandle
 from asyncproc.actors.noting import Noting
 from asyncproc.actors.slots import Slots
 from asyncproc.clock import spread
+from asyncproc.core.batches import Batching
 from asyncproc.core.events import Lease, Note, Outcome, note_bytes, outcome_bytes
 from asyncproc.core.task import TaskId
 from asyncproc.notes import Notebook, NoteLimits
@@ -64,6 +65,8 @@ class Conversation:
         self._timer: asyncio.TimerHandle | None = None
         self._armed = False
         self._talk: asyncio.Task[None] | None = None
+        self.batching: Mapping[str, Batching] = {}
+        """Types of which the slots take several tasks in one call."""
         self.attend(Notebook(NoteLimits()))
 
     def attend(self, notebook: Notebook) -> None:
@@ -133,10 +136,12 @@ class Conversation:
 
     async def _register(self, slots: Slots) -> int:
         held = [(task_id, entry.lease) for task_id, entry in self._held.items()]
+        # A QueueActor of the release before, which may still reign, knows of no batches.
+        batching = (self.batching,) if self.batching else ()
         actor = await self._queue.get()
         failpoints.hit("worker.before_register")
         epoch, session, dropped = await self._answer(
-            actor.register.remote(self._worker, self._pool, self._concurrency, held, self._epoch, self.types)
+            actor.register.remote(self._worker, self._pool, self._concurrency, held, self._epoch, self.types, *batching)
         )
         failpoints.hit("worker.after_register")
         self._check(epoch)
@@ -234,18 +239,18 @@ class Conversation:
             self._held[lease[0]] = _Held(lease[1])
         slots.put(leases)
 
-    def _return(self, recalled: list[tuple[TaskId, int]], slots: Slots) -> None:
+    def _return(self, recalled: list[tuple[TaskId, int]], slots: Slots, *, gathering: bool = False) -> None:
         """Let go of those that no slot has begun. Should the report of it be lost, the registration that follows does
         not name them, which says the same."""
         ours = {task_id for task_id, number in recalled if self._has(task_id, number)}
-        for lease in slots.take_back(ours):
+        for lease in slots.take_back(ours, gathering=gathering):
             self._hand_back(lease)
         if self._returned:
             self._report.set()
 
     def _stop(self, stops: list[tuple[TaskId, int, float]], slots: Slots) -> None:
         """What no slot has begun is let go of, what runs is asked to end."""
-        self._return([(task_id, number) for task_id, number, _ in stops], slots)
+        self._return([(task_id, number) for task_id, number, _ in stops], slots, gathering=True)
         for task_id, number, grace_s in stops:
             if self._has(task_id, number):
                 slots.stop((task_id, number), grace_s)

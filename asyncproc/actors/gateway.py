@@ -10,6 +10,7 @@ from asyncproc.actors.lane import Lane
 from asyncproc.actors.long_works import PURGE_WAIT_S
 from asyncproc.actors.once import Keyed
 from asyncproc.actors.once import Outcome as KeyedOutcome
+from asyncproc.actors.places import Standing
 from asyncproc.changes import Change
 from asyncproc.core.asked import Change as TaskChange
 from asyncproc.core.explain import Look
@@ -87,6 +88,12 @@ class Gateway:
         answer = await self._changes.call(lambda actor, _: actor.change.remote(change), self._timeout_s)
         if answer is not None:
             raise answer.error()
+
+    async def pools(self) -> list[Standing]:
+        """How the workers of all pools stand. Raises `QueueUnavailable`."""
+        call = self._steering.call(lambda actor, _: actor.pools.remote(), self._timeout_s)
+        standings: list[Standing] = await call
+        return standings
 
     async def purge(self, queue: str) -> tuple[int, bool]:
         """Cancel all that waits in a queue: how many are cancelled already, and whether that is all. Raises

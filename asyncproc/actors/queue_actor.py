@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Final, TypeVar
 
 from asyncproc import failpoints
@@ -15,15 +16,18 @@ from asyncproc.actors.inbox import Inbox
 from asyncproc.actors.long_works import LongWorks
 from asyncproc.actors.once import Keyed, Once
 from asyncproc.actors.once import Outcome as KeyedOutcome
+from asyncproc.actors.places import Standing
 from asyncproc.actors.pools import Pools
 from asyncproc.actors.repeats import Repeats
 from asyncproc.actors.requests import Requests
+from asyncproc.actors.scaler import Scaler
 from asyncproc.actors.schedules import Scheduling
 from asyncproc.actors.steering import Steering
 from asyncproc.actors.unique import Unique
 from asyncproc.changes import Change
 from asyncproc.clock import AnchoredClock, monotonic, wall_now
 from asyncproc.core.asked import Change as TaskChange
+from asyncproc.core.batches import Batching
 from asyncproc.core.decision import (
     EnqueueReply,
     PollReply,
@@ -87,10 +91,11 @@ class QueueActor:
         self._inspector = Inspector(deployment.conninfo, _READ_CONNECTIONS)
         self._works = LongWorks(self._storage, self._inspector, self._inbox)
         schedules = Scheduling(settings, deployment.types, self._storage, self._inbox, lambda: self._clock.now())
-        self._steering = Steering(
-            settings, self._storage, self._inbox, self._works, schedules, lambda: self._clock.now()
-        )
         self._pools = Pools(deployment, self._inbox.post)
+        self._scaler = Scaler(settings, self._pools, lambda: self._core, lambda: self._clock.now())
+        self._steering = Steering(
+            settings, self._storage, self._inbox, self._works, schedules, lambda: self._clock.now(), self._scaler.obey
+        )
         self._clock = AnchoredClock(wall_now())
         self._changes = Changes(
             self._inbox, self._inspector, Operations(deployment.conninfo), lambda: self._clock.now()
@@ -119,8 +124,16 @@ class QueueActor:
     async def health(self) -> Health:
         away = self._commits.why_away()
         unknown = () if self._core is None else tuple(self._core.backlog.unknown_types())
-        shortage = str(self._disk.shortage or "")
-        return Health(not away, away or "ok", self._answering(), self._storage.epoch, shortage, unknown)
+        return Health(
+            not away,
+            away or "ok",
+            self._answering(),
+            self._storage.epoch,
+            str(self._disk.shortage or ""),
+            unknown,
+            self._scaler.wants_workers(),
+            tuple(self._scaler.problems()),
+        )
 
     async def enqueue(self, tasks: list[NewTask], again: bool) -> Refusal | None:
         """None once all tasks are committed. `again` says that an earlier call may have brought some of them."""
@@ -174,7 +187,7 @@ class QueueActor:
         """What memory knows of a task that has not ended; None where there is none."""
         if self._core is None:
             return Refusal(Cause.STORAGE, self._commits.away)
-        return await or_refusal(self._changes.explain(self._core, task_id))
+        return await or_refusal(self._changes.explain(self._core, task_id, self._scaler.problem))
 
     async def change(self, change: Change) -> Refusal | None:
         """None once what an operator wants is stored and in force."""
@@ -207,13 +220,18 @@ class QueueActor:
         held: list[tuple[TaskId, int]],
         seen_epoch: int = 0,
         types: tuple[str, ...] | None = None,
+        batching: Mapping[str, Batching] = MappingProxyType({}),
     ) -> tuple[int, int, list[TaskId]]:
         """A worker introduces itself; answers epoch, session and the leases it must forget.
 
         `seen_epoch` is the highest it has met. Where that is a later one this reign is over: as long as there is
         nothing to write, nothing else would ever say so.
         """
-        reply = await self._inbox.ask(lambda ticket: Registered(ticket, worker, pool, concurrency, held, types))
+        if not self._pools.introduce(worker):
+            raise ValueError(f"{worker} is not needed any more")
+        reply = await self._inbox.ask(
+            lambda ticket: Registered(ticket, worker, pool, concurrency, held, types, batching)
+        )
         registered = _expect(reply, RegisterReply)
         if seen_epoch > self._storage.epoch:
             log.warning("%s; %s has met epoch %d", EpochLost(self._storage.epoch), worker, seen_epoch)
@@ -237,6 +255,10 @@ class QueueActor:
         )
         answer = _expect(reply, PollReply)
         return self._storage.epoch, answer.leases, answer.recalled, answer.stops
+
+    async def pools(self) -> list[Standing]:
+        """How the workers of all pools stand."""
+        return self._scaler.standings()
 
     async def figures(self) -> list[Row]:
         """For reports: rows of state, queue, type, number, mean run time, longest wait."""
@@ -270,7 +292,7 @@ class QueueActor:
         events: list[Event] = await self._take_over()
         self._core = core = Core(self._deployment.settings.core(), self._storage.epoch)
         loop = asyncio.get_running_loop()
-        self._keeper = _supervised(loop.create_task(self._pools.run()))
+        self._keeper = _supervised(loop.create_task(self._scaler.run()))
         self._caretakers = [
             _supervised(loop.create_task(care))
             for care in (

@@ -41,7 +41,7 @@ class Spread:
                 move = next_move({name: self._nodes[name] for name in members}, nodes)
                 if move is not None:
                     name, node = move
-                    self._nodes[name] = self._towards[name.partition(".")[0]] = node
+                    self._nodes[name] = self._towards[name.rpartition(".")[0]] = node
                     leaving.append(name)
         return leaving
 

@@ -2,18 +2,21 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple
 
 from asyncproc.actors.inbox import Inbox
 from asyncproc.actors.long_works import LongWorks
 from asyncproc.actors.schedules import Scheduling
+from asyncproc.actors.worker_options import CannotStart, check
 from asyncproc.changes import AskTicks, Change, Delete, Put, Resume, RuleChange, ScheduleChange
-from asyncproc.config import Settings
+from asyncproc.config import DEFAULT, Settings
 from asyncproc.core.events import Outcome, RulesChanged, SchedulesChanged
 from asyncproc.core.steering import Rules
 from asyncproc.core.task import NewTask, Options
 from asyncproc.errors import QueueDraining, SettingsRefused, StorageUnavailable
+from asyncproc.pool_precedence import made_of, pools_of
+from asyncproc.pool_settings import PoolRuleSettings, PoolSettings
 from asyncproc.precedence import draws, rate_settings, rules_of, with_stored
 from asyncproc.rules import QueueRuleSettings, Stored, TypeRuleSettings
 from asyncproc.storage import steering
@@ -24,6 +27,7 @@ log = logging.getLogger(__name__)
 MAX_STORED: Final = 5_000
 """Queues, types and rate limits that have stored settings: each change reads all of them, in a tenth of a second."""
 MAX_PAUSES: Final = 1_000
+MAX_POOLS: Final = 100
 MAX_CHANGES: Final = 64
 """Changes that wait for their turn."""
 _FIRST_RETRY_S: Final = 0.1
@@ -46,13 +50,16 @@ class Steering:
         works: LongWorks,
         schedules: Scheduling,
         now: Callable[[], float],
+        obey_pools: Callable[[Mapping[str, PoolSettings]], None],
     ) -> None:
+        """`obey_pools` is told what pools there are."""
         self._settings = settings
         self._storage = storage
         self._inbox = inbox
         self._works = works
         self._schedules = schedules
         self._now = now
+        self._obey_pools = obey_pools
         self._stored = Stored()
         self._asked: asyncio.Queue[_Asked] = asyncio.Queue(MAX_CHANGES)
         self.rules = Rules()
@@ -69,6 +76,7 @@ class Steering:
         self._stored = await self._storage.between(steering.stored)
         self.rules = rules_of(self._settings, self._stored)
         self.schedules = await self._schedules.load(self._stored)
+        self._obey_pools(pools_of(self._settings, self._stored))
         for purge in await self._storage.between(steering.purges):
             self._works.resume(purge)
 
@@ -156,6 +164,7 @@ class Steering:
         self.rules = rules = rules_of(self._settings, stored)
         await self._inbox.ask(lambda ticket: RulesChanged(ticket, rules))
         await self._schedules.obey(stored)
+        self._obey_pools(pools_of(self._settings, stored))
         for queue in {*before.queues, *rules.queues}:
             if before.queue(queue).aging_s != rules.queue(queue).aging_s:
                 self._works.rerank(queue, rules.queue(queue).aging_s)
@@ -164,19 +173,24 @@ class Steering:
         """Raises `SettingsRefused`."""
         stored = self._stored
         if isinstance(change, Put):
-            number = len(stored.queues) + len(stored.types) + len(stored.rates)
-            if number >= MAX_STORED and change.name not in {**stored.queues, **stored.types, **stored.rates}:
+            known = {**stored.queues, **stored.types, **stored.rates, **stored.pools}
+            number = len(stored.queues) + len(stored.types) + len(stored.rates) + len(stored.pools)
+            if number >= MAX_STORED and change.name not in known:
                 raise SettingsRefused("full", f"{number} settings are stored, which is the most: delete some first")
             self._check_names(change)
+            if change.kind == "pool":
+                self._check_pool(change)
         elif isinstance(change, Delete) and change.kind == "rate":
             self._check_unused(change.name)
+        elif isinstance(change, Delete) and change.kind == "pool":
+            self._check_unnamed(change.name)
         elif len(stored.pauses) + len(stored.draining) >= MAX_PAUSES and not isinstance(change, Delete | Resume):
             raise SettingsRefused("full", f"{MAX_PAUSES} queues and types are paused or drained: resume some first")
 
     def _check_names(self, put: Put) -> None:
         if put.kind == "queue":
             pool = QueueRuleSettings.model_validate_json(put.document).pool
-            pools = self._settings.all_pools()
+            pools = pools_of(self._settings, self._stored)
             if pool is not None and pool not in pools:
                 raise SettingsRefused(
                     "invalid", f"pool: there is no pool {pool!r}: known are {', '.join(sorted(pools))}"
@@ -190,6 +204,32 @@ class Steering:
                         "invalid", f"rateLimits.{name}: there is no such rate limit: known are {known}"
                     )
 
+    def _check_pool(self, put: Put) -> None:
+        """No queue may have two pools."""
+        said = PoolRuleSettings.model_validate_json(put.document)
+        if len(self._stored.pools) >= MAX_POOLS and put.name not in self._stored.pools:
+            raise SettingsRefused("full", f"{MAX_POOLS} pools are stored, which is the most: delete some first")
+        try:
+            check(made_of(said))
+        except CannotStart as error:
+            raise SettingsRefused("invalid", f"Ray does not take workers of this kind: {error}") from error
+        for other, pool in pools_of(self._settings, self._stored).items():
+            twice = sorted({*pool.queues} & {*(said.queues or ())}) if other != put.name else []
+            if twice:
+                raise SettingsRefused(
+                    "invalid", f"queues: {', '.join(twice[:10])} is served by pool {other}: take it from there first"
+                )
+
+    def _check_unnamed(self, name: str) -> None:
+        """A pool that goes may not be the one that a queue names."""
+        if name == DEFAULT or name in self._settings.pools:
+            return
+        users = sorted(queue for queue, rules in self._stored.queues.items() if rules.pool == name)
+        if users:
+            raise SettingsRefused(
+                "used", f"pool {name} serves {', '.join(users[:10])}: give these queues another pool first"
+            )
+
     def _check_unused(self, rate: str) -> None:
         if rate in self._settings.rate_limits:
             return
@@ -202,10 +242,12 @@ class Steering:
 
 def _is_stored(put: Put, stored: Stored) -> bool:
     """A creation whose answer was lost is asked for again."""
+    if put.kind == "pool":
+        return stored.pools.get(put.name) == PoolRuleSettings.model_validate_json(put.document)
     return stored.queues.get(put.name) == QueueRuleSettings.model_validate_json(put.document)
 
 
-_NOUNS: Final = {"queue": "queue", "type": "task type", "rate": "rate limit"}
+_NOUNS: Final = {"queue": "queue", "type": "task type", "rate": "rate limit", "pool": "pool"}
 
 
 def _answer(done: "asyncio.Future[None]", error: Exception | None) -> None:

@@ -12,7 +12,7 @@ from typing import Final
 from asyncproc.clock import monotonic
 from asyncproc.core.events import Lease
 from asyncproc.core.task import TimeLimits
-from asyncproc.errors import SoftTimeLimitExceeded
+from asyncproc.errors import SoftTimeLimitExceeded, TimeLimitExceeded
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +40,8 @@ class Attempt:
     over: bool = False
     given_up: bool = False
     """It passed its hard limit: that is how it ended, whatever comes of it."""
+    exceeds: Callable[[float], Exception] = TimeLimitExceeded
+    """Makes the error of that, given the limit."""
 
     def hard_at(self) -> float:
         return self.began + (self.limit_s() or _NEVER)
@@ -77,8 +79,14 @@ class Watchdog:
         self._thread: Thread | None = None
         self._last_resort_at = _NEVER
 
-    def begin(self, lease: Lease, thread: int, interrupt: Callable[[], object]) -> Attempt:
-        attempt = Attempt(lease, thread, interrupt)
+    def begin(
+        self,
+        lease: Lease,
+        thread: int,
+        interrupt: Callable[[], object],
+        exceeds: Callable[[float], Exception] = TimeLimitExceeded,
+    ) -> Attempt:
+        attempt = Attempt(lease, thread, interrupt, exceeds=exceeds)
         with self._changed:
             self._attempts.add(attempt)
             if self._last_resort_at == _NEVER:

@@ -18,6 +18,7 @@ from asyncproc.actors.task_log import TaskLog
 from asyncproc.actors.wear import Wear
 from asyncproc.config import Settings
 from asyncproc.core.events import Outcome
+from asyncproc.pool_settings import PoolSettings
 from asyncproc.registry import from_settings
 from asyncproc.tasks.generate_report import Row
 
@@ -43,13 +44,14 @@ class _QueueFigures:
 class WorkerActor:
     """One incarnation of a worker: user code runs in its slots, the conversation with the QueueActor on its loop."""
 
-    def __init__(self, name: str, pool: str, settings: Settings, start_dir: str) -> None:
+    def __init__(self, name: str, pool: str, kind: PoolSettings, settings: Settings, start_dir: str) -> None:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", force=True)
+        os.environ.update(kind.environment)
         self._name = name
-        self._shown = f"WorkerActor({name.partition('.')[0]})"
+        self._shown = f"WorkerActor({name.rpartition('.')[0]})"
         self._settings = settings
         self._start_dir = Path(start_dir)
-        self._pool = settings.all_pools()[pool]
+        self._pool = kind
         self._queue = QueueHandle(settings.ray.namespace)
         self._conversation = Conversation(self._queue, name, pool, self._pool.concurrency, settings.queue.poll)
         self._slots: Slots | None = None
@@ -79,7 +81,14 @@ class WorkerActor:
 
     async def drain(self, grace_s: float) -> int:
         """Finish what runs within `grace_s`, hand the rest back; returns how many tasks still run then."""
-        return 0 if self._slots is None else await self._conversation.drain(self._slots, grace_s)
+        if self._slots is None:
+            return 0
+        left = await self._conversation.drain(self._slots, grace_s)
+        await self._tear_down(self._slots)
+        return left
+
+    async def _tear_down(self, slots: Slots) -> None:
+        await asyncio.to_thread(slots.tear_down, self._settings.queue.teardown)
 
     async def _live(self) -> None:
         settings = self._settings
@@ -95,6 +104,7 @@ class WorkerActor:
         slots = Slots(executor, self._pool.concurrency, self._ended, self._overdue, cells, most_s)
         self._slots = slots
         self._conversation.types = tuple(registry.names())
+        self._conversation.batching = executor.batching
         self._imported.set()
         await self._conversation.run(slots)
 
@@ -124,6 +134,7 @@ class WorkerActor:
         # goes on that ought to be stopped.
         async with asyncio.timeout(None if finishes else DEPARTURE_S):
             await self._conversation.gone(all_ended=finishes)
+        await self._tear_down(self._slots)
 
 
 def _end_process(life: "asyncio.Task[None]") -> None:

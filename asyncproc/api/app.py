@@ -22,6 +22,8 @@ from asyncproc.api import (
     health,
     lists,
     operations,
+    pool_bodies,
+    pools,
     queue_bodies,
     queues,
     rates,
@@ -69,7 +71,7 @@ _STATUS: Final[dict[type[AsyncprocError], int]] = {
 }
 _PARSED: Final[tuple[type[BaseModel], ...]] = (
     EnqueueBody, changes.ChangeBody, operations.BulkBody, dead_letters.RedriveBody, dead_letters.DiscardBody,
-    *queue_bodies.PARSED, *schedule_bodies.PARSED,
+    *queue_bodies.PARSED, *schedule_bodies.PARSED, *pool_bodies.PARSED,
 )  # fmt: skip
 _SETTINGS_STATUS: Final = {"invalid": 400, "missing": 404, "busy": 429}
 RETRY_AFTER_S: Final = 1
@@ -86,7 +88,9 @@ def build(open_door: OpenDoor) -> FastAPI:
         lifespan=_lifespan(open_door),
     )
     app.include_router(health.router)
-    for subject in (tasks, lists, changes, explain, operations, dead_letters, queues, types, rates, schedules, events):
+    for subject in (
+        tasks, lists, changes, explain, operations, dead_letters, queues, types, rates, pools, schedules, events,
+    ):  # fmt: skip
         app.include_router(subject.router)
     app.add_exception_handler(BodyRefused, _refused)
     app.add_exception_handler(AsyncprocError, _failed)

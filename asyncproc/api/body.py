@@ -142,13 +142,14 @@ def fold_keys(given: dict[str, Any], known: dict[str, str]) -> dict[str, Any]:
 
 
 def problems_of(
-    errors: Iterable[ErrorDetails], index: int | None = None, under: tuple[str, ...] = ()
+    errors: Iterable[ErrorDetails], index: int | None = None, under: tuple[str, ...] = (), *, of_tasks: bool = True
 ) -> Iterator[Problem]:
-    """Pydantic's errors by index and field; where `index` is None it is read from a path such as `tasks.3.priority`."""
+    """Pydantic's errors by index and field; where `index` is None it is read from a path such as `tasks.3.priority`,
+    unless these are not errors of tasks."""
     for error in errors:
         loc = error["loc"]
         at = index
-        if at is None and len(loc) > 1 and isinstance(loc[1], int):
+        if of_tasks and at is None and len(loc) > 1 and isinstance(loc[1], int):
             at, loc = loc[1], loc[2:]
         message = error["msg"].removeprefix("Value error, ")
         yield Problem(index=at, field=_path((*under, *loc)), message=message)

@@ -51,8 +51,8 @@ class Ahead(Body):
 
 class Reason(Body):
     """`kind` is `instant`, `pause`, `queue`, `type`, `key`, `rate`, `pool` (it has no worker), `unknown` (its workers
-    lack the type), `busy`, `suspect` or `tasks` (one for each of the first 20 that it waits for); `name` says which
-    one, `until` when that ends, where it is known."""
+    lack the type), `busy`, `affinity`, `suspect` or `tasks` (one for each of the first 20 that it waits for); `name`
+    says which one, `until` when that ends, where it is known."""
 
     kind: str
     name: str

@@ -148,6 +148,7 @@ class QueueList(Body):
 _TYPE_VIEW: Final[JsonDict] = {
     "name": "SendEmail",
     "queue": "default",
+    "resources": None,
     "settings": {"maxRunning": {"value": 8, "from": "stored"}, "timeout": {"value": "0s", "from": "code"}},
     "paused": None,
 }
@@ -160,6 +161,8 @@ class TypeView(Body):
 
     name: str
     queue: str
+    resources: dict[str, float | str] | None = None
+    """What each of its tasks asks of its worker, where the task does not say it."""
     settings: dict[str, Setting]
     paused: PauseView | None
 

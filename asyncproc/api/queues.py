@@ -27,7 +27,7 @@ from asyncproc.clock import wall_now
 from asyncproc.config import DEFAULT
 from asyncproc.core.states import State
 from asyncproc.core.task import QUEUE_NAME
-from asyncproc.precedence import queue_settings, shown
+from asyncproc.precedence import pool_of, queue_settings, shown
 from asyncproc.rules import QueueRuleSettings, Stored, to_document
 from asyncproc.wire import ErrorBody, instant
 
@@ -221,7 +221,15 @@ def named(door: Door, stored: Stored) -> set[str]:
     """Queues that somebody has named, whether or not they have tasks."""
     paused = {pause.name for pause in stored.pauses if pause.scope == "queue"}
     types = (door.registry.get(name).queue for name in door.registry.names())
-    return {DEFAULT, *door.settings.queues, *door.settings.pool_of(), *types, *stored.queues, *stored.draining, *paused}
+    return {
+        DEFAULT,
+        *door.settings.queues,
+        *pool_of(door.settings, stored),
+        *types,
+        *stored.queues,
+        *stored.draining,
+        *paused,
+    }
 
 
 async def _must_exist(door: Door, name: str) -> None:

@@ -27,4 +27,4 @@ async def parse(request: Request, kind: type[M], room: Room) -> M:
     try:
         return kind.model_validate_json(body or b"{}")
     except ValidationError as error:
-        raise refuse(list(problems_of(error.errors(include_url=False, include_input=False)))) from None
+        raise refuse(list(problems_of(error.errors(include_url=False, include_input=False), of_tasks=False))) from None

@@ -21,6 +21,7 @@ from asyncproc.api.unique import Parsed
 from asyncproc.clock import id_text, wall_now
 from asyncproc.core.cancel import GRACE_S
 from asyncproc.core.duration import parse_duration
+from asyncproc.core.shape import shape_text
 from asyncproc.core.states import State
 from asyncproc.core.task import NO_TERMS, NewTask, Options, TaskId, Terms
 from asyncproc.errors import KeyRefused, NotCancellable
@@ -217,8 +218,11 @@ async def _accept(bodies: list[TaskBody], door: Door) -> Parsed:
 def _options(body: TaskBody, payload: bytes, door: Door, shared: dict[tuple[object, ...], Options]) -> Options:
     """Tasks that ask for the same share one object, in memory and on the wire. Raises `KeyRefused`."""
     limits = (body.timeout, body.soft_timeout)
-    keys = door.registry.keys_of(body.task_type, payload, body.concurrency_key, body.fairness_key)
-    key = (body.task_type, body.queue, body.priority, body.back_off_duration, body.created_by, *limits, *keys)
+    keys = (
+        *door.registry.keys_of(body.task_type, payload, body.concurrency_key, body.fairness_key), body.affinity_key,
+    )  # fmt: skip
+    shape = None if body.resources is None else shape_text(body.resources)
+    key = (body.task_type, body.queue, body.priority, body.back_off_duration, body.created_by, *limits, *keys, shape)
     options = shared.get(key)
     if options is None:
         back_off_s, timeout_s, soft_timeout_s = (
@@ -234,6 +238,8 @@ def _options(body: TaskBody, payload: bytes, door: Door, shared: dict[tuple[obje
             created_by=body.created_by or "",
             concurrency_key=keys[0],
             fairness_key=keys[1],
+            affinity_key=keys[2],
+            resources=shape,
         )
     return options
 

@@ -12,6 +12,7 @@ from asyncproc.api.queue_bodies import PauseBody, TypeBody, TypeList, TypeView
 from asyncproc.api.queues import CHANGE_ERRORS, READ_ERRORS
 from asyncproc.api.small_body import described, parse
 from asyncproc.changes import Delete, Mode, Put
+from asyncproc.core.shape import asked_by
 from asyncproc.core.task import MAX_TYPE_NAME
 from asyncproc.errors import QueueUnavailable
 from asyncproc.precedence import shown, type_settings
@@ -106,6 +107,7 @@ def _view(door: Door, stored: Stored, name: str) -> dict[str, Any]:
     return {
         "name": name,
         "queue": found.queue,
+        "resources": asked_by(found.resources) if found.resources else None,
         "settings": shown(settings, TypeRuleSettings),
         "paused": pauses.shown(stored, "type", name),
     }

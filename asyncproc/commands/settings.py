@@ -6,7 +6,9 @@ from typing import Any, Final
 
 import click
 
-_AS_TEXT: Final = frozenset({"aging", "timeout", "softTimeout", "pool", "rate"})
+_AS_TEXT: Final = frozenset(
+    {"aging", "timeout", "softTimeout", "pool", "rate", "memory", "recycleAbove", "targetWait", "idleAfter"}
+)
 
 HELP: Final = (
     "SETTING is key=value, such as weight=4, aging=30s or backOff.base=2s; key=null takes a stored value back. A group"

@@ -98,6 +98,8 @@ def cancel(client: Client, as_json: bool, task_id: str, **asked: str | None) -> 
 @click.option("--soft-timeout")
 @click.option("--concurrency-key")
 @click.option("--fairness-key")
+@click.option("--affinity-key", help="It goes where the last one of this key ran.")
+@click.option("--resources", callback=lambda _, __, text: text and _json(text), help='Such as {"num_gpus": 0.5}.')
 @click.option("--created-by")
 @unique_options
 @click.option("--depends-on", multiple=True, help="ID of a task that must have ended first; may be said several times.")

@@ -12,6 +12,7 @@ from asyncproc.core.lanes import Lane
 from asyncproc.core.pool import Pool
 from asyncproc.core.rank import rank
 from asyncproc.core.settings import CoreSettings
+from asyncproc.core.shape import JOINT, pool_name
 from asyncproc.core.states import DUE_LATER, State, Trigger, after
 from asyncproc.core.steering import Rules
 from asyncproc.core.streams import Stream
@@ -25,6 +26,7 @@ LEAST_BYTES_OF_A_LANE: Final = 64 * 1024
 PAGES_A_STEP: Final = 256
 """A cycle waits for its pages, and all that arrives waits for the cycle."""
 _IDLE_LIMITS: Final = 1_000
+_IDLE_POOLS: Final = 100
 
 
 class Backlog:
@@ -48,6 +50,7 @@ class Backlog:
         """Lanes that changed, and may hold too much or too little now."""
         self._due = Window(START)
         self._known_limits = _IDLE_LIMITS
+        self._known_pools = _IDLE_POOLS
         self.now = 0.0
 
     def begin(self, now: float) -> None:
@@ -57,38 +60,50 @@ class Backlog:
             self.obey(self.rules)
         for bucket in list(self.gates.waiting()):
             bucket.let_on(now)
+        for pool in self.pools.values():
+            if len(pool.homes):
+                pool.homes.let_go(now)
 
     def next_change(self) -> float | None:
         """When a pause ends or a token bucket lets somebody on."""
         instants = [self.gates.next_opening(self.now), self._pauses_end]
+        instants += [pool.homes.next_change() for pool in self.pools.values()]
         return min((at for at in instants if at is not None), default=None)
 
     def pool(self, name: str) -> Pool:
         pool = self.pools.get(name)
         if pool is None:
-            pool = self.pools[name] = Pool(name, self._settings.prefetch_s, self._settings.max_held)
+            pool = self.pools[name] = Pool(
+                name, self._settings.prefetch_s, self._settings.max_held, self._settings.affinity_s
+            )
         return pool
 
-    def pool_of(self, queue: str) -> Pool:
-        return self.pool(self.rules.queue(queue).pool or self._settings.pool(queue))
+    def _pool_name(self, queue: str, shape: str) -> str:
+        rules = self.rules
+        base = rules.queue(queue).pool or rules.pool_of.get(queue) or self._settings.pool(queue)
+        return pool_name(base, shape) if shape else base
 
-    def stream(self, queue: str) -> Stream:
-        """The queue, made at first sight."""
-        stream = self._streams.get(queue)
+    def pool_of(self, queue: str, shape: str = "") -> Pool:
+        return self.pool(self._pool_name(queue, shape))
+
+    def stream(self, queue: str, shape: str = "") -> Stream:
+        """The queue, or its part for a shape of resources, made at first sight."""
+        name = pool_name(queue, shape) if shape else queue
+        stream = self._streams.get(name)
         if stream is None:
-            lineup = self.pool_of(queue).lineup
-            stream = self._streams[queue] = Stream(queue, self.rules.queue(queue), lineup, self._touched)
+            lineup = self.pool_of(queue, shape).lineup
+            stream = self._streams[name] = Stream(queue, self.rules.queue(queue), lineup, self._touched, shape)
             stream.paused = self._is_paused(queue)
             lineup.add(stream)
         return stream
 
     def lane(self, queue: str, key: LaneKey, end: Key | None = None) -> Lane:
         """The lane, made at first sight; `end` says where its part in memory ends then."""
-        stream = self.stream(queue)
+        stream = self.stream(queue, key[3])
         lane = stream.lanes.get(key)
         if lane is None:
             lane = stream.lane(key, end)
-            lane.obey(self._gates_of(queue, key[0], key[2]))
+            lane.obey(self._gates_of(queue, *key))
         return lane
 
     def open(self, queue: str, key: LaneKey) -> None:
@@ -97,13 +112,14 @@ class Backlog:
 
     def make_ready(self, task: Task) -> None:
         """Give the task its rank, which it keeps until an attempt ends, and its place."""
-        task.rank = rank(task.ready_at, task.options.priority, self.stream(task.queue).rules.aging_s)
+        options = task.options
+        task.rank = rank(task.ready_at, options.priority, self.stream(options.queue, options.resources).rules.aging_s)
         self.admit(task)
 
     def admit(self, task: Task) -> None:
         """Take a ranked task into memory if it is in reach of its window; suspects always are."""
         if task.losses:
-            self.pool_of(task.queue).suspect(task)
+            self.pool_of(task.queue, task.shape).suspect(task)
             self.tasks[task.id] = task
         elif self.lane(task.queue, lane_key(task.options)).push(task):
             self.tasks[task.id] = task
@@ -124,7 +140,7 @@ class Backlog:
         if task.state in DUE_LATER:
             self._due.discard(task.ready_at, task)
         elif task.losses:
-            self.pool_of(task.queue).clear({task.id})
+            self.pool_of(task.queue, task.shape).clear({task.id})
         else:
             lane = self.lane(task.queue, lane_key(task.options))
             lane.discard(task)
@@ -140,7 +156,7 @@ class Backlog:
             end, key = self._due.end, (task.ready_at, task.id)
         else:
             # Only what its lane may have on disk: one that is not there yet has nothing anywhere.
-            stream = self._streams.get(task.queue)
+            stream = self._streams.get(pool_name(task.queue, task.shape))
             lane = None if stream is None else stream.lanes.get(lane_key(task.options))
             end, key = None if lane is None else lane.end, (task.rank, task.id)
         return end is not None and key > end and (task.state in DUE_LATER or not task.losses)
@@ -164,7 +180,10 @@ class Backlog:
     def take_page(self, page: Page) -> None:
         """Rows from disk take their place; those that are in memory already are left alone."""
         lane = None if page.queue is None else self.lane(page.queue, page.lane)
-        (self._due if lane is None else lane).page_arrived(page.last, page.complete)
+        if lane is None:
+            self._due.page_arrived(page.last, page.complete)
+        else:
+            lane.page_arrived(page.last, page.complete, len(page.tasks))
         for task in page.tasks:
             if task.id in self.tasks:
                 continue
@@ -194,7 +213,7 @@ class Backlog:
         limit = self._due.wanted(settings.window, settings.window_bytes)
         if limit and self._due.end is not None:
             self._due.paging = True
-            yield PageWanted(None, ("", "", ""), self._due.end, limit)
+            yield PageWanted(None, ("", "", "", ""), self._due.end, limit)
         self._tidy()
 
     def is_behind(self) -> bool:
@@ -216,17 +235,39 @@ class Backlog:
             # Where all lanes read as if the room were theirs alone, most of it would be left to the disk again.
             room = settings.window - stream.held - stream.coming
             if len(lane) <= share // 2 or room >= settings.window // 8:
-                page = PageWanted(stream.name, lane.key, lane.end, min(limit, max(1, share // 4, room // 2)))
+                page = PageWanted(stream.queue, lane.key, lane.end, min(limit, max(1, share // 4, room // 2)))
                 lane.begin_page(page.limit)
                 return page
-        if not len(lane) and lane.end is None and (lane.key[1] or lane.key[2]):
-            # Nothing of it is left. A lane without keys is one a type, and stays.
+        if not len(lane) and lane.end is None and any(lane.key[1:]):
+            # Nothing of it is left. A lane without keys and resources is one a type, and stays.
             if lane.shut is not None:
                 lane.unpark()
             stream.drop(lane)
+            if stream.shape and not stream.lanes:
+                self._drop(stream)
         return None
 
+    def _drop(self, stream: Stream) -> None:
+        """Nothing is left of what asked for these resources."""
+        del self._streams[stream.name]
+        stream.lineup.remove(stream)
+        self.release(self.pool_of(stream.queue, stream.shape))
+
+    def release(self, pool: Pool) -> None:
+        """Forget the pool of a shape that has neither work nor workers: clients may think of ever new ones."""
+        is_used = pool.workers or len(pool.lineup) or pool.suspects or pool.loners
+        if JOINT in pool.name and not is_used:
+            self.pools.pop(pool.name, None)
+            self._known.pop(pool.name, None)
+
     def _tidy(self) -> None:
+        if len(self.pools) > self._known_pools:
+            # Whoever asks about a task, or suspects one, may have made a place for its shape where nothing is.
+            for stream in [stream for stream in self._streams.values() if stream.shape and not stream.lanes]:
+                self._drop(stream)
+            for pool in list(self.pools.values()):
+                self.release(pool)
+            self._known_pools = 2 * len(self.pools) + _IDLE_POOLS
         if len(self.gates) <= self._known_limits:
             return
         needed = {gate for stream in self._streams.values() for lane in stream.lanes.values() for gate, _ in lane.draws}
@@ -237,9 +278,10 @@ class Backlog:
         """Leave a queue to the disk, where its ranks were computed anew. These lanes have rows."""
         for key in lanes:
             self.open(queue, key)
-        for lane in self.stream(queue).lanes.values():
-            self._leave(lane.rewind(START))
-            self._touched[lane] = None
+        for stream in [stream for stream in self._streams.values() if stream.queue == queue]:
+            for lane in stream.lanes.values():
+                self._leave(lane.rewind(START))
+                self._touched[lane] = None
 
     def overlook(self, since: float) -> None:
         """Leave what is due from this instant on to the disk, to be read again: there is more of it than is known."""
@@ -301,39 +343,42 @@ class Backlog:
             if task.state is State.RUNNING:
                 self.count(task)
         for stream in self._streams.values():
-            stream.rules = rules.queue(stream.name)
-            stream.paused = self._is_paused(stream.name)
+            stream.rules = rules.queue(stream.queue)
+            stream.paused = self._is_paused(stream.queue)
             self._move(stream)
             for lane in stream.lanes.values():
                 if lane.shut is not None:
                     lane.unpark()
-                lane.obey(self._gates_of(stream.name, lane.key[0], lane.key[2]))
+                lane.obey(self._gates_of(stream.queue, *lane.key))
             # Also where nothing is left of it: its fairness keys may believe that it was woken already.
             stream.lineup.wake(stream)
 
     def _move(self, stream: Stream) -> None:
         """To the pool that the rules give it; what runs ends where it is."""
-        pool = self.pool_of(stream.name)
+        pool = self.pool_of(stream.queue, stream.shape)
         if stream.lineup is pool.lineup:
             return
         before = next(other for other in self.pools.values() if other.lineup is stream.lineup)
         before.lineup.remove(stream)
         waiting = [*before.suspects, *before.loners]
-        suspects = [task for _, _, task in waiting if task.queue == stream.name]
+        suspects = [task for _, _, task in waiting if (task.queue, task.shape) == (stream.queue, stream.shape)]
         before.clear({task.id for task in suspects})
         for task in suspects:
             pool.suspect(task)
         stream.lineup = pool.lineup
         pool.lineup.add(stream)
+        self.release(before)
 
     def draws(self, options: Options) -> tuple[Draw, ...]:
         """The gates that a task like this must pass."""
-        return self._gates_of(options.queue, options.type, options.concurrency_key)
+        return self._gates_of(options.queue, *lane_key(options))
 
     def knows(self, worker: Worker, types: frozenset[str] | None) -> None:
         """What the code of a worker knows; None where it does not say, or is to be given nothing more."""
         known = self._known.get(worker.pool)
         if known is None:
+            if types is None:
+                return
             known = self._known[worker.pool] = KnownTypes()
         if known.say(worker.name, types):
             self.obey(self.rules)
@@ -342,9 +387,11 @@ class Backlog:
         """Those of which tasks wait for a worker that knows them."""
         return sorted({name for (_, name), gate in self._unknown.items() if gate.first_parked()})
 
-    def _gates_of(self, queue: str, type_name: str, concurrency_key: str) -> tuple[Draw, ...]:
+    def _gates_of(self, queue: str, type_name: str, _: str, concurrency_key: str, shape: str) -> tuple[Draw, ...]:
         draws = self.gates.of(queue, type_name, concurrency_key)
-        pool = self.rules.queue(queue).pool or self._settings.pool(queue)
+        if not self._known:
+            return draws
+        pool = self._pool_name(queue, shape)
         known = self._known.get(pool)
         if known is None or known.all is None or type_name in known.all:
             return draws

@@ -34,6 +34,8 @@ class Dispatcher:
         self._settings = settings
         self._claim = claim
         self._bytes = 0
+        self._at_home: dict[str, tuple[Worker, list[Lease]]] = {}
+        """Workers that were given tasks for their affinity, and are not answered yet."""
         self.granted: list[Worker] = []
         """Who got something in this step."""
         self.is_cut = False
@@ -48,6 +50,10 @@ class Dispatcher:
         if self._backlog.paused:
             return []
         replies = [*self._loners(pool), *self._suspects(pool)]
+        if len(pool.homes):
+            pool.homes.let_go_home(self._has_room)
+        if pool.gathering:
+            self._complete(pool, now, replies)
         if pool.idle or pool.free:
             # A worker takes a task at least: there is no need to look at more of them.
             most = pool.startable()
@@ -55,6 +61,8 @@ class Dispatcher:
             self._share_out(pool, able, len(pool.idle) + len(pool.free), now, replies)
         if pool.ahead:
             self._share_out(pool, self._early(pool, now), len(pool.ahead), now, replies)
+        for worker, _ in list(self._at_home.values()):
+            replies.append(self._answer(pool, worker, []))
         return replies
 
     def _early(self, pool: Pool, now: float) -> Iterable[Worker]:
@@ -67,6 +75,16 @@ class Dispatcher:
                 del pool.ahead[worker.name]
             else:
                 yield worker
+
+    def _complete(self, pool: Pool, now: float, replies: list[PollReply]) -> None:
+        """Batches that wait for company get it before others are begun."""
+        for worker in list(pool.gathering.values()):
+            worker.close_batches(now)
+            leases = self._fill(pool, worker, 0, now)
+            if leases:
+                replies.append(self._answer(pool, worker, leases))
+            else:
+                pool.place(worker)
 
     def _share_out(
         self, pool: Pool, workers: Iterable[Worker], waiting: int, now: float, replies: list[PollReply]
@@ -88,23 +106,79 @@ class Dispatcher:
         lineup, estimate = pool.lineup, self._estimate
         prefetch_s, max_held = self._settings.prefetch_s, self._settings.max_held
         leases: list[Lease] = []
-        while len(leases) < most and (lane := lineup.head(now)) is not None:
+        waits, batches = worker.open, bool(worker.batching)
+        while (len(leases) < most or waits) and (lane := lineup.head(now)) is not None:
             stream, task = lane.stream, lane.best
             if task.terms is not NO_TERMS and is_over(task, now):
                 self._expire(task)
                 continue
             estimate_s = estimate(lane)
-            if not worker.has_room(estimate_s, prefetch_s, max_held):
+            joins = self._joins(worker, lane, now) if waits else False
+            if not joins and (len(leases) >= most or not worker.has_room(estimate_s, prefetch_s, max_held)):
                 break
-            if (to_read := task.left_out + task.checkpoint_bytes) and not self._affords(to_read):
+            chosen = self._choose(pool, lane, worker, now) if task.options.affinity_key else task
+            if chosen is None:
+                continue
+            if (to_read := chosen.left_out + chosen.checkpoint_bytes) and not self._affords(to_read):
                 break
-            if len(worker.held) < worker.concurrency:
+            if worker.taken < worker.concurrency:
                 pool.progressed(worker, now)
-            elif task.rank > stream.ahead_rank:
-                stream.ahead_rank = task.rank
-            task = stream.serve(lane, now)
-            leases.append(self._claim(task, worker, estimate_s if estimate_s < prefetch_s else prefetch_s))
+            elif chosen.rank > stream.ahead_rank:
+                stream.ahead_rank = chosen.rank
+            stream.serve(lane, now, None if chosen is task else chosen)
+            # Who joins others takes no slot: it runs when they do.
+            counts_s = estimate_s if estimate_s < prefetch_s else 0.0 if joins else prefetch_s
+            leases.append(self._claim(chosen, worker, counts_s))
+            if batches:
+                worker.note_lane(chosen.id, lane)
+        if waits:
+            self._ride_along(pool, worker, leases, now)
+            worker.close_batches(now)
         return leases
+
+    def _choose(self, pool: Pool, lane: Lane, worker: Worker, now: float) -> Task | None:
+        """What the worker gets of a lane whose next task has an affinity key. None where somebody else got it, or the
+        lane waits: then another one is next."""
+        chosen = pool.homes.choose(lane, worker, now, self._has_room)
+        if chosen is None:
+            pool.homes.hold(lane, now)
+            return None
+        task, home = chosen
+        if task.terms is not NO_TERMS and is_over(task, now):
+            self._expire(task)
+            return None
+        if home is worker:
+            return task
+        lane.stream.serve(lane, now, task)
+        leases = self._at_home.setdefault(home.name, (home, []))[1]
+        leases.append(self._claim(task, home, min(self._run_times.estimate(lane.key[0]), self._settings.prefetch_s)))
+        return None
+
+    def _has_room(self, lane: Lane, worker: Worker) -> bool:
+        return worker.has_room(self._estimate(lane), self._settings.prefetch_s, self._settings.max_held)
+
+    def _joins(self, worker: Worker, lane: Lane, now: float) -> bool:
+        batch = worker.open.get(lane.key[0])
+        return batch is not None and batch.takes(now) and len(worker.held) < self._settings.max_held
+
+    def _ride_along(self, pool: Pool, worker: Worker, leases: list[Lease], now: float) -> None:
+        """What is next finds no room, and a batch has some left for tasks that come after it: they cost it nothing."""
+        prefetch_s = self._settings.prefetch_s
+        for batch in list(worker.open.values()):
+            for lane in batch.lanes:
+                while self._joins(worker, lane, now) and (task := lane.next_rider(pool.lineup, now)) is not None:
+                    if task.terms is not NO_TERMS and is_over(task, now):
+                        self._expire(task)
+                        continue
+                    if task.options.affinity_key and pool.homes.of(task) not in (None, worker):
+                        break
+                    if (to_read := task.left_out + task.checkpoint_bytes) and not self._affords(to_read):
+                        return
+                    if worker.taken > worker.concurrency:
+                        lane.stream.ahead_rank = max(lane.stream.ahead_rank, task.rank)
+                    estimate_s = self._estimate(lane)
+                    task = lane.stream.serve(lane, now)
+                    leases.append(self._claim(task, worker, estimate_s if estimate_s < prefetch_s else 0.0))
 
     def _estimate(self, lane: Lane) -> float:
         """Run time of the best task of the lane, in seconds."""
@@ -123,9 +197,10 @@ class Dispatcher:
     def _suspects(self, pool: Pool) -> list[PollReply]:
         """Each has a process of its own, and takes a slot like others."""
         replies: list[PollReply] = []
+        max_held = self._settings.max_held
         while pool.suspects and (worker := _first(pool.idle) or _first(pool.free)) is not None:
             leases: list[Lease] = []
-            while len(worker.held) < worker.concurrency and (task := self._startable(pool.suspects)) is not None:
+            while worker.has_slot(max_held) and (task := self._startable(pool.suspects)) is not None:
                 leases.append(self._start(pool, task, worker))
             if not leases:
                 break
@@ -170,6 +245,8 @@ class Dispatcher:
         poll = worker.take_poll()
         if poll is None:
             raise AssertionError(f"{worker.name} was offered leases without a poll to carry them")
+        if self._at_home and (theirs := self._at_home.pop(worker.name, None)) is not None:
+            leases = theirs[1] + leases
         self.granted.append(worker)
         pool.place(worker)
         return PollReply(poll.ticket, leases)

@@ -38,6 +38,18 @@ def died(core: "Core", task: Task, cause: str) -> None:
     _fail(core, task, f"{kind}: {cause}", record, spread=0.0)
 
 
+def lost(core: "Core", task: Task) -> None:
+    """Back to its old place: the lost attempt is not counted, and the wait it had counts on."""
+    if task.stop_reason is not None:
+        end_cancelled(core, task, task.stop_reason)
+        return
+    task.state = after(task.state, Trigger.LOSE)
+    task.attempt -= 1
+    task.worker = ""
+    core.decision.writes.requeued.append((task.id, task.lease, task.losses))
+    core.backlog.admit(task)
+
+
 def _put_off(core: "Core", task: Task, after_s: float) -> None:
     task.state = after(task.state, Trigger.SNOOZE)
     task.attempt -= 1

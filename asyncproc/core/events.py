@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from asyncproc.core.asked import NO_CHANGE, Action, Change
+from asyncproc.core.batches import Batching
 from asyncproc.core.schedule import Position, Schedule, Tick
 from asyncproc.core.steering import Rules
 from asyncproc.core.task import KeyUsed, LaneKey, NewTask, Task, TaskId, TimeLimits
@@ -99,6 +100,8 @@ class Registered:
     held: list[tuple[TaskId, int]]
     types: tuple[str, ...] | None = None
     """The task types that its code knows; None where it does not say."""
+    batching: Mapping[str, Batching] = field(default_factory=dict)
+    """Types of which it takes several tasks in one call."""
 
 
 @dataclass(slots=True)

@@ -4,7 +4,7 @@ A look at the core between two steps: it changes nothing, and is no slower than 
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -46,10 +46,10 @@ class Look:
     now: float
 
 
-def look_at(core: "Core", task: Task) -> Look:
-    """`task` is the core's own copy, or one that is on disk alone."""
+def look_at(core: "Core", task: Task, problem: Callable[[str], str] = lambda _: "") -> Look:
+    """`task` is the core's own copy, or one that is on disk alone. `problem` says why a pool lacks workers."""
     backlog = core.backlog
-    pool, stream = backlog.pool_of(task.queue), backlog.stream(task.queue)
+    pool, stream = backlog.pool_of(task.queue, task.shape), backlog.stream(task.queue, task.shape)
     place = (task.rank, task.id)
     ahead = Counter[str]()
     is_whole = task.id in core.tasks
@@ -67,7 +67,7 @@ def look_at(core: "Core", task: Task) -> Look:
         task.queue,
         place,
         task.ready_at,
-        list(_reasons(core, task, pool)),
+        list(_reasons(core, task, pool, problem(pool.name))),
         {name: number for name, number in ahead.items() if number},
         is_whole,
         dict(Counter(other.options.type for other in better)),
@@ -108,7 +108,7 @@ _PASSING: Final = frozenset({"busy", "queue", "type", "key", "suspect"})
 """What ends by itself when something that runs has ended."""
 
 
-def _reasons(core: "Core", task: Task, pool: Pool) -> Iterator[Blocker]:
+def _reasons(core: "Core", task: Task, pool: Pool, problem: str) -> Iterator[Blocker]:
     now = core.now
     if task.state is State.RUNNING:
         return
@@ -121,11 +121,16 @@ def _reasons(core: "Core", task: Task, pool: Pool) -> Iterator[Blocker]:
     yield from blockers(core.backlog, task.options, now)
     workers = [worker for worker in pool.workers.values() if worker.session and not worker.leaving]
     slots = sum(worker.concurrency for worker in workers)
-    taken = sum(min(len(worker.held), worker.concurrency) for worker in workers)
+    taken = sum(min(worker.taken, worker.concurrency) for worker in workers)
     if not workers:
-        yield Blocker("pool", pool.name, f"pool {pool.name}, which serves queue {task.queue}, has no worker")
+        text = f"pool {pool.name}, which serves queue {task.queue}, has no worker"
+        yield Blocker("pool", pool.name, f"{text}: {problem}" if problem else text)
     elif taken >= slots:
         yield Blocker("busy", pool.name, f"{taken} of {slots} slots of pool {pool.name} are taken")
+        if problem:
+            yield Blocker("pool", pool.name, f"pool {pool.name} has no more workers: {problem}")
+    if (awaited := pool.homes.awaited(task)) is not None and awaited[1] > now:
+        yield Blocker("affinity", awaited[0], f"{awaited[0]} ran its affinity key last and has no room", awaited[1])
     if task.losses:
         yield Blocker("suspect", "", "its worker died while it ran: it runs next with nobody beside it")
 

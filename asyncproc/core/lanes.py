@@ -10,12 +10,13 @@ from asyncproc.core.window import Window
 
 if TYPE_CHECKING:
     from asyncproc.core.streams import Stream
+    from asyncproc.core.turns import Turns
 
 
 class Lane:
     """Tasks of one queue, type, fairness key and concurrency key, in rank order; the rest of them is on disk."""
 
-    __slots__ = ("_coming", "_window", "draws", "is_metered", "key", "share", "shut", "stream")
+    __slots__ = ("_coming", "_window", "behind", "draws", "is_metered", "key", "share", "shut", "stream")
 
     def __init__(self, stream: "Stream", share: "Share", key: LaneKey, end: Key | None) -> None:
         self.stream = stream
@@ -23,6 +24,8 @@ class Lane:
         self.key = key
         self._window = Window(end)
         self._coming = 0
+        self.behind = 0
+        """Ready tasks that are on disk alone, as far as is known."""
         self.shut: Gate | None = None
         """The gate before which it is parked."""
         self.draws: tuple[Draw, ...] = ()
@@ -48,6 +51,7 @@ class Lane:
     def push(self, task: Task) -> bool:
         """Take a ready task in; False where it belongs behind the end and stays on disk."""
         if not self._window.push(task.rank, task):
+            self.behind += 1
             return False
         self._count(1)
         head = self._window.peek()
@@ -68,6 +72,38 @@ class Lane:
         if head is None:
             raise AssertionError(f"{self.key} was offered with nothing in it")
         return head[2]
+
+    def first(self, number: int) -> list[Task]:
+        """The best ones, in their order."""
+        return list(self._window.first(number))
+
+    def take(self, task: Task, now: float) -> Task:
+        """Start a task that need not be the one in front."""
+        head = self._window.peek()
+        if head is not None and head[2] is task:
+            return self.pop(now)
+        self._window.discard(task.rank, task)
+        self._count(-1)
+        if self.draws:
+            task.draws = self.draws
+            take(self.draws, now)
+        return task
+
+    def next_rider(self, lineup: "Turns[Stream]", now: float) -> Task | None:
+        """The best task that may start without its turn: where that takes nothing from others. What limits its type
+        alone does not."""
+        stream = self.stream
+        if (
+            stream.lineup is not lineup
+            or stream.paused
+            or self.shut is not None
+            or stream.lanes.get(self.key) is not self
+        ):
+            return None
+        if any(gate.kind != "type" for gate, _ in self.draws) or self.closed(now) is not None:
+            return None
+        head = self._window.peek()
+        return None if head is None else head[2]
 
     def pop(self, now: float) -> Task:
         """Start the task that `peek` showed."""
@@ -90,20 +126,23 @@ class Lane:
     def shed(self, limit: int, limit_bytes: int) -> list[Task]:
         """Leave to the disk what is over these bounds."""
         gone = self._window.shed(limit, limit_bytes)
+        self.behind += len(gone)
         self._count(-len(gone))
         return gone
 
     def rewind(self, end: Key) -> list[Task]:
         """Leave all from this key on to the disk."""
         gone = self._window.rewind(end)
+        self.behind += len(gone)
         self._count(-len(gone))
         if self.shut is None:
             self.share.offer(self)
         return gone
 
-    def page_arrived(self, last: Key | None, complete: bool) -> None:
+    def page_arrived(self, last: Key | None, complete: bool, rows: int) -> None:
         """Call it before the tasks of the page are pushed."""
         self._window.page_arrived(last, complete)
+        self.behind = 0 if complete else max(0, self.behind - rows)
         self._expect(0)
         if complete and last is None and not len(self):
             # There was nothing left on disk: it was idle and not starved, and keeps no claim on the past.

@@ -40,6 +40,20 @@ class Line:
         """The next to begin. Raises `IndexError` where none waits."""
         return self._leases.popleft()
 
+    def take_alike(self, type_name: str, most: int) -> list[Lease]:
+        """The first of this type, before others that came first; without suspects, which go by themselves."""
+        leases, taken = self._leases, list[Lease]()
+        while leases and len(taken) < most and leases[0][3] == type_name and not leases[0][8]:
+            taken.append(leases.popleft())
+        if len(taken) == most or not leases:
+            return taken
+        left: deque[Lease] = deque()
+        for lease in leases:
+            fits = len(taken) < most and lease[3] == type_name and not lease[8]
+            (taken if fits else left).append(lease)
+        self._leases = left
+        return taken
+
     def take(self, ids: Container[TaskId] | None = None) -> list[Lease]:
         """Those of these tasks, or all: they do not wait here any more."""
         taken = [lease for lease in self._leases if ids is None or lease[0] in ids]

@@ -2,6 +2,7 @@
 
 from heapq import heapify, heappush
 
+from asyncproc.core.affinity import Homes
 from asyncproc.core.dangers import runs_alone
 from asyncproc.core.streams import Stream
 from asyncproc.core.task import Task, TaskId
@@ -16,11 +17,11 @@ class Pool:
     """
 
     __slots__ = (
-        "_max_held", "_prefetch_s", "ahead", "free", "idle", "isolation", "laden", "lineup", "loners", "name",
-        "suspects", "workers",
+        "_max_held", "_prefetch_s", "ahead", "free", "gathering", "homes", "idle", "isolation", "laden", "lineup",
+        "loners", "name", "suspects", "workers",
     )  # fmt: skip
 
-    def __init__(self, name: str, prefetch_s: float, max_held: int) -> None:
+    def __init__(self, name: str, prefetch_s: float, max_held: int, affinity_s: float) -> None:
         self.name = name
         self.lineup: Turns[Stream] = Turns()
         self._prefetch_s = prefetch_s
@@ -33,6 +34,8 @@ class Pool:
         self.ahead: dict[str, Worker] = {}
         """Those without a free slot that may take short work ahead. One is left out once it had no room: only its own
         next report can make some."""
+        self.gathering: dict[str, Worker] = {}
+        """Those that wait with a batch for others to join it."""
         self.laden: dict[str, Worker] = {}
         """Workers, with or without a poll, that hold more than they can start at once, by their last sign of progress:
         the one that has gone longest without comes first, give or take the time of an overrun."""
@@ -40,6 +43,7 @@ class Pool:
         """Ready tasks that were aboard when a worker died: they go before all others."""
         self.loners: list[tuple[float, TaskId, Task]] = []
         """Those that were aboard again; each runs with nobody beside it."""
+        self.homes = Homes(self, affinity_s)
         self.isolation: Worker | None = None
         """The worker that is emptied, and then kept, for loners."""
 
@@ -58,6 +62,10 @@ class Pool:
                 place.setdefault(worker.name, worker)
             else:
                 place.pop(worker.name, None)
+        if worker.open and worker.polls and not (worker.leaving or worker.alone or worker is self.isolation):
+            self.gathering[worker.name] = worker
+        elif self.gathering:
+            self.gathering.pop(worker.name, None)
         if worker.is_laden():
             self.laden.setdefault(worker.name, worker)
         else:
@@ -68,7 +76,7 @@ class Pool:
             return None
         if not worker.held:
             return self.idle
-        if len(worker.held) < worker.concurrency:
+        if worker.has_slot(self._max_held):
             return self.free
         return self.ahead if worker.has_room_ahead(self._prefetch_s, self._max_held) else None
 
@@ -98,7 +106,7 @@ class Pool:
                 heapify(waiting)
 
     def forget(self, worker: Worker) -> None:
-        for place in (self.workers, self.idle, self.free, self.ahead, self.laden):
+        for place in (self.workers, self.idle, self.free, self.ahead, self.gathering, self.laden):
             place.pop(worker.name, None)
         if self.isolation is worker:
             self.isolation = None

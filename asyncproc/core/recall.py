@@ -53,7 +53,7 @@ def _held_up(pool: Pool, tasks: Mapping[TaskId, Task], settings: CoreSettings, n
         if left <= 0 or not is_overrun(worker, now, settings.overrun_s):
             return
         if _may_be_asked(worker, now):
-            left -= len(worker.held) - worker.concurrency
+            left -= max(1, len(worker.held) - worker.concurrency)
             yield _ask(pool, worker, tasks, worker.held, now)
         else:
             pool.to_the_back(worker)
@@ -70,7 +70,7 @@ def _outranked(pool: Pool, tasks: Mapping[TaskId, Task], settings: CoreSettings,
         # A wait shorter than this is over before the exchange is.
         if worker.held_s < 2 * EXCHANGE_S * worker.concurrency or not _may_be_asked(worker, now):
             continue
-        worse = [id_ for id_ in worker.held if tasks[id_].queue == stream.name and tasks[id_].rank > better.rank]
+        worse = [id_ for id_ in worker.held if tasks[id_].queue == stream.queue and tasks[id_].rank > better.rank]
         if worse:
             yield _ask(pool, worker, tasks, worse, now)
             return

@@ -40,6 +40,8 @@ class TaskRecord:
     """The first of its parents."""
     depends_on_count: int
     on_parent_failure: str | None
+    resources: str
+    """What it asks of its worker, as `Options.resources` has it."""
     errors: bytes
     payload: bytes
     finished_at: float | None
@@ -49,6 +51,7 @@ class TaskRecord:
     log: bytes | None = None
     """Like `checkpoint` only where one task is read."""
     checkpoint: bytes | None = None
+    affinity_key: str = ""
 
 
 class Glimpse(NamedTuple):

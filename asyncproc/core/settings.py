@@ -33,6 +33,8 @@ class CoreSettings:
     are longer than was thought: what it has not begun is called back."""
     max_held: int = 1000
     """Leases one worker may hold."""
+    affinity_s: float = 0.5
+    """A task waits no longer than this for the worker that ran its affinity key last, while others have room."""
     poll_s: float = 10.0
     """An unanswered poll is answered with nothing after this long, as a sign of life to both sides."""
     silence_s: float = 30.0

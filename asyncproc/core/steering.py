@@ -62,6 +62,8 @@ class Rules:
     rates: Mapping[str, RateLimit] = field(default_factory=dict)
     pauses: tuple[Pause, ...] = ()
     default: QueueRules = field(default_factory=QueueRules)
+    pool_of: Mapping[str, str] = field(default_factory=dict)
+    """Queue to pool, for the queues that a pool names."""
 
     def queue(self, name: str) -> QueueRules:
         return self.queues.get(name, self.default)

@@ -10,14 +10,14 @@ from typing import Final
 
 from asyncproc.core.alarms import Alarms
 from asyncproc.core.backlog import Backlog
-from asyncproc.core.cancel import end_cancelled, remind, tell_workers
+from asyncproc.core.cancel import remind, tell_workers
 from asyncproc.core.commands import steer
 from asyncproc.core.counters import Counters
 from asyncproc.core.dangers import Dangers, runs_alone
 from asyncproc.core.decision import Decision, EnqueueReply, PollReply, RegisterReply
 from asyncproc.core.dependents import Dependents
 from asyncproc.core.dispatch import Dispatcher
-from asyncproc.core.endings import died, unsuccessful
+from asyncproc.core.endings import died, lost, unsuccessful
 from asyncproc.core.events import (
     SUCCEEDED,
     Enqueued,
@@ -206,7 +206,7 @@ class Core:
             self.tasks[task.id] = task
             worker = self.workers.get(task.worker)
             if worker is None:
-                worker = self._meet(task.worker, self.settings.pool(task.queue), concurrency=0)
+                worker = self._meet(task.worker, self.backlog.pool_of(task.queue, task.shape).name, concurrency=0)
             worker.hold(task.id, self.run_times.estimate(task.options.type), alone=runs_alone(task.losses))
             self.backlog.count(task)
 
@@ -223,6 +223,8 @@ class Core:
         worker.concurrency = event.concurrency
         self.backlog.knows(worker, None if event.types is None else frozenset(event.types))
         worker.heard_at = self.now
+        if worker.batching != event.batching:
+            worker.regroup(event.batching, lambda task_id: self.tasks[task_id].options.type)
         for poll in worker.polls:
             self.decision.replies.append(PollReply(poll.ticket, None))
         worker.polls.clear()
@@ -258,7 +260,7 @@ class Core:
         worker.release(task_id)
         self.backlog.stopped(task)
         if not task.losses:
-            self.backlog.stream(task.queue).paid += 1
+            self.backlog.stream(task.queue, task.shape).paid += 1
         self._requeue(task)
 
     def _holds(self, worker: Worker, task_id: TaskId, lease: int) -> bool:
@@ -307,7 +309,8 @@ class Core:
         worker = self.workers.pop(name, None)
         if worker is None:
             return
-        self.backlog.pool(worker.pool).forget(worker)
+        pool = self.backlog.pool(worker.pool)
+        pool.forget(worker)
         self.backlog.knows(worker, None)
         self.decision.replies.extend(PollReply(poll.ticket, None) for poll in worker.polls)
         worker.polls.clear()
@@ -323,17 +326,10 @@ class Core:
                 continue
             task.losses += charged
             self._requeue(task)
+        self.backlog.release(pool)
 
     def _requeue(self, task: Task) -> None:
-        """Back to its old place: the lost attempt is not counted, and the wait it had counts on."""
-        if task.stop_reason is not None:
-            end_cancelled(self, task, task.stop_reason)
-            return
-        task.state = after(task.state, Trigger.LOSE)
-        task.attempt -= 1
-        task.worker = ""
-        self.decision.writes.requeued.append((task.id, task.lease, task.losses))
-        self.backlog.admit(task)
+        lost(self, task)
 
     def _excuse_absence(self, now: float) -> None:
         """While a commit waits for Postgres no poll is answered: that silence is ours and not the workers'."""
@@ -404,6 +400,11 @@ class Core:
         if task.id not in self.fresh:
             self.decision.writes.claims.append((task.id, task.lease, task.attempt, task.rank, worker.name))
         options = task.options
+        if options.affinity_key:
+            self.backlog.pool(worker.pool).homes.ran(task, worker.name)
+        confined = task.losses > 0 or self.dangers.has(options.type, self.now)
+        if worker.batching and options.type in worker.batching:
+            worker.put_together(task.id, options.type, self.now, confined)
         return (
             task.id,
             task.lease,
@@ -413,7 +414,7 @@ class Core:
             task.payload,
             task.rank,
             limits_of(task, self.now) if task.terms.deadline else options.limits,
-            task.losses > 0 or self.dangers.has(options.type, self.now),
+            confined,
         )
 
     def _answer_reports(self) -> None:

@@ -4,6 +4,7 @@ from typing import Final
 
 from asyncproc.core.decision import Key
 from asyncproc.core.lanes import Lane, Share
+from asyncproc.core.shape import pool_name
 from asyncproc.core.steering import QueueRules
 from asyncproc.core.task import LaneKey, Task
 from asyncproc.core.turns import Turns
@@ -13,16 +14,21 @@ _IDLE_SHARES: Final = 64
 
 
 class Stream:
-    """One queue; `passed` is its virtual time among the queues of its pool."""
+    """One queue, or of one the tasks that ask for the same resources; `passed` is its virtual time among the queues of
+    its pool."""
 
     __slots__ = (
         "_sole", "active", "ahead_rank", "coming", "held", "lanes", "lineup", "name", "paid", "parked", "passed",
-        "paused", "rules", "shares", "starved", "touched", "waiting",
+        "paused", "queue", "rules", "shape", "shares", "starved", "touched", "waiting",
     )  # fmt: skip
 
-    def __init__(self, name: str, rules: QueueRules, lineup: "Turns[Stream]", touched: dict[Lane, None]) -> None:
+    def __init__(
+        self, queue: str, rules: QueueRules, lineup: "Turns[Stream]", touched: dict[Lane, None], shape: str = ""
+    ) -> None:
         """Lanes that change are entered in `touched`."""
-        self.name = name
+        self.queue = queue
+        self.shape = shape
+        self.name = pool_name(queue, shape)
         self.rules = rules
         self.lineup = lineup
         self.touched = touched
@@ -86,13 +92,13 @@ class Stream:
             sole.active = False
         return lane
 
-    def serve(self, lane: Lane, now: float) -> Task:
-        """Take what `head` showed, and let the queue and the fairness key pay for it."""
+    def serve(self, lane: Lane, now: float, task: Task | None = None) -> Task:
+        """Take what `head` showed, or another one of its lane, and let the queue and the fairness key pay for it."""
         self.lineup.pay(self, free=self.paid > 0)
         self.paid = max(0, self.paid - 1)
         if self._sole is None:
             self.shares.pay(lane.share)
-        return lane.pop(now)
+        return lane.pop(now) if task is None else lane.take(task, now)
 
     def is_starved(self) -> bool:
         return self.waiting > 0

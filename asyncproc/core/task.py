@@ -53,14 +53,19 @@ class Options(NamedTuple):
     origins: str = ""
     """Who said the values that a task may leave to others, a letter of `origin.Origin` each: priority, retries,
     back-off, timeout, soft timeout."""
+    affinity_key: str = ""
+    """It is best run where the last one with this key ran; empty: anywhere."""
+    resources: str = ""
+    """What it asks of its worker beyond a slot, as `shape.shape_text` has it; empty: nothing."""
 
 
-LaneKey: TypeAlias = tuple[str, str, str]
-"""Of the tasks of a queue, those that meet the same limits: type, fairness key, concurrency key."""
+LaneKey: TypeAlias = tuple[str, str, str, str]
+"""Of the tasks of a queue, those that meet the same limits and the same workers: type, fairness key, concurrency key,
+shape of resources."""
 
 
 def lane_key(options: Options) -> LaneKey:
-    return (options.type, options.fairness_key, options.concurrency_key)
+    return (options.type, options.fairness_key, options.concurrency_key, options.resources)
 
 
 class OnParentFailure(StrEnum):
@@ -149,3 +154,7 @@ class Task:
     @property
     def queue(self) -> str:
         return self.options.queue
+
+    @property
+    def shape(self) -> str:
+        return self.options.resources

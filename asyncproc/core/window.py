@@ -1,5 +1,6 @@
 """The best part of a backlog in memory, the rest on disk, in one order."""
 
+from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
 from typing import Final
 
@@ -83,6 +84,19 @@ class Window:
         while self._gone and self._heap and self._heap[0][:2] in self._gone:
             self._gone.discard(heappop(self._heap)[:2])
         return self._heap[0] if self._heap else None
+
+    def first(self, number: int) -> Iterator[Task]:
+        """The best ones, in their order."""
+        heap = self._heap
+        ahead = [(heap[0][:2], 0)] if heap else []
+        while ahead and number > 0:
+            key, at = heappop(ahead)
+            if key not in self._gone:
+                number -= 1
+                yield heap[at][2]
+            for child in (2 * at + 1, 2 * at + 2):
+                if child < len(heap):
+                    heappush(ahead, (heap[child][:2], child))
 
     def pop(self) -> Task:
         """The task that `peek` showed."""

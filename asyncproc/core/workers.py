@@ -1,9 +1,14 @@
 """What the core knows of a worker: what it holds, and the polls through which it can be reached."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from asyncproc.core.batches import Batch, Batching
 from asyncproc.core.task import TaskId
+
+if TYPE_CHECKING:
+    from asyncproc.core.lanes import Lane
 
 FLOOR_S: Final = 20e-6
 """No attempt costs a worker less than this, however short the user's code."""
@@ -52,6 +57,16 @@ class Worker:
     """Leases granted and not yet recorded as ended, with what each counts: the estimated seconds, and for a long one
     the time that is filled ahead, for it blocks one slot and no other."""
     held_s: float = 0.0
+    taken: int = 0
+    """Slots that all of it takes, or will."""
+    batching: Mapping[str, Batching] = field(default_factory=dict)
+    """Types of which it takes several tasks in one call."""
+    batches: dict[TaskId, Batch] = field(default_factory=dict)
+    """Of each held task the batch that it is in."""
+    open: dict[str, Batch] = field(default_factory=dict)
+    """By type, the one that others may join."""
+    late: int = 0
+    """Batches that somebody may have come too late for."""
     missing: list[TaskId] = field(default_factory=list)
     """What its last registration did not name. Given back once the worker is seen to go by that registration."""
     leaving: bool = False
@@ -69,28 +84,94 @@ class Worker:
     def hold(self, task_id: TaskId, estimate_s: float, alone: bool) -> None:
         self.held[task_id] = estimate_s
         self.held_s += estimate_s
+        self.taken += 1
         self.alone = self.alone or alone
 
+    def put_together(self, task_id: TaskId, type_name: str, now: float, confined: bool = False) -> None:
+        """The task that was just taken goes into a batch, and shares its slot; a confined one goes alone."""
+        if confined:
+            self.open.pop(type_name, None)  # a batch that waits was begun before the type was dangerous
+            return
+        batch = self.open.get(type_name)
+        if batch is not None and batch.takes(now):
+            self.taken -= 1
+            if now > batch.opened_at and not batch.late:
+                batch.late = True
+                self.late += 1
+        else:
+            size, wait_s = self.batching[type_name]
+            batch = self.open[type_name] = Batch(type_name, size, now, now + wait_s)
+        batch.room -= 1
+        batch.left += 1
+        self.batches[task_id] = batch
+
+    def note_lane(self, task_id: TaskId, lane: "Lane") -> None:
+        batch = self.batches.get(task_id)
+        if batch is not None and lane not in batch.lanes:
+            batch.lanes.append(lane)
+
+    def regroup(self, batching: Mapping[str, Batching], type_of: Callable[[TaskId], str]) -> None:
+        """It is met in the midst of its work: nobody knows which of what it holds runs together."""
+        self.batching = batching
+        self.batches.clear()
+        self.open.clear()
+        self.taken = self.late = 0
+        for task_id in self.held:
+            self.taken += 1
+            if (name := type_of(task_id)) in batching:
+                self.put_together(task_id, name, 0.0)
+        for batch in {id(batch): batch for batch in self.batches.values()}.values():
+            batch.late = True
+            self.late += 1
+        self.open.clear()
+
+    def close_batches(self, now: float) -> None:
+        """Those that are full, or that nobody is waited for."""
+        for batch in [batch for batch in self.open.values() if batch.until <= now or not batch.room]:
+            del self.open[batch.type]
+
     def release(self, task_id: TaskId) -> None:
-        estimate_s = self.held.pop(task_id, 0.0)
+        estimate_s = self.held.pop(task_id, None)
+        if estimate_s is None:
+            return
+        if self.batches and (batch := self.batches.pop(task_id, None)) is not None:
+            self._leave(batch)
+        else:
+            self.taken -= 1
         # Rounding must not leave a debt on an idle worker.
         self.held_s = self.held_s - estimate_s if self.held else 0.0
         self.alone = self.alone and bool(self.held)
+
+    def _leave(self, batch: Batch) -> None:
+        batch.left -= 1
+        if batch.left:
+            return
+        self.taken -= 1
+        self.late -= batch.late
+        if self.open.get(batch.type) is batch:
+            del self.open[batch.type]
 
     def has_room(self, estimate_s: float, prefetch_s: float, max_held: int) -> bool:
         """Free slots first; beyond them only what is short, and only what begins soon."""
         if self.alone:
             return False
-        if len(self.held) < self.concurrency:
+        # As `has_slot` has it: a call would cost every task.
+        if self.taken < self.concurrency and (not self.batches or self.has_slot(max_held)):
             return True
         return estimate_s < prefetch_s and self.has_room_ahead(prefetch_s, max_held)
+
+    def has_slot(self, max_held: int) -> bool:
+        """Batches may fill what it can hold before they fill its slots."""
+        if self.taken >= self.concurrency:
+            return False
+        return not self.batches or len(self.held) < max(max_held, self.concurrency)
 
     def has_room_ahead(self, prefetch_s: float, max_held: int) -> bool:
         """Whether one more would begin soon, though no slot is free."""
         return len(self.held) < max_held and self.held_s < prefetch_s * self.concurrency
 
     def is_laden(self) -> bool:
-        return len(self.held) > self.concurrency
+        return self.taken > self.concurrency or self.late > 0
 
     def take_poll(self) -> Poll | None:
         """The poll to answer next: one that must be answered anyway before one that can stay parked."""

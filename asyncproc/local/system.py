@@ -149,7 +149,7 @@ def _drain(settings: Settings, say: Say) -> None:
         return  # The start was given up before there was one.
     try:
         grace_s = settings.queue.drain
-        ray.get(queue.drain.remote(grace_s), timeout=grace_s + _STOP_MARGIN_S)
+        ray.get(queue.drain.remote(grace_s), timeout=grace_s + settings.queue.teardown + _STOP_MARGIN_S)
     except (RayError, TimeoutError) as error:
         say(f"the workers could not be drained ({type(error).__name__}): what they ran runs again at the next start")
 

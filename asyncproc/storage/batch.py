@@ -161,6 +161,8 @@ def _replace(rows: Sequence[Replaced]) -> Statement:
         texts(each.concurrency_key for each in options),
         texts(each.fairness_key for each in options),
         texts(each.origins for each in options),
+        texts(each.affinity_key for each in options),
+        texts(each.resources for each in options),
         texts(each.created_by for each in options),
         texts(row[-1][1] for row in rows),
     ]
@@ -198,6 +200,8 @@ def _insert(tasks: list[Task]) -> Statement:
         texts(task.options.concurrency_key for task in tasks),
         texts(task.options.fairness_key for task in tasks),
         texts(task.options.origins for task in tasks),
+        texts(task.options.affinity_key for task in tasks),
+        texts(task.options.resources for task in tasks),
         texts(task.options.created_by for task in tasks),
         texts(task.terms.unique_key or None for task in tasks),
         texts(task.worker or None for task in tasks),
@@ -223,7 +227,7 @@ def _copy(tasks: list[Task]) -> bytes:
         rank = _rank(task)
         created = _STAMP.pack(8, _micros(task.created_at))
         parts += (
-            _FIXED_BEFORE.pack(27, 16, task.id),
+            _FIXED_BEFORE.pack(29, 16, task.id),
             _NULL if rank is None else _FLOAT.pack(8, rank),
             created if task.ready_at == task.created_at else _STAMP.pack(8, _micros(task.ready_at)),
             created,
@@ -250,7 +254,7 @@ def _constant(options: Options) -> bytes:
         _sized(text)
         for text in (
             options.type, options.queue, options.concurrency_key, options.fairness_key, options.origins,
-            options.created_by,
+            options.affinity_key, options.resources, options.created_by,
         )
     )  # fmt: skip
 

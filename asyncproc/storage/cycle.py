@@ -100,7 +100,7 @@ class Storage:
     async def load(self, aging_s: Mapping[str, float], default_aging_s: float) -> Loaded:
         """All that runs, and the lanes that have rows; ranks are computed anew where aging was configured anew."""
         async with self._turn() as connection:
-            lanes = [(row[0], (row[1], row[2], row[3])) for row in await _rows(connection, pages.LANES)]
+            lanes = [(row[0], (row[1], row[2], row[3], row[4])) for row in await _rows(connection, pages.LANES)]
             names = list(dict.fromkeys(queue for queue, _ in lanes))
             await rank_anew(connection, self._fence, names, aging_s, default_aging_s)
             failpoints.hit("queue.mid_load")
@@ -280,7 +280,7 @@ class Storage:
         most_bytes = max(min(_LEAST_PAGE_BYTES, self._page_bytes), self._page_bytes // len(wanted))
         columns: list[object] = [
             texts(page.queue for page in wanted),
-            *(texts(page.lane[part] for page in wanted) for part in range(3)),
+            *(texts(page.lane[part] for page in wanted) for part in range(4)),
             floats(page.after[0] for page in wanted),
             uuids(page.after[1] or _NO_ID for page in wanted),
             ints(page.limit for page in wanted),

@@ -26,12 +26,12 @@ from asyncproc.storage.statements import schedules as statements
 from asyncproc.storage.steering import Purge, to_stored
 
 _LAST_ID: Final = b"\xff" * 16
-ReadyKey: TypeAlias = tuple[str, str, str, float, TaskId]
+ReadyKey: TypeAlias = tuple[str, str, str, str, float, TaskId]
 """A place among the ready tasks of a queue: type, fairness key, concurrency key, rank, id."""
 COUNT_WITHIN_S: Final = 60.0
 PARENTS_AT_ONCE: Final = 1_000
 PARENTS_BYTES: Final = 2 * 1024 * 1024
-FIRST_READY: Final[ReadyKey] = ("", "", "", float("-inf"), b"\x00" * 16)
+FIRST_READY: Final[ReadyKey] = ("", "", "", "", float("-inf"), b"\x00" * 16)
 FIRST_NOT_READY: Final[Key] = (0.0, b"\x00" * 16)
 
 
@@ -170,10 +170,9 @@ class Inspector:
 
     async def ready(self, queue: str, after: ReadyKey, limit: int) -> list[tuple[ReadyKey, int, float]]:
         """Ready tasks of a queue behind `after`: place, lease, instant of making."""
-        type_name, fairness_key, concurrency_key, rank, task_id = after
-        key = [type_name, fairness_key, concurrency_key, rank, UUID(bytes=task_id)]
-        rows = await self._read(steering.READY, [queue, *key, limit])
-        return [((*row[:4], row[4].bytes), row[5], row[6]) for row in rows]
+        *lane_and_rank, task_id = after
+        rows = await self._read(steering.READY, [queue, *lane_and_rank, UUID(bytes=task_id), limit])
+        return [((*row[:5], row[5].bytes), row[6], row[7]) for row in rows]
 
     async def not_ready(self, queue: str, after: Key, limit: int) -> list[tuple[Key, int, float]]:
         """The same of tasks that wait for something else than a worker."""
@@ -237,14 +236,15 @@ def _several(asked: Any) -> list[Any] | None:
 def _record(row: Sequence[Any]) -> TaskRecord:
     (id_, type_, queue, state, priority, attempt, most, created_at, ready_at, started_at, created_by, backoff_s,
      timeout_s, soft_timeout_s, worker, error, concurrency_key, fairness_key, start_by, deadline,
-     origins, unique_key, depends_on, depends_on_count, on_parent_failure, errors, payload, finished_at, result,
-     progress, *notes) = row  # fmt: skip
+     origins, affinity_key, resources, unique_key, depends_on, depends_on_count, on_parent_failure, errors, payload,
+     finished_at, result, progress, *notes) = row  # fmt: skip
     log, checkpoint = (_bytes(note) for note in notes or (None, None))
     return TaskRecord(
         id_.bytes, type_, queue, State(state), priority, attempt, most, created_at, ready_at, started_at, created_by,
         backoff_s, timeout_s, soft_timeout_s, worker, error, concurrency_key, fairness_key, start_by, deadline,
-        origins, tuple(parent.bytes for parent in depends_on or ()), depends_on_count, on_parent_failure,
+        origins, tuple(parent.bytes for parent in depends_on or ()), depends_on_count, on_parent_failure, resources,
         errors.encode(), payload.encode(), finished_at, _bytes(result), unique_key, _bytes(progress), log, checkpoint,
+        affinity_key,
     )  # fmt: skip
 
 

@@ -63,4 +63,4 @@ async def note_aging(connection: Connection, fence: Fence, queue: str, aging_s: 
 async def lanes(connection: Connection, queue: str) -> list[LaneKey]:
     """Of the queue, those that have rows."""
     rows = await (await connection.execute(pages.LANES_OF, [queue, queue])).fetchall()
-    return [(str(row[0]), str(row[1]), str(row[2])) for row in rows]
+    return [(str(row[0]), str(row[1]), str(row[2]), str(row[3])) for row in rows]

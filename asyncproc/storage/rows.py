@@ -8,7 +8,7 @@ from asyncproc.core.states import State
 from asyncproc.core.task import NO_TERMS, Options, Task, TaskId, Terms, TimeLimits
 
 _CLOCKS_APART_S: Final = 86_400.0
-_AFTER_OPTIONS: Final = 17
+_AFTER_OPTIONS: Final = 19
 _STATES: Final = {state.value: state for state in State}
 
 

@@ -5,6 +5,7 @@ from typing import Any, Final, NamedTuple, assert_never
 
 from asyncproc.changes import Delete, Drain, PauseFor, Put, Resume, RuleChange
 from asyncproc.core.steering import Pause
+from asyncproc.pool_settings import PoolRuleSettings
 from asyncproc.rules import QueueRuleSettings, RateLimitSettings, Stored, TypeRuleSettings, from_document
 from asyncproc.storage.connection import Connection, Fence
 from asyncproc.storage.statements import steering
@@ -43,7 +44,7 @@ async def _carry_out(connection: Connection, asked: RuleChange, now: float) -> b
             cursor = await connection.execute(steering.DELETE, [kind, name])
             if kind == "queue":
                 await connection.execute(steering.FILL, [name])
-            if kind != "rate":
+            if kind in ("queue", "type"):
                 await connection.execute(steering.RESUME, [kind, name, now])
         case PauseFor(pause, for_s):
             until = now + for_s if for_s else pause.until or None
@@ -96,6 +97,7 @@ def to_stored(rows: Sequence[tuple[Any, ...]]) -> Stored:
     queues: dict[str, QueueRuleSettings] = {}
     types: dict[str, TypeRuleSettings] = {}
     rates: dict[str, RateLimitSettings] = {}
+    pools: dict[str, PoolRuleSettings] = {}
     pauses: list[Pause] = []
     draining: dict[str, float] = {}
     for kind, name, text, since, until, reason, by in rows:
@@ -105,10 +107,12 @@ def to_stored(rows: Sequence[tuple[Any, ...]]) -> Stored:
             types[name] = of_type
         elif kind == "rate" and (rate := from_document(RateLimitSettings, f"rate limit {name}", text)) is not None:
             rates[name] = rate
+        elif kind == "pool" and (pool := from_document(PoolRuleSettings, f"pool {name}", text)) is not None:
+            pools[name] = pool
         elif kind == "pause":
             pauses.append(Pause(text, name, until, reason, by, since))
         elif kind == "draining":
             draining[name] = since
         elif kind == "version":
             version = int(text)
-    return Stored(version, queues, types, rates, tuple(pauses), draining)
+    return Stored(version, queues, types, rates, pools, tuple(pauses), draining)

@@ -383,3 +383,8 @@ def say(ledger: str, n: int, how: str, ctx: TaskContext) -> str:
 def note_once(ledger: str, n: int, ctx: TaskContext) -> int:
     leave_trace(ledger, n, ctx)
     return n
+
+
+@task(name="Environment")
+def environment(name: str) -> str:
+    return os.environ.get(name, "")

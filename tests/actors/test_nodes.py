@@ -17,6 +17,8 @@ from ray.exceptions import RayError
 
 from asyncproc.actors.spread import living_nodes
 from asyncproc.core.states import State
+from asyncproc.pool_precedence import pools_of
+from asyncproc.rules import Stored
 from tests.actors.conftest import Deploy
 from tests.deployed import Ledger, System, pid_of
 from tests.eventually import eventually
@@ -133,7 +135,7 @@ def test_a_node_is_killed_under_load_and_nothing_is_lost(deploy: Deploy, nodes: 
 
 def _spread(system: System, nodes: Nodes) -> dict[str, str]:
     """The node of each worker, once each node has its share of them."""
-    even = sum(pool.workers for pool in system.settings.all_pools().values()) // len(nodes.alive())
+    even = sum(pool.least for pool in pools_of(system.settings, Stored()).values()) // len(nodes.alive())
 
     def look() -> dict[str, str]:
         where = _places(system)

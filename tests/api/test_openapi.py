@@ -47,6 +47,8 @@ ENDPOINTS: Final = {
     "/schedules/{name}/resume": {"post"},
     "/schedules/{name}/trigger": {"post"},
     "/schedules/{name}/backfill": {"post"},
+    "/pools": {"get", "post"},
+    "/pools/{name}": {"get", "patch", "put", "delete"},
     "/rate-limits": {"get"},
     "/rate-limits/{name}": {"get", "put", "delete"},
 }

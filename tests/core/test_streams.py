@@ -29,7 +29,7 @@ class Queues:
             self.lane(name).push(Task(self._made.to_bytes(16), b"", options, State.QUEUED, 0.0, 0.0))
 
     def lane(self, name: str) -> Lane:
-        return self.streams[name].lane(("Work", "", ""))
+        return self.streams[name].lane(("Work", "", "", ""))
 
     def begin_page(self, name: str) -> None:
         """A part of the queue is on disk."""

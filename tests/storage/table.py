@@ -20,7 +20,7 @@ START: Final[Key] = (float("-inf"), b"")
 PAGE_BYTES: Final = 1 << 20
 ERROR: Final = b'{"type": "Boom", "message": "it broke", "traceback": "..."}'
 _IDS: Final = TaskIds()
-LANE: Final = ("send", "", "")
+LANE: Final = ("send", "", "", "")
 _OPTIONS: Final = Options("send", "mail", 2, RetryPolicy(3, 1.5, 2.0, 60.0, 0.1), "me")
 
 

@@ -31,7 +31,14 @@ from tests.storage.table import (
 def many() -> list[Task]:
     states = [State.QUEUED, State.RUNNING, State.SCHEDULED]
     return [
-        a_task(states[n % 3], payload=f'{{"naïve": {n}}}'.encode(), ready_at=NOW + n / 7, priority=n, type=f"ü{n % 4}")
+        a_task(
+            states[n % 3],
+            payload=f'{{"naïve": {n}}}'.encode(),
+            ready_at=NOW + n / 7,
+            priority=n,
+            type=f"ü{n % 4}",
+            resources="gpu1" * (n % 2),
+        )
         for n in range(COPY_FROM)
     ]
 

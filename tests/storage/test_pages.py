@@ -190,9 +190,12 @@ async def test_what_is_not_read_does_not_bound_a_page(database: str) -> None:
 
 
 async def test_each_lane_has_pages_of_its_own(storage: Storage) -> None:
-    lanes = [("send", "", ""), ("send", "ada", ""), ("send", "ada", "k"), ("resize", "", "k")]
+    lanes = [("send", "", "", ""), ("send", "", "", "gpu1"), ("send", "ada", "k", ""), ("resize", "", "k", "")]
     tasks = {
-        lane: [a_task(type=lane[0], fairness_key=lane[1], concurrency_key=lane[2], rank=float(n)) for n in range(5)]
+        lane: [
+            a_task(type=lane[0], fairness_key=lane[1], concurrency_key=lane[2], resources=lane[3], rank=float(n))
+            for n in range(5)
+        ]
         for lane in lanes
     }
     await write(storage, inserts=[task for some in tasks.values() for task in some])

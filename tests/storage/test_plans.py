@@ -170,8 +170,8 @@ async def test_who_goes_over_a_queue_reads_it_part_by_part(million: str) -> None
     queue, none = "q1", UUID(int=0)
     with psycopg.connect(hardened(million, "plans", READER_OPTIONS), autocommit=True) as connection:
         for text, parameters in (
-            (steering.READY, [queue, *inspector.FIRST_READY[:4], none, BATCH]),
-            (steering.READY, [queue, "send", "", "", NOW - 500, none, BATCH]),
+            (steering.READY, [queue, *inspector.FIRST_READY[:5], none, BATCH]),
+            (steering.READY, [queue, "send", "", "", "", NOW - 500, none, BATCH]),
             (steering.NOT_READY, [queue, 0.0, none, BATCH]),
             (reads.SOME_COUNTS, [queue, BATCH, queue, BATCH]),
             (reads.SOME_COUNTS, ["no such", BATCH, "no such", BATCH]),
@@ -231,6 +231,7 @@ def _lane(after_rank: float) -> list[PgArray]:
     return [
         texts(["q1"]),
         texts(["send"]),
+        texts([""]),
         texts([""]),
         texts([""]),
         floats([after_rank]),

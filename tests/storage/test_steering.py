@@ -138,7 +138,7 @@ async def test_ranks_are_computed_anew_but_for_what_runs(storage: Storage, datab
 
     found = {task_id: row["rank"] for task_id, row in live(database).items()}
     assert found == {waiting.id: NOW - 10.0, **before}
-    assert await storage.between(_lanes) == [("send", "", "")]
+    assert await storage.between(_lanes) == [("send", "", "", "")]
 
 
 async def _lanes(connection: object, _: object) -> object:

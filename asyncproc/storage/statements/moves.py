@@ -5,8 +5,8 @@ from typing import Final, LiteralString
 # What neither a claim nor an end changes.
 _STAYS_BUT_READY_AT: Final[LiteralString] = """
     id, created_at, lease, priority, max_attempts, backoff_s, backoff_factor, backoff_cap_s, backoff_jitter, timeout_s,
-    soft_timeout_s, type, queue, concurrency_key, fairness_key, origins, start_by, deadline, unique_key, created_by,
-    depends_on, parent_refs, on_parent_failure, payload, noted, progress, log, checkpoint"""
+    soft_timeout_s, type, queue, concurrency_key, fairness_key, origins, affinity_key, resources, start_by, deadline,
+    unique_key, created_by, depends_on, parent_refs, on_parent_failure, payload, noted, progress, log, checkpoint"""
 STAYS: Final[LiteralString] = f"{_STAYS_BUT_READY_AT}, ready_at"
 
 # In:   ids, leases, numbers, progress, checkpoints, logs as columns; null is as it was.
@@ -149,7 +149,7 @@ CLAIM: Final[LiteralString] = """
 INSERT_COLUMNS: Final[LiteralString] = """
     (id, rank, ready_at, created_at, started_at, lease, priority, attempt, max_attempts, backoff_s, backoff_factor,
      backoff_cap_s, backoff_jitter, timeout_s, soft_timeout_s, start_by, deadline, state, type, queue, concurrency_key,
-     fairness_key, origins, created_by, unique_key, worker, payload)
+     fairness_key, origins, affinity_key, resources, created_by, unique_key, worker, payload)
 """
 COPY_IN: Final[LiteralString] = f"COPY asyncproc.task_live {INSERT_COLUMNS} FROM STDIN (FORMAT BINARY)"
 # In: the columns of `INSERT_COLUMNS`. A row that exists is left alone.
@@ -158,12 +158,13 @@ _NEW_ROWS: Final[LiteralString] = f"""
     SELECT n.id, n.rank, to_timestamp(n.ready_at), to_timestamp(n.created_at), to_timestamp(n.started_at), n.lease,
         n.priority, n.attempt, n.max_attempts, n.backoff_s, n.backoff_factor, n.backoff_cap_s, n.backoff_jitter,
         n.timeout_s, n.soft_timeout_s, to_timestamp(n.start_by), to_timestamp(n.deadline), n.state, n.type, n.queue,
-        n.concurrency_key, n.fairness_key, n.origins, n.created_by, n.unique_key, n.worker, n.payload::json
+        n.concurrency_key, n.fairness_key, n.origins, n.affinity_key, n.resources, n.created_by, n.unique_key,
+        n.worker, n.payload::json
     FROM unnest(
         %s::uuid[], %s::float8[], %s::float8[], %s::float8[], %s::float8[], %s::bigint[], %s::int[], %s::int[],
         %s::int[], %s::float8[], %s::float8[], %s::float8[], %s::float8[], %s::float8[], %s::float8[], %s::float8[],
         %s::float8[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[],
-        %s::text[], %s::text[]
+        %s::text[], %s::text[], %s::text[], %s::text[]
     ) AS n {INSERT_COLUMNS}
 """
 INSERT: Final[LiteralString] = f"{_NEW_ROWS} ON CONFLICT (id) DO NOTHING"

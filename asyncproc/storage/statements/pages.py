@@ -6,8 +6,8 @@ from typing import Final, LiteralString
 TASK_COLUMNS: Final[LiteralString] = """
     uuid_send(id), CASE WHEN held > 0 THEN convert_to(payload::text, 'UTF8') ELSE '' END,
     pg_column_size(payload) - held, type, queue, priority, max_attempts, backoff_s, backoff_factor, backoff_cap_s,
-    backoff_jitter, timeout_s, soft_timeout_s, concurrency_key, fairness_key, origins, created_by,
-    state,
+    backoff_jitter, timeout_s, soft_timeout_s, concurrency_key, fairness_key, origins, affinity_key, resources,
+    created_by, state,
     extract(epoch FROM ready_at)::float8, extract(epoch FROM created_at)::float8, coalesce(rank, 0), attempt, lease,
     losses, coalesce(worker, ''), coalesce(extract(epoch FROM start_by), 0)::float8,
     coalesce(extract(epoch FROM deadline), 0)::float8, coalesce(unique_key, ''), cancel_reason,
@@ -15,22 +15,22 @@ TASK_COLUMNS: Final[LiteralString] = """
 """
 # In: bytes. A payload of more is not read: its size stands in the row itself.
 HELD: Final[LiteralString] = "CASE WHEN pg_column_size(payload) <= %s THEN pg_column_size(payload) ELSE 0 END AS held"
-# In:   queues, types, fairness keys, concurrency keys, ranks and ids to start behind, numbers of rows, as columns, one
-#       row a lane; bytes of the largest payload to read; bytes of payload a lane.
+# In:   queues, types, fairness keys, concurrency keys, resources, ranks and ids to start behind, numbers of rows, as
+#       columns, one row a lane; bytes of the largest payload to read; bytes of payload a lane.
 # Out:  the number of the lane from 1, and rows in rank order, of each lane at least one where there is one.
 # Plan: for each lane an index scan on task_live_ready, no more rows than asked for but for those that run.
 READY_PAGES: Final[LiteralString] = f"""
     SELECT w.number, t.* FROM unnest(
-        %s::text[], %s::text[], %s::text[], %s::text[], %s::float8[], %s::uuid[], %s::int[]
+        %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::float8[], %s::uuid[], %s::int[]
     ) WITH ORDINALITY AS w (
-        in_queue, of_type, with_fairness_key, with_concurrency_key, after_rank, after_id, most, number
+        in_queue, of_type, with_fairness_key, with_concurrency_key, with_resources, after_rank, after_id, most, number
     ) CROSS JOIN LATERAL (
         SELECT {TASK_COLUMNS} FROM (
             SELECT p.*, sum(held) OVER (ORDER BY rank, id) - held AS bytes_before
             FROM (
                 SELECT *, {HELD} FROM asyncproc.task_live
                 WHERE queue = w.in_queue AND type = w.of_type AND fairness_key = w.with_fairness_key
-                AND concurrency_key = w.with_concurrency_key AND rank IS NOT NULL
+                AND concurrency_key = w.with_concurrency_key AND resources = w.with_resources AND rank IS NOT NULL
                 AND (rank, id) > (w.after_rank, w.after_id) AND state = 'queued'
                 ORDER BY rank, id LIMIT w.most
             ) p
@@ -59,20 +59,20 @@ RUNNING: Final[LiteralString] = f"""
 PAYLOADS: Final[LiteralString] = "SELECT id, payload::text FROM asyncproc.task_live WHERE id = ANY(%s::uuid[])"
 # In: ids. Out: id and checkpoint of those that are not finished; it may be null.
 CHECKPOINTS: Final[LiteralString] = "SELECT id, checkpoint::text FROM asyncproc.task_live WHERE id = ANY(%s::uuid[])"
-# Out:  queue, type, fairness key, concurrency key of each lane that has ranked rows.
+# Out:  queue, type, fairness key, concurrency key, resources of each lane that has ranked rows.
 # Plan: one index probe a lane, whatever the number of rows.
 LANES: Final[LiteralString] = """
     WITH RECURSIVE lanes AS (
         (
-            SELECT queue, type, fairness_key, concurrency_key FROM asyncproc.task_live WHERE rank IS NOT NULL
-            ORDER BY 1, 2, 3, 4 LIMIT 1
+            SELECT queue, type, fairness_key, concurrency_key, resources FROM asyncproc.task_live
+            WHERE rank IS NOT NULL ORDER BY 1, 2, 3, 4, 5 LIMIT 1
         )
         UNION ALL
         SELECT n.* FROM lanes l CROSS JOIN LATERAL (
-            SELECT t.queue, t.type, t.fairness_key, t.concurrency_key FROM asyncproc.task_live t
-            WHERE t.rank IS NOT NULL AND (t.queue, t.type, t.fairness_key, t.concurrency_key)
-                > (l.queue, l.type, l.fairness_key, l.concurrency_key)
-            ORDER BY 1, 2, 3, 4 LIMIT 1
+            SELECT t.queue, t.type, t.fairness_key, t.concurrency_key, t.resources FROM asyncproc.task_live t
+            WHERE t.rank IS NOT NULL AND (t.queue, t.type, t.fairness_key, t.concurrency_key, t.resources)
+                > (l.queue, l.type, l.fairness_key, l.concurrency_key, l.resources)
+            ORDER BY 1, 2, 3, 4, 5 LIMIT 1
         ) n
     ) SELECT * FROM lanes
 """
@@ -80,15 +80,15 @@ LANES: Final[LiteralString] = """
 LANES_OF: Final[LiteralString] = """
     WITH RECURSIVE lanes AS (
         (
-            SELECT type, fairness_key, concurrency_key FROM asyncproc.task_live
-            WHERE queue = %s AND rank IS NOT NULL ORDER BY 1, 2, 3 LIMIT 1
+            SELECT type, fairness_key, concurrency_key, resources FROM asyncproc.task_live
+            WHERE queue = %s AND rank IS NOT NULL ORDER BY 1, 2, 3, 4 LIMIT 1
         )
         UNION ALL
         SELECT n.* FROM lanes l CROSS JOIN LATERAL (
-            SELECT t.type, t.fairness_key, t.concurrency_key FROM asyncproc.task_live t
-            WHERE t.queue = %s AND t.rank IS NOT NULL AND (t.type, t.fairness_key, t.concurrency_key)
-                > (l.type, l.fairness_key, l.concurrency_key)
-            ORDER BY 1, 2, 3 LIMIT 1
+            SELECT t.type, t.fairness_key, t.concurrency_key, t.resources FROM asyncproc.task_live t
+            WHERE t.queue = %s AND t.rank IS NOT NULL AND (t.type, t.fairness_key, t.concurrency_key, t.resources)
+                > (l.type, l.fairness_key, l.concurrency_key, l.resources)
+            ORDER BY 1, 2, 3, 4 LIMIT 1
         ) n
     ) SELECT * FROM lanes
 """

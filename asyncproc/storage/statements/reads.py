@@ -9,8 +9,9 @@ RECORD_COLUMNS: Final[LiteralString] = """
     id, type, queue, state, priority, attempt, max_attempts, extract(epoch FROM created_at)::float8,
     extract(epoch FROM ready_at)::float8, extract(epoch FROM started_at)::float8, created_by, backoff_s, timeout_s,
     soft_timeout_s, worker, error, concurrency_key, fairness_key,
-    extract(epoch FROM start_by)::float8, extract(epoch FROM deadline)::float8, origins, unique_key, depends_on[1:100],
-    coalesce(cardinality(depends_on), 0), on_parent_failure, array_to_json(errors)::text, payload::text
+    extract(epoch FROM start_by)::float8, extract(epoch FROM deadline)::float8, origins, affinity_key, resources,
+    unique_key, depends_on[1:100], coalesce(cardinality(depends_on), 0), on_parent_failure,
+    array_to_json(errors)::text, payload::text
 """
 _LIVE: Final[LiteralString] = f"SELECT {RECORD_COLUMNS}, NULL::float8, NULL"
 _DONE: Final[LiteralString] = f"SELECT {RECORD_COLUMNS}, extract(epoch FROM finished_at)::float8, result::text"

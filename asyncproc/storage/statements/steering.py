@@ -59,15 +59,15 @@ COUNT_PURGED: Final[LiteralString] = "UPDATE asyncproc.purge SET cancelled = can
 # In: queue, the instant that it was asked for. One that was asked for anew meanwhile goes on.
 END_PURGE: Final[LiteralString] = "DELETE FROM asyncproc.purge WHERE queue = %s AND asked_at = to_timestamp(%s)"
 
-# In:   queue; type, fairness key, concurrency key, rank and id to start behind; number of rows.
-# Out:  the same five of ready tasks, in their order, and lease and instant of making.
+# In:   queue; type, fairness key, concurrency key, resources, rank and id to start behind; number of rows.
+# Out:  the same six of ready tasks, in their order, and lease and instant of making.
 # Plan: index scan on task_live_ready.
 READY: Final[LiteralString] = """
-    SELECT type, fairness_key, concurrency_key, rank, id, lease, extract(epoch FROM created_at)::float8
+    SELECT type, fairness_key, concurrency_key, resources, rank, id, lease, extract(epoch FROM created_at)::float8
     FROM asyncproc.task_live
     WHERE queue = %s AND rank IS NOT NULL AND state = 'queued'
-    AND (type, fairness_key, concurrency_key, rank, id) > (%s, %s, %s, %s::float8, %s)
-    ORDER BY type, fairness_key, concurrency_key, rank, id LIMIT %s
+    AND (type, fairness_key, concurrency_key, resources, rank, id) > (%s, %s, %s, %s, %s::float8, %s)
+    ORDER BY type, fairness_key, concurrency_key, resources, rank, id LIMIT %s
 """
 # In:   queue; instant and id to start behind; number of rows.
 # Out:  the same two of tasks that are not ready, in their order, and lease and instant of making.

@@ -29,16 +29,17 @@ REPLACE: Final[LiteralString] = """
         backoff_factor = o.backoff_factor, backoff_cap_s = o.backoff_cap_s, backoff_jitter = o.backoff_jitter,
         timeout_s = o.timeout_s, soft_timeout_s = o.soft_timeout_s, start_by = to_timestamp(o.start_by),
         deadline = to_timestamp(o.deadline), queue = o.queue, concurrency_key = o.concurrency_key,
-        fairness_key = o.fairness_key, origins = o.origins, created_by = o.created_by, payload = o.payload::json
+        fairness_key = o.fairness_key, origins = o.origins, affinity_key = o.affinity_key, resources = o.resources,
+        created_by = o.created_by, payload = o.payload::json
     FROM unnest(
         %s::uuid[], %s::bigint[], %s::text[], %s::int[], %s::text[], %s::float8[], %s::text[], %s::float8[],
         %s::float8[], %s::int[], %s::int[], %s::float8[], %s::float8[], %s::float8[], %s::float8[], %s::float8[],
         %s::float8[], %s::float8[], %s::float8[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[],
-        %s::text[]
+        %s::text[], %s::text[], %s::text[]
     ) AS o (
         id, lease, old_state, old_priority, old_queue, old_ready_at, state, ready_at, rank, priority, max_attempts,
         backoff_s, backoff_factor, backoff_cap_s, backoff_jitter, timeout_s, soft_timeout_s, start_by, deadline, queue,
-        concurrency_key, fairness_key, origins, created_by, payload
+        concurrency_key, fairness_key, origins, affinity_key, resources, created_by, payload
     )
     WHERE t.id = o.id AND t.lease = o.lease AND t.state = o.old_state AND t.priority = o.old_priority
     AND t.queue = o.old_queue AND t.ready_at = to_timestamp(o.old_ready_at)
