@@ -41,7 +41,9 @@ def test_many_who_enqueue_at_once_never_make_more_wait_than_may(api: Api, queue:
     keyed = [{"Idempotency-Key": f"{queue}-{number}"} if number % 4 == 0 else {} for number in range(120)]
     with httpx.Client(base_url=api.url, timeout=60) as http, ThreadPoolExecutor(24) as pool:
         answers = list(
-            pool.map(lambda each: http.post("/tasks/enqueue", json=each[0], headers=each[1]), zip(bodies, keyed))
+            pool.map(
+                lambda each: http.post("/tasks/enqueue", json=each[0], headers=each[1]), zip(bodies, keyed, strict=True)
+            )
         )
 
     taken = sum(len(body["tasks"]) for body, answer in zip(bodies, answers, strict=True) if answer.is_success)

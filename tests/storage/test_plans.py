@@ -52,7 +52,6 @@ BY_INDEX: Final[dict[str, tuple[LiteralString, set[str]]]] = {
     "due page": (pages.DUE_PAGE, {"task_live_due"}),
     "lanes": (pages.LANES, {"task_live_ready"}),
     "lanes of a queue": (pages.LANES_OF, {"task_live_ready"}),
-    "count": (overflow.COUNT, {"task_live_ready", "task_live_not_ready"}),
     "count keys": (overflow.COUNT_KEYS, {"task_live_keys"}),
     "oldest of keys": (overflow.OLDEST_OF_KEYS, {"task_live_keys"}),
     "rank anew": (steering.RERANK, {"task_live_pkey"}),
@@ -177,6 +176,7 @@ async def test_who_goes_over_a_queue_reads_it_part_by_part(million: str) -> None
             (steering.READY, [queue, "send", "", "", NOW - 500, none, BATCH]),
             (steering.NOT_READY, [queue, 0.0, none, BATCH]),
             (reads.SOME_COUNTS, [queue, BATCH, queue, BATCH]),
+            (overflow.COUNT, [queue, BATCH, queue, BATCH]),
             (reads.SOME_COUNTS, ["no such", BATCH, "no such", BATCH]),
         ):
             assert _buffers(connection, text, parameters) <= BATCH * 16, text

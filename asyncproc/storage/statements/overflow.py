@@ -2,24 +2,18 @@
 
 from typing import Final, LiteralString
 
-# In:   queues, one more than may wait (arrays).
-# Out:  number of the queue, how many of its tasks wait, at most so many.
-# Plan: no more rows of a queue than that number, by task_live_ready and task_live_not_ready.
+# In:   queue and number, twice.
+# Out:  how many of its tasks wait: exact where it is below that number.
+# Plan: no more rows of the queue than that number, by task_live_ready and task_live_not_ready.
 COUNT: Final[LiteralString] = """
-    SELECT q.number, (
-        SELECT count(*) FROM (
-            (
-                SELECT FROM asyncproc.task_live t
-                WHERE t.queue = q.queue AND t.rank IS NOT NULL AND t.state = 'queued' LIMIT q.most
-            )
-            UNION ALL
-            (
-                SELECT FROM asyncproc.task_live t
-                WHERE t.queue = q.queue AND t.rank IS NULL AND t.state IN ('scheduled', 'retrying') LIMIT q.most
-            )
-        ) w
-    )
-    FROM unnest(%s::text[], %s::int[]) WITH ORDINALITY AS q (queue, most, number)
+    SELECT count(*) FROM (
+        (SELECT FROM asyncproc.task_live WHERE queue = %s AND rank IS NOT NULL AND state = 'queued' LIMIT %s)
+        UNION ALL
+        (
+            SELECT FROM asyncproc.task_live
+            WHERE queue = %s AND rank IS NULL AND state IN ('scheduled', 'retrying') LIMIT %s
+        )
+    ) w
 """
 # In:   queues, concurrency keys (arrays).
 # Out:  number of the key, how many of its tasks wait.
@@ -32,21 +26,17 @@ COUNT_KEYS: Final[LiteralString] = """
     )
     FROM unnest(%s::text[], %s::text[]) WITH ORDINALITY AS k (queue, key, number)
 """
-# In:   queues, numbers of rows (arrays).
-# Out:  number of the queue; id, lease and key of the oldest that wait there.
-# Plan: all rows of a queue, by task_live_ready and task_live_not_ready.
+# In:   queue, twice; number of rows.
+# Out:  id, lease and key of the oldest that wait there.
+# Plan: all rows of the queue, by task_live_ready and task_live_not_ready.
 OLDEST: Final[LiteralString] = """
-    SELECT q.number, o.id, o.lease, o.concurrency_key
-    FROM unnest(%s::text[], %s::int[]) WITH ORDINALITY AS q (queue, most, number)
-    CROSS JOIN LATERAL (
-        SELECT id, lease, concurrency_key FROM (
-            SELECT id, lease, concurrency_key FROM asyncproc.task_live t
-            WHERE t.queue = q.queue AND t.rank IS NOT NULL AND t.state = 'queued'
-            UNION ALL
-            SELECT id, lease, concurrency_key FROM asyncproc.task_live t
-            WHERE t.queue = q.queue AND t.rank IS NULL AND t.state IN ('scheduled', 'retrying')
-        ) w ORDER BY id LIMIT q.most
-    ) o
+    SELECT id, lease, concurrency_key FROM (
+        SELECT id, lease, concurrency_key FROM asyncproc.task_live
+        WHERE queue = %s AND rank IS NOT NULL AND state = 'queued'
+        UNION ALL
+        SELECT id, lease, concurrency_key FROM asyncproc.task_live
+        WHERE queue = %s AND rank IS NULL AND state IN ('scheduled', 'retrying')
+    ) w ORDER BY id LIMIT %s
 """
 # In:   queues, concurrency keys, numbers of rows (arrays).
 # Out:  number of the key; the same of those that wait with it.
