@@ -17,6 +17,7 @@ class Rule(StrEnum):
     RANK = "the rank is the ready time less the priority's worth"
     ORDER = "the best rank of a queue goes first"
     GATES = "limits, rates and pauses are kept to"
+    ROOM = "new tasks wait only where there is room"
     SHARES = "queues that all have work share by weight"
     IDLE_HANDS = "no worker waits while work does"
     KNOWN = "a task goes only where its type is known"
