@@ -12,6 +12,7 @@ from asyncproc.core.change import retry_asked
 from asyncproc.core.decision import PurgeReply
 from asyncproc.core.events import Purged, RetryAsked
 from asyncproc.core.gates import Gate, Gates, RunningLimit, TokenBucket
+from asyncproc.core.overflow import Bounds
 from asyncproc.core.schedule import Position, Tick
 from asyncproc.core.schedules import Schedules
 from asyncproc.core.states import State
@@ -113,6 +114,14 @@ def _forget(self: Gates, levels: Mapping[str, tuple[float, float]]) -> None:
     pass
 
 
+def _admit(*_: object) -> bool:
+    return True
+
+
+def _count_nothing(self: Bounds, number: int, is_all: bool = True) -> None:
+    pass
+
+
 def _never_paused(self: Backlog, queue: str) -> bool:
     return False
 
@@ -209,6 +218,8 @@ PATCHED: Final = (
     Mutant("fills-at-once", "token buckets are always full", patches=((TokenBucket, "filled", _always_full),)),
     Mutant("forgets-levels", "token buckets are full again after a restart", patches=((Gates, "refill", _forget),)),
     Mutant("starts-the-paused", "a paused queue goes on", patches=((Backlog, "_is_paused", _never_paused),)),
+    Mutant("lets-all-wait", "there is room for any number", patches=((Bounds, "admit", _admit),)),
+    Mutant("counts-once", "what comes back is not counted", patches=((Bounds, "came", _count_nothing),)),
     Mutant("trusts-old-copies", "a row read before it went on counts", patches=((Backlog, "is_on_disk", _trust),)),
     Mutant("replaces-what-runs", "what has begun is replaced", patches=((replace, "CHANGEABLE", frozenset(State)),)),
     Mutant(

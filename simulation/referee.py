@@ -69,7 +69,8 @@ class Referee:
             overdue = asking.since + settings.poll_s <= now
             require(not overdue, Rule.ANSWERED, f"{asking.worker} is kept waiting, ticket {ticket}")
         if self._epoch == self._scene.table.epoch:
-            self._crowding.decided(self._scene.table, self._core.backlog.rules)
+            table, rules = self._scene.table, self._core.backlog.rules
+            self._scene.ledger.purged |= self._crowding.decided(decision.writes, table, rules)
             nobody_is_early(decision, self._scene.table, now)
             self._scene.ledger.judge_writes(decision.writes, self._charged(decision))
 
