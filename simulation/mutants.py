@@ -9,6 +9,7 @@ from unittest.mock import patch
 from asyncproc.core import backlog, commands, known_types, replace, workers
 from asyncproc.core.backlog import Backlog
 from asyncproc.core.change import retry_asked
+from asyncproc.core.crowd import Crowd, Place
 from asyncproc.core.decision import PurgeReply
 from asyncproc.core.events import Purged, RetryAsked
 from asyncproc.core.gates import Gate, Gates, RunningLimit, TokenBucket
@@ -118,8 +119,9 @@ def _admit(*_: object) -> bool:
     return True
 
 
-def _count_nothing(self: Bounds, number: int, is_all: bool = True) -> None:
-    pass
+def _guess(self: Bounds, found: Mapping[Place, Crowd]) -> None:
+    for crowd in found.values():
+        crowd.waiting = 0
 
 
 def _never_paused(self: Backlog, queue: str) -> bool:
@@ -219,7 +221,7 @@ PATCHED: Final = (
     Mutant("forgets-levels", "token buckets are full again after a restart", patches=((Gates, "refill", _forget),)),
     Mutant("starts-the-paused", "a paused queue goes on", patches=((Backlog, "_is_paused", _never_paused),)),
     Mutant("lets-all-wait", "there is room for any number", patches=((Bounds, "admit", _admit),)),
-    Mutant("counts-once", "what comes back is not counted", patches=((Bounds, "came", _count_nothing),)),
+    Mutant("guesses", "nobody waits as far as it knows", patches=((Bounds, "estimate", _guess),)),
     Mutant("trusts-old-copies", "a row read before it went on counts", patches=((Backlog, "is_on_disk", _trust),)),
     Mutant("replaces-what-runs", "what has begun is replaced", patches=((replace, "CHANGEABLE", frozenset(State)),)),
     Mutant(

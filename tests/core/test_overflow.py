@@ -224,3 +224,19 @@ def test_new_tasks_never_make_more_wait_than_may(world: Bounded, policy: Overflo
 def world_leases(world: World) -> list[Granted]:
     rows = [row for row in world.table.live.values() if row.state is State.RUNNING]
     return [Granted(row.id, row.lease, row.attempt, "w") for row in rows]
+
+
+def test_what_came_back_since_it_was_counted_is_reckoned_with() -> None:
+    world = Bounded(CoreSettings(prefetch_s=0.0))
+    world.bound(REJECT, 4)
+    world.register("w", concurrency=3)
+    world.enqueue_all(world.some(3))
+    while world.take("w"):
+        pass
+    held = world_leases(world)
+    assert not world.ask(world.some(1)).full
+    world.drain()
+    for lease in held:
+        world.report(lease, failed())
+    assert len(world.waiting()) == 1 + len(held) == 4
+    assert world.ask(world.some(1)).full
