@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 from uuid import UUID
 
 
@@ -158,6 +159,35 @@ class QueueDraining(AsyncprocError):
     def __str__(self) -> str:
         named = ", ".join(self.queues[:10])
         return f"queue {named} is drained and takes no new tasks: resume it, or enqueue to another one"
+
+
+class Full(NamedTuple):
+    """Why there was no room for a request."""
+
+    task_ids: tuple[bytes, ...]
+    """All of the request."""
+    first: bytes
+    """The first of them for which there was none."""
+    queue: str
+    key: str
+    """The concurrency key that is meant; empty: all of the queue."""
+    waiting: int
+    limit: int
+
+
+@dataclass(eq=False)
+class QueueFull(AsyncprocError):
+    """As many tasks wait in a queue as may; of the requests that are named here nothing was enqueued."""
+
+    full: tuple[Full, ...]
+    index: int | None = None
+    """Of the first task for which there was no room, in its request."""
+
+    def __str__(self) -> str:
+        full = self.full[0]
+        where = f"queue {full.queue} with the key {full.key}" if full.key else f"queue {full.queue}"
+        task = "" if self.index is None else f"tasks[{self.index}]: "
+        return f"{task}{full.waiting} tasks wait in {where}, of {full.limit} that may: try again later"
 
 
 @dataclass(eq=False)

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 from asyncproc.config import DEFAULT, QueueSettings, Settings
 from asyncproc.core.origin import Origin
 from asyncproc.core.retry import RetryPolicy
-from asyncproc.core.steering import QueueRules, RateLimit, Rules, TypeRules
+from asyncproc.core.steering import Overflow, QueueRules, RateLimit, Rules, TypeRules
 from asyncproc.core.task import Options, TimeLimits
 from asyncproc.rules import UNLIMITED, QueueRuleSettings, RateLimitSettings, Stored, TaskRuleSettings
 from asyncproc.sections import BackOffSettings, Section
@@ -81,6 +81,9 @@ _CODE: Final = QueueRuleSettings.model_construct(
     max_running=UNLIMITED,
     max_running_per_key=1,
     fairness_weights={},
+    max_waiting=UNLIMITED,
+    max_waiting_per_key=UNLIMITED,
+    overflow=Overflow.REJECT,
 )
 """What holds where nobody says anything."""
 _TYPE_CODE: Final = {"max_running": UNLIMITED, "rate_limits": {}}
@@ -226,6 +229,9 @@ def _queue_rules(
         max_running=value("max_running") or None,
         max_running_per_key=value("max_running_per_key"),
         fairness_weights=value("fairness_weights"),
+        max_waiting=value("max_waiting") or None,
+        max_waiting_per_key=value("max_waiting_per_key") or None,
+        overflow=value("overflow"),
     )
 
 

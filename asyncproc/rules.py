@@ -16,7 +16,7 @@ from pydantic_core import from_json, to_json
 from asyncproc.core.duration import format_duration
 from asyncproc.core.rank import MAX_PRIORITY, MIN_PRIORITY
 from asyncproc.core.retry import MAX_ATTEMPTS
-from asyncproc.core.steering import Pause
+from asyncproc.core.steering import Overflow, Pause
 from asyncproc.core.task import MAX_KEY, MAX_TIMEOUT_S, MAX_TYPE_NAME
 from asyncproc.pool_settings import PoolRuleSettings
 from asyncproc.sections import AgingSeconds, BackOffSettings, Name, Section, aging_text, duration_schema, seconds
@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 UNLIMITED: Final = 0
 """What `off` means for a limit."""
 MAX_LIMIT: Final = 10_000_000
+MAX_WAITING: Final = 100_000
+"""They are counted in the table where a queue is nearly full."""
 MAX_WEIGHTS: Final = 1_000
 MAX_DRAWS: Final = 10
 MAX_UNITS: Final = 1e6
@@ -77,6 +79,13 @@ TimeLimit = Annotated[
     PlainSerializer(format_duration, return_type=str),
     duration_schema("5m"),
 ]
+WaitingLimit = Annotated[
+    int,
+    BeforeValidator(_limit),
+    Field(ge=UNLIMITED, le=MAX_WAITING),
+    PlainSerializer(lambda limit: limit or "off", return_type=int | str),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1, "maximum": MAX_WAITING}, {"const": "off"}]}),
+]
 PlainText = Annotated[str, AfterValidator(_without_nul)]
 FairnessKey = Annotated[PlainText, Field(min_length=1, max_length=MAX_KEY)]
 TypeName = Annotated[PlainText, Field(min_length=1, max_length=MAX_TYPE_NAME)]
@@ -111,6 +120,12 @@ class QueueRuleSettings(TaskRuleSettings):
     """Tasks that run at once of those that share a `concurrencyKey`."""
     fairness_weights: dict[FairnessKey, Weight] | None = Field(default=None, max_length=MAX_WEIGHTS)
     """Shares of fairness keys that do not weigh 1."""
+    max_waiting: WaitingLimit | None = None
+    """Tasks of this queue that may wait; `off` is without limit. Those that wait for other tasks do not count."""
+    max_waiting_per_key: WaitingLimit | None = None
+    """The same of those that share a `concurrencyKey`."""
+    overflow: Overflow | None = None
+    """What becomes of a new task where as many wait as may: `reject`, `cancelOldest`, `cancelNewest`, or `wait`."""
 
 
 class TypeRuleSettings(TaskRuleSettings):

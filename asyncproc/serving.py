@@ -19,6 +19,7 @@ from asyncproc.api.app import RETRY_AFTER_S, build
 from asyncproc.api.door import Door
 from asyncproc.api.figures import Counting
 from asyncproc.api.garbage import search_when_quiet
+from asyncproc.api.overflow import Cancelling
 from asyncproc.api.stored import StoredCopy
 from asyncproc.api.watch import Watch
 from asyncproc.clock import TaskIds
@@ -94,6 +95,7 @@ async def _open_door(settings: Settings, start_dir: Path) -> Door:
         stored,
         counting,
         Watch(inspector),
+        Cancelling(settings),
         (caretaker,),
     )
 

@@ -11,10 +11,12 @@ from asyncproc.core.affinity import Homes
 from asyncproc.core.backlog import Backlog
 from asyncproc.core.batches import Batch
 from asyncproc.core.change import retry_asked
+from asyncproc.core.crowd import Crowd, Place
 from asyncproc.core.decision import PurgeReply
 from asyncproc.core.events import Purged, RetryAsked
 from asyncproc.core.gates import Gate, Gates, RunningLimit, TokenBucket
 from asyncproc.core.lanes import Lane
+from asyncproc.core.overflow import Bounds
 from asyncproc.core.pool import Pool
 from asyncproc.core.schedule import Position, Tick
 from asyncproc.core.schedules import Schedules
@@ -123,6 +125,15 @@ def _pool_of_the_queue(self: Backlog, queue: str, shape: str = "") -> Pool:
 
 def _lane_of_all_shapes(options: Options) -> LaneKey:
     return (options.type, options.fairness_key, options.concurrency_key, "")
+
+
+def _admit(*_: object) -> bool:
+    return True
+
+
+def _guess(self: Bounds, found: Mapping[Place, Crowd]) -> None:
+    for crowd in found.values():
+        crowd.waiting = 0
 
 
 def _never_paused(self: Backlog, queue: str) -> bool:
@@ -236,6 +247,8 @@ PATCHED: Final = (
     Mutant("ignores-what-is-asked", "any worker will do", patches=((Backlog, "pool_of", _pool_of_the_queue),)),
     Mutant("mixes-shapes", "tasks that ask share a lane", patches=((backlog, "lane_key", _lane_of_all_shapes),)),
     Mutant("starts-the-paused", "a paused queue goes on", patches=((Backlog, "_is_paused", _never_paused),)),
+    Mutant("lets-all-wait", "there is room for any number", patches=((Bounds, "admit", _admit),)),
+    Mutant("guesses", "nobody waits as far as it knows", patches=((Bounds, "estimate", _guess),)),
     Mutant("trusts-old-copies", "a row read before it went on counts", patches=((Backlog, "is_on_disk", _trust),)),
     Mutant("replaces-what-runs", "what has begun is replaced", patches=((replace, "CHANGEABLE", frozenset(State)),)),
     Mutant(

@@ -13,12 +13,14 @@ from asyncproc.core.events import (
     Draining,
     Enqueued,
     Event,
+    Occupied,
     Refused,
     RetryAsked,
     RulesChanged,
     SchedulesChanged,
     WorkerLost,
 )
+from asyncproc.core.overflow import crowds
 from asyncproc.core.states import State
 from asyncproc.core.step import Core
 from asyncproc.core.task import NewTask, Task, TaskId
@@ -291,6 +293,9 @@ class QueueActor:
         self.scene.steps += 1
         self.scene.say("%s turns: %s", self.name, events)
         self._decided_at = self.scene.agenda.now
+        if found := crowds(self._core, events, self._decided_at):
+            self.scene.table.count(found)
+            events.append(Occupied(found))
         decision = self._core.step(events, self._decided_at)
         self.scene.say("%s decides: %s", self.name, decision)
         self._referee.decided(events, decision)

@@ -10,6 +10,7 @@ from asyncproc.core.states import State
 from asyncproc.core.step import Core
 from asyncproc.core.task import TaskId
 from simulation.agreement import agree
+from simulation.crowding import Crowding
 from simulation.ledger import name
 from simulation.order import (
     Patience,
@@ -54,6 +55,7 @@ class Referee:
         self._given_back: list[TaskId] = []
         """Tasks that came back unstarted in this step."""
         self._draining = False
+        self._crowding = Crowding()
         self._settled = False
         """The first commit of the reign is past, which always asks for pages."""
 
@@ -71,6 +73,8 @@ class Referee:
             overdue = asking.since + settings.poll_s <= now
             require(not overdue, Rule.ANSWERED, f"{asking.worker} is kept waiting, ticket {ticket}")
         if self._epoch == self._scene.table.epoch:
+            table, rules = self._scene.table, self._core.backlog.rules
+            self._scene.ledger.purged |= self._crowding.decided(decision.writes, table, rules)
             nobody_is_early(decision, self._scene.table, now)
             self._scene.ledger.judge_writes(decision.writes, self._charged(decision))
 
@@ -235,6 +239,7 @@ class Referee:
         but = {*unwritten, *scene.ledger.taken}
         keys = Counter((row.options.type, row.terms.unique_key) for row in table.live.values() if row.terms.unique_key)
         require(all(number == 1 for number in keys.values()), Rule.UNIQUE, f"{keys.most_common(1)}")
+        self._crowding.committed(decision.writes, table)
         agree(self._core, table, but)
         # These may wait for a worker that knows them: whether they do cannot be told from outside.
         but.update(row.id for row in table.live.values() if row.options.type == scene.lacking)

@@ -20,6 +20,7 @@ class Rule(StrEnum):
     BATCHES = "tasks that run in one call take one slot, are of one type, and no more than it takes"
     AFFINITY = "who waits for a certain worker does so for a bounded time"
     GATES = "limits, rates and pauses are kept to"
+    ROOM = "new tasks wait only where there is room"
     SHARES = "queues that all have work share by weight"
     IDLE_HANDS = "no worker waits while work does"
     KNOWN = "a task goes only where its type is known"

@@ -6,7 +6,7 @@ from typing import Final
 
 from asyncproc.core.settings import CoreSettings
 from asyncproc.core.states import State
-from asyncproc.core.steering import Pause, QueueRules, RateLimit, Rules, TypeRules
+from asyncproc.core.steering import Overflow, Pause, QueueRules, RateLimit, Rules, TypeRules
 from asyncproc.core.task import Options, Task, TaskId
 from simulation.chance import Chance
 from simulation.ledger import name
@@ -27,6 +27,9 @@ def some_rules(chance: Chance, settings: CoreSettings, now: float, rates: Mappin
             max_running=chance.choice((None, None, 1, 2)),
             max_running_per_key=chance.choice((None, 2)),
             fairness_weights=chance.choice(({}, {"ada": 3.0})),
+            max_waiting=chance.choice((None, None, 3, 8)),
+            max_waiting_per_key=chance.choice((None, None, 1)),
+            overflow=chance.choice((Overflow.WAIT, Overflow.CANCEL_OLDEST, Overflow.CANCEL_NEWEST)),
         )
         for name, rules in [*settings.queues.items(), ("video", settings.default_rules)]
     }

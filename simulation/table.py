@@ -1,10 +1,11 @@
 """The table of tasks as a dict, with the guards of the real statements."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from asyncproc.core.crowd import Crowd, Place
 from asyncproc.core.decision import Decision, Key, PageWanted, Writes
 from asyncproc.core.events import Loaded, Page, Released
 from asyncproc.core.states import DUE_LATER, State
@@ -119,6 +120,7 @@ class Table:
             row = self.live.get(task_id)
             if row is not None and row.lease < lease and row.state in {State.QUEUED, *DUE_LATER}:
                 row.state, row.lease, row.attempt, row.rank, row.worker = State.RUNNING, lease, attempt, rank, worker
+        self._cancel(writes.overflown)
         released = self.edges.settle(self, writes, now, replay)
         return self._refused(writes), released
 
@@ -147,7 +149,10 @@ class Table:
         for task_id, lease, _, record in writes.failed:
             if self._runs(task_id, lease):
                 self.finish(task_id, State.FAILED, record)
-        for task_id, lease, reason in writes.cancelled:
+        self._cancel(writes.cancelled)
+
+    def _cancel(self, rows: Iterable[tuple[TaskId, int, str]]) -> None:
+        for task_id, lease, reason in rows:
             if (row := self.live.get(task_id)) is not None and row.lease == lease:
                 self.finish(task_id, State.CANCELLED, reason.encode())
 
@@ -216,9 +221,11 @@ class Table:
         started = [(claim[0], claim[1]) for claim in writes.claims]
         started.extend((task.id, task.lease) for task in writes.inserts if task.state is State.RUNNING)
         refused = [task_id for task_id, lease in started if self._runs(task_id, lease) is None]
-        refused += [task.id for task in writes.inserts if task.state not in _ELSEWHERE and not self._waits(task)]
+        over = {row[0] for row in writes.overflown}
+        new = (task for task in writes.inserts if task.state not in _ELSEWHERE and task.id not in over)
+        refused += [task.id for task in new if not self._waits(task)]
         refused += [row[0] for row in writes.revived if row[0] not in self.live]
-        refused += [row[0] for row in writes.cancelled if not self._is_cancelled(row[0])]
+        refused += [row[0] for row in (*writes.cancelled, *writes.overflown) if not self._is_cancelled(row[0])]
         refused += [row[0] for row in writes.changed if not self._is_changed(row[0], row[7:10])]
         contents = [(row[0], row[-1][2], row[7]) for row in writes.replaced]
         return refused + [
@@ -278,6 +285,18 @@ class Table:
         if len(row.payload) > self.large_bytes:
             return replace(row, left_out=len(row.payload), payload=b"")
         return replace(row)
+
+    def count(self, crowds: Mapping[Place, Crowd]) -> None:
+        """Who waits there, where that is not known."""
+        for (queue, key), crowd in crowds.items():
+            if crowd.waiting is None:
+                there = [row for row in self.waiting(queue) if not key or row.options.concurrency_key == key]
+                crowd.waiting = len(there)
+                oldest = sorted((row.id, row.lease, row.options.concurrency_key) for row in there)
+                crowd.oldest.extend(oldest[: crowd.to_read])
+
+    def waiting(self, queue: str) -> list[Task]:
+        return [row for row in self.live.values() if row.queue == queue and row.state in {State.QUEUED, *DUE_LATER}]
 
     def load(self) -> Loaded:
         ready = {

@@ -14,6 +14,7 @@ from asyncproc.core.events import (
     Event,
     Lease,
     Note,
+    Occupied,
     Outcome,
     Polled,
     Refused,
@@ -21,6 +22,7 @@ from asyncproc.core.events import (
     RetryAsked,
     WorkerLost,
 )
+from asyncproc.core.overflow import crowds
 from asyncproc.core.retry import RetryPolicy, constant
 from asyncproc.core.settings import CoreSettings
 from asyncproc.core.states import State
@@ -96,7 +98,11 @@ class World:
 
     def decide(self, events: Iterable[Event]) -> Decision:
         # The pages come last here: the core must not rely on the order in which a shell gathers.
-        decision = self.core.step([*events, *self._after_commit], self.now)
+        events = [*events, *self._after_commit]
+        if found := crowds(self.core, events, self.now):
+            self.table.count(found)
+            events.append(Occupied(found))
+        decision = self.core.step(events, self.now)
         self._after_commit = []
         self.wake_at = decision.wake_at
         self.decisions.append(decision)

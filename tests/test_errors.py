@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import asyncproc
-from asyncproc.errors import AsyncprocError
+from asyncproc.errors import AsyncprocError, Full
 
 
 def _every_error() -> list[type[AsyncprocError]]:
@@ -31,6 +31,7 @@ def _sample(annotation: Any) -> Any:
         "tuple[str, ...]": ("one", "other"),
         "dict[TaskId, str]": {b"\x01" * 16: "bad"},
         "list[Problem]": [],
+        "tuple[asyncproc.errors.Full, ...]": (Full((b"\x01" * 16,), b"\x01" * 16, "mail", "", 3, 3),),
         "collections.abc.Mapping[int | None, tuple[bytes, str]]": {0: (b"\x01" * 16, "queued")},
     }
     name = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")

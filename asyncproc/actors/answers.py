@@ -1,6 +1,6 @@
 """What the QueueActor answers, in types that survive the way: a Ray call returns them, it does not raise them."""
 
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Sequence
 from enum import Enum
 from typing import NamedTuple, TypeVar
 
@@ -8,9 +8,11 @@ from asyncproc.core.task import NewTask, TaskId
 from asyncproc.errors import (
     AsyncprocError,
     DiskNearlyFull,
+    Full,
     KeyReused,
     Overloaded,
     QueueDraining,
+    QueueFull,
     SettingsRefused,
     StorageUnavailable,
     TasksRejected,
@@ -31,6 +33,7 @@ class Cause(Enum):
     DRAINING = "draining"
     SETTINGS = "settings"
     UNIQUE = "unique"
+    FULL = "full"
 
 
 class Refusal(NamedTuple):
@@ -46,6 +49,8 @@ class Refusal(NamedTuple):
     """Queues that are drained, or the kind of refused settings."""
     holders: tuple[tuple[int | None, tuple[TaskId, str]], ...] = ()
     """By index of the task in its request, the id and state of the one that has its unique key."""
+    full: tuple[Full, ...] = ()
+    """The requests for which there was no room."""
 
     @classmethod
     def of(cls, error: AsyncprocError) -> "Refusal":
@@ -58,6 +63,9 @@ class Refusal(NamedTuple):
         if isinstance(error, QueueDraining):
             rejected = tuple((task_id, "") for task_id in error.task_ids)
             return cls(Cause.DRAINING, str(error), rejected=rejected, names=error.queues)
+        if isinstance(error, QueueFull):
+            rejected = tuple((task_id, "") for full in error.full for task_id in full.task_ids)
+            return cls(Cause.FULL, str(error), rejected=rejected, full=error.full)
         if isinstance(error, SettingsRefused):
             return cls(Cause.SETTINGS, str(error), names=(error.kind,))
         if isinstance(error, UniqueConflict):
@@ -72,7 +80,8 @@ class Refusal(NamedTuple):
         rejected = {task_id for task_id, _ in self.rejected}
         return any(task[0] in rejected for task in tasks)
 
-    def error(self) -> AsyncprocError:
+    def error(self, tasks: Sequence[NewTask] = ()) -> AsyncprocError:
+        """`tasks` are those of the request that is answered."""
         if self.cause is Cause.STORAGE:
             return StorageUnavailable(self.text)
         if self.cause is Cause.OVERLOAD:
@@ -83,6 +92,10 @@ class Refusal(NamedTuple):
             return DiskNearlyFull(*self.room)
         if self.cause is Cause.DRAINING:
             return QueueDraining(self.names, tuple(task_id for task_id, _ in self.rejected))
+        if self.cause is Cause.FULL:
+            ids = [task[0] for task in tasks]
+            own = tuple(full for full in self.full if full.first in ids) or self.full
+            return QueueFull(own, ids.index(own[0].first) if own[0].first in ids else None)
         if self.cause is Cause.SETTINGS:
             return SettingsRefused(self.names[0], self.text)
         if self.cause is Cause.UNIQUE:

@@ -120,14 +120,17 @@ class Gateway:
 
     async def _enqueue(self, requests: list[list[NewTask]]) -> list[Exception | None]:
         tasks = [task for request in requests for task in request]
-        refusal = await self._enqueues.call(lambda actor, again: actor.enqueue.remote(tasks, again), self._timeout_s)
+        sizes = [len(request) for request in requests]
+        refusal = await self._enqueues.call(
+            lambda actor, again: actor.enqueue.remote(tasks, again, sizes), self._timeout_s
+        )
         if refusal is None:
             return [None] * len(requests)
         if refusal.cause is Cause.DRAINING:
             # Nothing of the call was enqueued: the others did not ask for that queue.
             others = iter(await self._enqueue(spared) if (spared := _not(refusal, requests)) else ())
             return [refusal.error() if refusal.concerns(request) else next(others) for request in requests]
-        return [refusal.error() if refusal.concerns(request) else None for request in requests]
+        return [refusal.error(request) if refusal.concerns(request) else None for request in requests]
 
     async def _enqueue_once(self, requests: list[Keyed]) -> list[bytes | Exception]:
         return _answers(
@@ -150,7 +153,7 @@ def _answers(requests: list[Keyed], outcomes: list[KeyedOutcome]) -> list[bytes 
         if outcome is None:
             answers.append(request.answer)
         else:
-            answers.append(outcome.error() if isinstance(outcome, Refusal) else outcome)
+            answers.append(outcome.error(request.tasks) if isinstance(outcome, Refusal) else outcome)
     return answers
 
 

@@ -38,8 +38,9 @@ Answers: TypeAlias = Callable[[Sequence[tuple[str, bytes]]], Awaitable[dict[str,
 """Asked with keys and hashes of bodies: those in the table with their answers, None where it was another body."""
 Admit: TypeAlias = Callable[[list[NewTask]], None]
 """Raises `AsyncprocError` where these may not be enqueued now."""
-Commit: TypeAlias = Callable[[list[NewTask], list[KeyUsed]], Awaitable[object]]
-"""Returns once both are committed; raises `AsyncprocError`."""
+Commit: TypeAlias = Callable[[list[NewTask], list[KeyUsed], Sequence[int]], Awaitable[object]]
+"""Takes the tasks of some requests, their keys, and how many tasks each has. Returns
+once both are committed; raises `AsyncprocError`."""
 Unique: TypeAlias = Callable[[list[Keyed]], Awaitable[list[Outcome]]]
 """Carries out requests with wishes."""
 
@@ -133,7 +134,7 @@ class Once:
             for request in requests
         ]
         try:
-            await self._commit(tasks, keys)
+            await self._commit(tasks, keys, [len(request.tasks) for request in requests])
         except AsyncprocError as error:
             return Refusal.of(error)
         return None

@@ -16,6 +16,7 @@ from asyncproc.actors.inbox import Inbox
 from asyncproc.actors.long_works import LongWorks
 from asyncproc.actors.once import Keyed, Once
 from asyncproc.actors.once import Outcome as KeyedOutcome
+from asyncproc.actors.overflow import Counting, admitted, without
 from asyncproc.actors.places import Standing
 from asyncproc.actors.pools import Pools
 from asyncproc.actors.repeats import Repeats
@@ -29,7 +30,6 @@ from asyncproc.clock import AnchoredClock, monotonic, wall_now
 from asyncproc.core.asked import Change as TaskChange
 from asyncproc.core.batches import Batching
 from asyncproc.core.decision import (
-    EnqueueReply,
     PollReply,
     RegisterReply,
     Reply,
@@ -86,6 +86,7 @@ class QueueActor:
         kept_s = settings.retention.kept_s()
         self._storage = Storage(deployment.conninfo, settings.queue.max_buffer_bytes, monthly(kept_s))
         self._commits = Commits(self._storage, self._inbox)
+        self._counting = Counting(self._storage, self._commits)
         self._retention = Retention(deployment.conninfo, kept_s, settings.retention.ticks)
         self._disk = Disk(deployment.conninfo, settings.storage.min_free_bytes)
         self._inspector = Inspector(deployment.conninfo, _READ_CONNECTIONS)
@@ -135,8 +136,9 @@ class QueueActor:
             tuple(self._scaler.problems()),
         )
 
-    async def enqueue(self, tasks: list[NewTask], again: bool) -> Refusal | None:
-        """None once all tasks are committed. `again` says that an earlier call may have brought some of them."""
+    async def enqueue(self, tasks: list[NewTask], again: bool, sizes: Sequence[int] = ()) -> Refusal | None:
+        """None once all tasks are committed. `again` says that an earlier call may have brought some of them; `sizes`
+        are the numbers of tasks of the requests that share the call."""
         if away := self._commits.why_away():
             return Refusal(Cause.STORAGE, away)
         try:
@@ -146,11 +148,11 @@ class QueueActor:
                 # The other call may be on its way to its commit right now.
                 await self._inbox.flush()
                 known = await self._inspector.existing([task[0] for task in tasks])
-                tasks = [task for task in tasks if task[0] not in known]
+                tasks, sizes = without(known, tasks, sizes)
             if tasks:
                 self._disk.admit()
                 self._steering.admit(tasks)
-                await self._inbox.ask(lambda ticket: Enqueued(ticket, tasks))
+                admitted(await self._inbox.ask(lambda ticket: Enqueued(ticket, tasks, sizes=sizes)))
         except AsyncprocError as error:
             return Refusal.of(error)
         return None
@@ -282,11 +284,15 @@ class QueueActor:
         return await self._inspector.answers(keys, self._clock.now())
 
     async def _commit_keyed(
-        self, tasks: list[NewTask], keys: list[KeyUsed], replaced: Sequence[tuple[Task, NewTask]] = ()
+        self,
+        tasks: list[NewTask],
+        keys: list[KeyUsed],
+        sizes: Sequence[int],
+        replaced: Sequence[tuple[Task, NewTask]] = (),
     ) -> bool:
         self._disk.admit()
-        reply = await self._inbox.ask(lambda ticket: Enqueued(ticket, tasks, keys, replaced=replaced))
-        return not _expect(reply, EnqueueReply).stale
+        reply = await self._inbox.ask(lambda ticket: Enqueued(ticket, tasks, keys, False, replaced, sizes))
+        return not admitted(reply).stale
 
     async def _rule(self) -> None:
         events: list[Event] = await self._take_over()
@@ -306,7 +312,8 @@ class QueueActor:
                 self._requests.run(),
             )
         ]
-        wake_at: float | None = None
+        # First by itself: only once the rules and the schedules are known can be said what is full.
+        events, wake_at = await self._cycle(core, events)
         while True:
             if not events:
                 timeout_s = None if wake_at is None else max(0.0, wake_at - self._clock.now())
@@ -319,6 +326,7 @@ class QueueActor:
         """One turn; returns the events that follow from it and the instant to turn again at the latest."""
         now, since = self._clock.now(), monotonic()
         failpoints.hit("queue.after_receive")
+        events = await self._counting.told(core, events, now)
         decision = core.step(events, now)
         failpoints.hit("queue.after_decision")
         committed = await self._commits.write(decision, now)

@@ -23,9 +23,9 @@ MAX_TASKS_AT_ONCE: Final = 5_000
 TRIES: Final = 5
 """How often all is decided anew because a task that was to be replaced has just begun."""
 
-Commit: TypeAlias = Callable[[list[NewTask], list[KeyUsed], list[tuple[Task, NewTask]]], Awaitable[bool]]
-"""Tasks to enqueue, keys, and tasks as read with what they are to be from now on. Returns once all is committed: False
-where one of the last was not as it was read. Raises `AsyncprocError`."""
+Commit: TypeAlias = Callable[[list[NewTask], list[KeyUsed], Sequence[int], list[tuple[Task, NewTask]]], Awaitable[bool]]
+"""Tasks to enqueue, keys, how many of the tasks are of each request, and tasks as read with what they are to be from
+now on. Returns once all is committed: False where one of the last was not as it was read. Raises `AsyncprocError`."""
 
 
 class Reads(Protocol):
@@ -140,7 +140,7 @@ class Unique:
             if request.key and not one.conflicts:
                 keys.append((request.key, request.body_hash, answer or request.answer, self._kept_s, one.ids()))
         try:
-            if not await self._committed(settling, keys):
+            if not await self._committed(settling, settled, keys):
                 if not tries:
                     raise StorageUnavailable(f"a task that was to be replaced changed {TRIES} times meanwhile")
                 return await self._decided(requests, tries - 1)
@@ -152,7 +152,7 @@ class Unique:
             for request, one, answer in zip(requests, settled, answers, strict=True)
         ]
 
-    async def _committed(self, settling: Settling, keys: list[KeyUsed]) -> bool:
+    async def _committed(self, settling: Settling, settled: Sequence[Settled], keys: list[KeyUsed]) -> bool:
         """False where a task that was to be replaced was not as it was read."""
         tasks, contents = settling.tasks(), settling.replaced()
         rows = await self._reads.live_tasks([content[0] for content in contents]) if contents else {}
@@ -160,7 +160,9 @@ class Unique:
             return False
         if not tasks and not keys and not contents:
             return True
-        return await self._commit(tasks, keys, [(rows[content[0]], content) for content in contents])
+        new = {task[0] for task in tasks}
+        sizes = [sum(task_id in new for task_id in one.new) for one in settled]
+        return await self._commit(tasks, keys, sizes, [(rows[content[0]], content) for content in contents])
 
     def _refusal(self, request: Keyed) -> Refusal | None:
         try:

@@ -42,6 +42,7 @@ from asyncproc.errors import (
     NotCancellable,
     Overloaded,
     QueueDraining,
+    QueueFull,
     QueueUnavailable,
     SettingsRefused,
     StorageUnavailable,
@@ -64,6 +65,7 @@ _STATUS: Final[dict[type[AsyncprocError], int]] = {
     TasksRejected: 400,
     KeyReused: 422,
     QueueDraining: 409,
+    QueueFull: 429,
     NotCancellable: 409,
     UniqueConflict: 409,
     TooManyRequests: 429,
@@ -151,6 +153,8 @@ async def _failed(_: Request, error: Exception) -> Response:
     if status == 500:
         log.error("request failed: %s", error, exc_info=error)
     problems = conflicts_of(error) if isinstance(error, UniqueConflict) else None
+    if isinstance(error, QueueFull):
+        problems = [Problem(index=error.index, field="queue", message=str(error))]
     answer = error_answer(status, str(error), problems)
     if isinstance(error, DiskNearlyFull):
         answer.headers["Retry-After"] = str(DISK_RETRY_AFTER_S)

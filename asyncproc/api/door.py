@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 from asyncproc.actors.gateway import Gateway
 from asyncproc.api.admission import Admission
 from asyncproc.api.figures import Counting
+from asyncproc.api.overflow import Cancelling
 from asyncproc.api.stored import StoredCopy
 from asyncproc.api.watch import Watch
 from asyncproc.clock import TaskIds
@@ -28,6 +29,7 @@ class Door:
     stored: StoredCopy
     counting: Counting
     watch: Watch
+    cancelling: Cancelling
     caretakers: "tuple[asyncio.Task[None], ...]" = ()
     """Kept because the loop alone would forget a running task."""
 

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from asyncproc.actors.once import Keyed
 from asyncproc.api.body import BodyRefused
 from asyncproc.api.door import Door
+from asyncproc.api.overflow import amended
 from asyncproc.api.unique import Parsed
 from asyncproc.clock import wall_now
 from asyncproc.core.task import NewTask
@@ -61,4 +62,6 @@ async def enqueue(
         if known is None:
             raise
         return known
-    return await door.gateway.enqueue_once(Keyed(key, body_hash, answer(tasks), tasks, wishes))
+    given = await door.gateway.enqueue_once(Keyed(key, body_hash, answer(tasks), tasks, wishes))
+    cancelling = door.cancelling.names(door.stored.current)
+    return await amended(given, tasks, cancelling, door.inspector) if cancelling else given

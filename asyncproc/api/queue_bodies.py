@@ -12,7 +12,15 @@ from asyncproc.rules import PlainText, QueueRuleSettings, RateLimitSettings, Typ
 from asyncproc.sections import Name, Section
 from asyncproc.wire import Body
 
-_QUEUE: Final[JsonDict] = {"weight": 4, "maxRunning": 20, "maxRunningPerKey": 2, "timeout": "5m", "aging": "30s"}
+_QUEUE: Final[JsonDict] = {
+    "weight": 4,
+    "maxRunning": 20,
+    "maxRunningPerKey": 2,
+    "timeout": "5m",
+    "aging": "30s",
+    "maxWaiting": 1000,
+    "overflow": "reject",
+}
 _TYPE: Final[JsonDict] = {"maxRunning": 8, "rateLimits": {"smtp": 1}, "maxTaskRetry": 5, "timeout": "30s"}
 _RATE: Final[JsonDict] = {"rate": "60/min", "burst": 10}
 

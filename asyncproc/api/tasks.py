@@ -17,6 +17,7 @@ from asyncproc.api.body import TASKS_AT_ONCE, BodyRefused, declared_size, parse_
 from asyncproc.api.dependencies import tied
 from asyncproc.api.door import Door, TheDoor
 from asyncproc.api.instants import wrong_instant
+from asyncproc.api.overflow import amended
 from asyncproc.api.unique import Parsed
 from asyncproc.clock import id_text, wall_now
 from asyncproc.core.cancel import GRACE_S
@@ -70,14 +71,16 @@ async def enqueue(request: Request, door: TheDoor) -> Response:
         if key is not None:
             return _json(await idempotency.enqueue(key, body, door, _parse, _answer))
         tasks, wishes = await _parse(body, door)
+        cancelling = door.cancelling.names(door.stored.current)
         if wishes:
-            return _json(await door.gateway.enqueue_unique(Keyed("", b"", _answer(tasks), tasks, wishes)))
+            answer = await door.gateway.enqueue_unique(Keyed("", b"", _answer(tasks), tasks, wishes))
+            return _json(await amended(answer, tasks, cancelling, door.inspector) if cancelling else answer)
         await door.gateway.enqueue(tasks)
         async with door.admission.answering:
             answer = _answer(tasks)
             if len(tasks) > TASKS_AT_ONCE:
                 await sleep(0)
-        return _json(answer)
+        return _json(await amended(answer, tasks, cancelling, door.inspector) if cancelling else answer)
 
 
 _NEW_OF_ITS_KEY: Final = {"existing": False}

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Final
 
+from asyncproc.core.crowd import bounded
 from asyncproc.core.decision import Key, PageWanted
 from asyncproc.core.events import Page
 from asyncproc.core.gates import Draw, Gate, Gates, RunningLimit, give_back, shut, take
@@ -38,6 +39,8 @@ class Backlog:
         """All tasks in memory, the running ones included."""
         self.pools: dict[str, Pool] = {}
         self.rules = Rules(settings.queues, default=settings.default_rules)
+        self.bounded = bounded(self.rules)
+        """Queues in which new tasks may find no room."""
         self.gates = Gates(self.rules, {}, 0.0)
         self._known: dict[str, KnownTypes] = {}
         self._unknown: dict[tuple[str, str], Gate] = {}
@@ -85,6 +88,12 @@ class Backlog:
 
     def pool_of(self, queue: str, shape: str = "") -> Pool:
         return self.pool(self._pool_name(queue, shape))
+
+    def transfer(self, worker: Worker, pool: str) -> None:
+        """A worker known by its rows alone was put where their queue belongs, in a pool that need not be its."""
+        self.pool(worker.pool).forget(worker)
+        worker.pool = pool
+        self.pool(pool).workers[worker.name] = worker
 
     def stream(self, queue: str, shape: str = "") -> Stream:
         """The queue, or its part for a shape of resources, made at first sight."""
@@ -335,6 +344,7 @@ class Backlog:
         self.rules = rules = replace(
             rules, pauses=tuple(pause for pause in rules.pauses if not 0 < pause.until <= self.now)
         )
+        self.bounded = bounded(rules)
         self.gates = Gates(rules, self.gates.buckets, self.now)
         self._unknown.clear()
         self.paused = any(pause.scope == "all" for pause in rules.pauses)

@@ -9,6 +9,7 @@ from asyncproc.core.schedule import Kind
 from asyncproc.core.schedule import Outcome as TickOutcome
 from asyncproc.core.states import State
 from asyncproc.core.task import KeyUsed, LaneKey, NewTask, Task, TaskId
+from asyncproc.errors import Full
 
 Key: TypeAlias = tuple[float, TaskId]
 """A place in an order: rank (or `ready_at`), then id."""
@@ -66,6 +67,8 @@ class Writes:
     """New rows, already running where a worker was waiting for them."""
     claims: list[tuple[TaskId, int, int, float, str]] = field(default_factory=list)
     """id, lease, attempt, rank, worker."""
+    overflown: list[tuple[TaskId, int, str]] = field(default_factory=list)
+    """id, lease, reason: new rows of this commit that end with it as cancelled."""
 
     levels: list[tuple[str, float, float]] = field(default_factory=list)
     """Token buckets from which something was taken: name, level, the instant of that level."""
@@ -114,6 +117,8 @@ class EnqueueReply:
 
     ticket: int
     replaced: Sequence[TaskId] = ()
+    full: Sequence[Full] = ()
+    """Requests that were refused, of those that the event was made of."""
     stale: bool = False
     """One that was to be replaced was not as it was read: read it again."""
 

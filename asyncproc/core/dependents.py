@@ -57,7 +57,7 @@ class Dependents:
 
     def _may_have_ended(self, writes: Writes) -> Iterator[TaskId]:
         yield from self.owed
-        for rows in (writes.succeeded, writes.failed, writes.overdue, writes.cancelled):
+        for rows in (writes.succeeded, writes.failed, writes.overdue, writes.cancelled, writes.overflown):
             for row in rows:
                 yield row[0]
         for depend in writes.depends:

@@ -6,6 +6,7 @@ from typing import Final, TypeAlias
 
 from asyncproc.core.asked import NO_CHANGE, Action, Change
 from asyncproc.core.batches import Batching
+from asyncproc.core.crowd import Crowd, Place
 from asyncproc.core.schedule import Position, Schedule, Tick
 from asyncproc.core.steering import Rules
 from asyncproc.core.task import KeyUsed, LaneKey, NewTask, Task, TaskId, TimeLimits
@@ -83,6 +84,15 @@ class Enqueued:
     replaced: Sequence[tuple[Task, NewTask]] = ()
     """Tasks that wait, as read from the table, and what they are to be from now on, under their own ids. Where one of
     them is not as it was read, nothing of the event is done."""
+    sizes: Sequence[int] = ()
+    """Tasks of each of the requests that it is made of; empty: all are of one. A full queue refuses whole requests."""
+
+
+@dataclass(slots=True)
+class Occupied:
+    """How full the places are that new tasks of this step come to, read after the last commit."""
+
+    crowds: dict[Place, Crowd]
 
 
 @dataclass(slots=True)
@@ -274,6 +284,7 @@ Event: TypeAlias = (
     | WorkerLost
     | Page
     | Released
+    | Occupied
     | Refused
     | SchedulesChanged
     | TicksAsked

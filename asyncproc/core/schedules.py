@@ -12,7 +12,7 @@ from typing import Final
 from asyncproc.core.decision import RulesReply, TicksReply, Writes
 from asyncproc.core.events import SchedulesChanged, TicksAsked
 from asyncproc.core.schedule import MAX_LINE, Kind, Outcome, Overlap, Position, Schedule, Tick, just_before, tick_id
-from asyncproc.core.task import NO_TERMS, NewTask, TaskId
+from asyncproc.core.task import NO_TERMS, NewTask, Options, TaskId
 
 MAX_TICKS_A_STEP: Final = 500
 """Each costs up to a tenth of a millisecond, most of it for the next instant."""
@@ -141,7 +141,7 @@ class Schedules:
         May be called again as the step goes on."""
         if not self._open:
             return
-        for rows in (writes.succeeded, writes.failed, writes.overdue, writes.cancelled):
+        for rows in (writes.succeeded, writes.failed, writes.overdue, writes.cancelled, writes.overflown):
             self.gone(row[0] for row in rows)
 
     def gone(self, ids: Iterable[TaskId]) -> None:
@@ -163,6 +163,18 @@ class Schedules:
         self._moved.clear()
         self._writes.ticks.extend(self._noted.values())
         self._noted.clear()
+
+    def options_of(self, name: str) -> Options | None:
+        """Of the tasks of a schedule; None where there is none."""
+        entry = self._entries.get(name)
+        return None if entry is None else entry.schedule.options
+
+    def may_make(self, now: float) -> list[Options]:
+        """The options of tasks that the next step may make by itself: of ticks that are due by then, and of those that
+        wait for a task which may end in it."""
+        due = {name for at, name in self._heap if at <= now} if self._heap and self._heap[0][0] <= now else set()
+        names = (name for name in {*due, *self._freed, *self._open.values()} if name in self._entries)
+        return [self._entries[name].schedule.options for name in names]
 
     def next_at(self) -> float | None:
         if self._freed:

@@ -2,6 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Overflow(StrEnum):
+    """What becomes of a new task where as many wait as may."""
+
+    WAIT = "wait"
+    """It waits too: there is no bound."""
+    REJECT = "reject"
+    """Whoever enqueues it is refused, with all of the request; where nobody can be told it is cancelled."""
+    CANCEL_OLDEST = "cancelOldest"
+    CANCEL_NEWEST = "cancelNewest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +31,16 @@ class QueueRules:
     """For each concurrency key; None is one."""
     fairness_weights: Mapping[str, float] = field(default_factory=dict)
     """Of the fairness keys that do not weigh 1."""
+    max_waiting: int | None = None
+    max_waiting_per_key: int | None = None
+    """For each concurrency key."""
+    overflow: Overflow = Overflow.REJECT
+
+    @property
+    def is_bounded(self) -> bool:
+        """New tasks may find no room."""
+        bounds = self.max_waiting is not None or self.max_waiting_per_key is not None
+        return bounds and self.overflow is not Overflow.WAIT
 
     def weight_of(self, fairness_key: str) -> float:
         return self.fairness_weights.get(fairness_key, 1.0)

@@ -25,6 +25,7 @@ from asyncproc.core.events import (
     Lease,
     Loaded,
     Note,
+    Occupied,
     Outcome,
     Page,
     Polled,
@@ -37,6 +38,7 @@ from asyncproc.core.events import (
 )
 from asyncproc.core.expiry import expire, limits_of
 from asyncproc.core.notes import take_notes
+from asyncproc.core.overflow import Bounds
 from asyncproc.core.rank import micros_until
 from asyncproc.core.recall import look_again_at, recall
 from asyncproc.core.replace import due_at, replace
@@ -64,6 +66,7 @@ class Core:
         self.dangers = Dangers()
         self.dependents = Dependents()
         self.schedules = Schedules(settings.tick_grace_s)
+        self.overflow = Bounds()
         self.draining = False
         self._sessions = epoch << 32
         self._alarms = Alarms()
@@ -105,6 +108,8 @@ class Core:
         for event in events:
             if isinstance(event, Released):
                 self.dependents.take(event, self.backlog)
+            elif isinstance(event, Occupied):
+                self.overflow.take(event)
         for event in events:
             self._take(event)
         self.schedules.ended(self.decision.writes)
@@ -125,6 +130,7 @@ class Core:
             self.noted.clear()
         self.dependents.close(self.decision.writes)
         self.schedules.finish()
+        self.overflow.close(self.decision.writes)
         self.decision.wake_at = self._next_wake()
         return self.decision
 
@@ -149,7 +155,7 @@ class Core:
                 self._loaded(event)
             case SchedulesChanged() | TicksAsked():
                 self.decision.replies.append(self.schedules.obey(event))
-            case Page() | Released():
+            case Page() | Released() | Occupied():
                 pass
             case _:
                 steer(self, event)
@@ -164,8 +170,11 @@ class Core:
                 reply.stale = True
                 return
             reply.replaced = [task.id for task, _ in event.replaced]
-        self._enqueue(event.tasks)
-        self.decision.writes.keys.extend(event.keys)
+        tasks, keys = event.tasks, event.keys
+        if self.overflow and not event.requested:
+            tasks, keys, reply.full = self.overflow.let_in(self, event)
+        self._enqueue(tasks)
+        self.decision.writes.keys.extend(keys)
         if event.requested:
             self.decision.writes.requests.extend((task[0],) for task in event.tasks)
 
@@ -191,6 +200,8 @@ class Core:
             self.counters.enqueued += 1
             if given.parents is not None:
                 self.dependents.block(task, self.decision.writes)
+            elif self.overflow and not self.overflow.admit(self, task):
+                continue
             elif state is State.QUEUED:
                 self.backlog.make_ready(task)
             else:
@@ -217,7 +228,7 @@ class Core:
         if worker is None:
             worker = self._meet(event.worker, event.pool, event.concurrency)
         elif worker.pool != event.pool:
-            self._move(worker, event.pool)
+            self.backlog.transfer(worker, event.pool)
         self._sessions += 1
         worker.session = self._sessions
         worker.concurrency = event.concurrency
@@ -298,12 +309,6 @@ class Core:
         self.backlog.pool(pool_name).workers[name] = worker
         self._alarms.set(worker, self.now + self.settings.poll_s)
         return worker
-
-    def _move(self, worker: Worker, pool_name: str) -> None:
-        """A worker known by its rows alone was put where their queue belongs, in a pool that need not be its."""
-        self.backlog.pool(worker.pool).forget(worker)
-        worker.pool = pool_name
-        self.backlog.pool(pool_name).workers[worker.name] = worker
 
     def _worker_lost(self, name: str, cause: str, charged: bool) -> None:
         worker = self.workers.pop(name, None)

@@ -52,7 +52,8 @@ class Batch:
     insert: Statement | None
     copy: bytes | None
     """The same new rows for COPY, where they are many."""
-    claim: Statement | None
+    after: list[Statement]
+    """What goes behind them."""
     started: list[tuple[TaskId, int]]
     """Id and lease of all that starts with this commit, new rows included."""
     waiting: list[tuple[TaskId, int, State]]
@@ -74,14 +75,21 @@ class Batch:
 def build(writes: Writes, now: float) -> Batch:
     inserts = writes.inserts
     started = [(task_id, lease) for task_id, lease, *_ in writes.claims]
+    claim = _claim(writes, now) if writes.claims else None
+    overflown = _statement(moves.CANCEL, writes.overflown, (uuids, bigints, texts), after=(now,))
+    ended = {row[0] for row in writes.overflown}
     started.extend((task.id, task.lease) for task in inserts if task.state is State.RUNNING)
     return Batch(
         ended=_ended(writes, now),
         insert=_insert(inserts) if inserts else None,
         copy=_copy(inserts) if len(inserts) >= COPY_FROM else None,
-        claim=_claim(writes, now) if writes.claims else None,
+        after=[statement for statement in (claim, overflown) if statement is not None],
         started=started,
-        waiting=[(task.id, task.lease, task.state) for task in inserts if task.state not in _ELSEWHERE],
+        waiting=[
+            (task.id, task.lease, task.state)
+            for task in inserts
+            if task.state not in _ELSEWHERE and task.id not in ended
+        ],
         revived=[row[0] for row in writes.revived],
         family=family_of(writes, now),
         writes=writes,

@@ -12,7 +12,7 @@ Write: TypeAlias = Callable[[Batch], Awaitable[str | None]]
 
 _BY_ID: Final = (
     "succeeded", "failed", "overdue", "retried", "requeued", "snoozed", "stopping", "cancelled", "revived", "changed",
-    "replaced", "came_due", "claims", "requests", "notes", "ticks",
+    "replaced", "came_due", "claims", "requests", "notes", "ticks", "overflown",
 )  # fmt: skip
 
 

@@ -189,8 +189,8 @@ class Storage:
             cursors.append((cursor, statement.expected))
 
         async def finish() -> tuple[psycopg.AsyncCursor[tuple[object, ...]], dependents.Settled | None]:
-            if batch.claim is not None:
-                await send(batch.claim)
+            for statement in batch.after:
+                await send(statement)
             settled = None if batch.family is None else await dependents.settle(connection, batch.family)
             await _before_commit(connection)
             return await connection.execute("COMMIT"), settled
@@ -244,7 +244,7 @@ class Storage:
         if batch.revived:
             live = _ids(await _rows(connection, moves.LIVE, [uuids(batch.revived)]))
             refused += [task_id for task_id in batch.revived if task_id not in live]
-        if cancelled := [row[0] for row in batch.writes.cancelled]:
+        if cancelled := [row[0] for row in (*batch.writes.cancelled, *batch.writes.overflown)]:
             ended = _ids(await _rows(connection, moves.CANCELLED, [uuids(cancelled), batch.now]))
             refused += [task_id for task_id in cancelled if task_id not in ended]
         if changed := batch.writes.changed:

@@ -42,7 +42,7 @@ def family_of(writes: Writes, now: float) -> Family | None:
     """None where nobody waits for anybody."""
     if not writes.parents:
         return None
-    gone = [row[0] for rows in (writes.cancelled, writes.overdue) for row in rows]
+    gone = [row[0] for rows in (writes.cancelled, writes.overdue, writes.overflown) for row in rows]
     # All that is known of the others is that somebody asked: new children, what was left over, a new reign.
     may_fail = len(writes.parents) > len(writes.succeeded)
     return Family(writes.depends, writes.parents, may_fail, gone, micros_until(now))

@@ -1,6 +1,7 @@
 """The gateway alone: a QueueActor that answers when it is told to, without a Ray."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,7 +31,7 @@ class Actor:
     def enqueue(self) -> "Actor":
         return self
 
-    async def remote(self, tasks: list[NewTask], again: bool) -> None:
+    async def remote(self, tasks: list[NewTask], again: bool, sizes: Sequence[int]) -> None:
         self.calls.append(len(tasks))
         await self.answer.wait()
         self.ended.append(len(tasks))
@@ -177,7 +178,7 @@ async def test_a_caller_that_goes_away_does_not_take_back_what_was_sent() -> Non
 class Drained(Actor):
     """Takes nothing into one queue, and nothing that comes with it."""
 
-    async def remote(self, tasks: list[NewTask], again: bool) -> Refusal | None:  # type: ignore[override]
+    async def remote(self, tasks: list[NewTask], again: bool, sizes: Sequence[int]) -> Refusal | None:  # type: ignore[override]
         self.calls.append(len(tasks))
         shut_out = tuple(task[0] for task in tasks if task[2].queue == "mail")
         return Refusal.of(QueueDraining(("mail",), shut_out)) if shut_out else None

@@ -35,7 +35,7 @@ class Table:
         rows = {key: (body, self.keys[key]) for key, body in asked if key in self.keys}
         return {key: answer if body == used else None for key, (body, (used, answer)) in rows.items()}
 
-    async def commit(self, tasks: list[NewTask], keys: list[KeyUsed]) -> None:
+    async def commit(self, tasks: list[NewTask], keys: list[KeyUsed], sizes: Sequence[int]) -> None:
         self.commits.append([used[0] for used in keys])
         await self.go.wait()
         if self.failure is not None:

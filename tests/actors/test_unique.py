@@ -71,7 +71,11 @@ class Table:
         return {task_id: Task(task_id, b"", OPTIONS, State.QUEUED, 0.0, 0.0) for task_id in ids if task_id in rows}
 
     async def commit(
-        self, tasks: list[NewTask], keys: list[KeyUsed], replaced: Sequence[tuple[Task, NewTask]] = ()
+        self,
+        tasks: list[NewTask],
+        keys: list[KeyUsed],
+        sizes: Sequence[int],
+        replaced: Sequence[tuple[Task, NewTask]] = (),
     ) -> bool:
         self.commits.append([task[0] for task in tasks])
         await self.go.wait()

@@ -23,7 +23,7 @@ from asyncproc.storage.batch import Statement, build
 from asyncproc.storage.connection import READER_OPTIONS, WRITER_OPTIONS, Connection, hardened, open_writer
 from asyncproc.storage.cycle import Storage
 from asyncproc.storage.rows import not_ended_before
-from asyncproc.storage.statements import dependents, moves, pages, reads, steering
+from asyncproc.storage.statements import dependents, moves, overflow, pages, reads, steering
 from tests.storage.table import ERROR, NOW, PAGE_BYTES, a_task, query, write
 
 _DONE: Final = {f"task_done_{state}_*_pkey" for state in ("succeeded", "failed", "cancelled")}
@@ -52,6 +52,8 @@ BY_INDEX: Final[dict[str, tuple[LiteralString, set[str]]]] = {
     "due page": (pages.DUE_PAGE, {"task_live_due"}),
     "lanes": (pages.LANES, {"task_live_ready"}),
     "lanes of a queue": (pages.LANES_OF, {"task_live_ready"}),
+    "count keys": (overflow.COUNT_KEYS, {"task_live_keys"}),
+    "oldest of keys": (overflow.OLDEST_OF_KEYS, {"task_live_keys"}),
     "rank anew": (steering.RERANK, {"task_live_pkey"}),
     "revive": (moves.REVIVE, {"task_done_failed_*_pkey"}),
     "existing": (moves.EXISTING, {"task_live_pkey", *_DONE}),
@@ -174,6 +176,7 @@ async def test_who_goes_over_a_queue_reads_it_part_by_part(million: str) -> None
             (steering.READY, [queue, "send", "", "", "", NOW - 500, none, BATCH]),
             (steering.NOT_READY, [queue, 0.0, none, BATCH]),
             (reads.SOME_COUNTS, [queue, BATCH, queue, BATCH]),
+            (overflow.COUNT, [queue, BATCH, queue, BATCH]),
             (reads.SOME_COUNTS, ["no such", BATCH, "no such", BATCH]),
         ):
             assert _buffers(connection, text, parameters) <= BATCH * 16, text
@@ -205,7 +208,11 @@ def _batches(ids: Ids) -> dict[str, Statement]:
     statements = {
         **dict(zip(("note", "succeed", "fail", "retry", "requeue", "revive", "come due"), batch.ended, strict=True))
     }
-    for name, statement in (("claim", batch.claim), ("insert", batch.insert), ("insert again", batch.insert_again())):
+    for name, statement in (
+        ("claim", batch.after[0]),
+        ("insert", batch.insert),
+        ("insert again", batch.insert_again()),
+    ):
         assert statement is not None
         statements[name] = statement
     today = Writes(revived=[(task_id, NOW, NOW) for task_id in ids.failed_today])

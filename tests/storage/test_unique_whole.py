@@ -34,7 +34,9 @@ async def test_many_that_replace_one_task_leave_one_with_what_the_last_brought(s
     await inspector.open()
     core = Core(CoreSettings())
 
-    async def commit(tasks: list[NewTask], keys: list[KeyUsed], replaced: Sequence[tuple[Task, NewTask]] = ()) -> bool:
+    async def commit(
+        tasks: list[NewTask], keys: list[KeyUsed], sizes: Sequence[int], replaced: Sequence[tuple[Task, NewTask]]
+    ) -> bool:
         decision = core.step([Enqueued(1, tasks, keys, replaced=replaced)], NOW)
         committed = await storage.commit(build(decision.writes, NOW), [], False)
         assert not (committed.refused)
