@@ -105,7 +105,10 @@ class Embed(Processable, retry=1, batch=Batch(size=4)):
         note_line(tasks[0].ledger, call=[task.n for task in tasks], attempts=[ctx.attempt for ctx in ctxs])
         while tasks[0].gate and not Path(tasks[0].gate).exists():
             time.sleep(0.005)
-        for task in tasks:
+        for task, ctx in zip(tasks, ctxs, strict=True):
+            if task.how == "extends":
+                ctx.extend(5.0)
+                time.sleep(0.4)
             cls.disturb(task.how)
         if any(task.how == "short" for task in tasks):
             return [1]
@@ -142,6 +145,12 @@ class Embed(Processable, retry=1, batch=Batch(size=4)):
                 return "x" * 2_000_000
             case "heeds":
                 return ctx.cancelled
+            case "goes on":
+                left = ctx.last_checkpoint
+                ctx.checkpoint(task.n)
+                return ValueError("the rest another time") if left is None else left
+            case "gathers":
+                return {"of": [parent.result for parent in ctx.parents.values()]}
             case "enqueues":
                 return ctx.enqueue(Embed(ledger=task.ledger, n=task.n + 100), affinity_key="warm")
         return task.n

@@ -18,6 +18,7 @@ from asyncproc.registry import RegistryError, from_settings
 from asyncproc.tasks.generate_report import Row
 from tests.actors.conftest import Deploy
 from tests.actors.sample_models import lines
+from tests.actors.test_dependents import depending_on
 from tests.deployed import settings_of
 from tests.eventually import PATIENCE_S, eventually
 
@@ -42,7 +43,7 @@ class Worker:
         self.ledger = ledger
         self.ended: SimpleQueue[Outcome] = SimpleQueue()
         self.overdue: SimpleQueue[Outcome] = SimpleQueue()
-        self.slots = Slots(executor, concurrency, self.ended.put, self.overdue.put)
+        self.slots = Slots(executor, concurrency, self.ended.put, self.overdue.put, max_extended_s=10.0)
 
     def lease(
         self, n: int, task_type: str, limits: TimeLimits = NO_LIMITS, confined: bool = False, **payload: object
@@ -205,6 +206,19 @@ def test_each_has_its_own_hard_limit(worker: Worker) -> None:
     assert overdue[0][4].startswith("TimeLimitExceeded: the attempt ran for longer than 0.1 s")
 
 
+@BOTH
+def test_whoever_extends_the_limits_puts_off_those_of_the_call(worker: Worker, task_type: str) -> None:
+    limits = [TimeLimits(0.2, 0.1), TimeLimits(0.2, 0.0), NO_LIMITS]
+    hows = ["", "extends", ""]
+    worker.slots.put([worker.lease(n, task_type, limits[n], how=how) for n, how in enumerate(hows)])
+    well = worker.outcomes(3)
+    worker.slots.put([worker.lease(n, task_type, TimeLimits(60.0, 0.0), how="extends") for n in range(3)])
+    refused = worker.outcomes(3)
+
+    assert {outcome[2] for outcome in well.values()} == {SUCCEEDED}
+    assert {outcome[4].partition(":")[0] for outcome in refused.values()} == {"ExtensionRefused"}
+
+
 def test_one_that_is_cancelled_ends_with_the_call_and_all_of_them_are_given_up(worker: Worker, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     worker.slots.put([worker.lease(n, "Embed", how="heeds", gate=str(gate)) for n in range(2)])
@@ -258,6 +272,18 @@ def test_each_task_of_a_batch_has_its_own_row(deploy: Deploy, tmp_path: Path) ->
     assert [line["call"] for line in calls[:2]] == [[0, 1, 2, 3], [4, 5]]
     assert eventually(lambda: [line for line in lines(ledger) if line["call"] == [104]])
     assert system.errors(tasks[1])[0]["message"] == "bad input"
+
+
+def test_tasks_of_a_batch_note_what_they_know_and_see_their_parents(deploy: Deploy, tmp_path: Path) -> None:
+    ledger = str(tmp_path / "calls")
+    system = deploy(tasks=["sample_models"], queue={"workerPoolSize": 1, "backOff": {"base": "50ms"}})
+
+    parents = system.enqueue("Embed", *[{"ledger": ledger, "n": n, "how": "goes on"} for n in (7, 8)])
+    made = system.make("Embed", *[{"ledger": ledger, "n": n, "how": "gathers"} for n in range(2)])
+    children = system.send(depending_on(made, *parents))
+
+    assert [(task.attempt, task.result) for task in map(system.ended, parents)] == [(2, b"7"), (2, b"8")]
+    assert [system.ended(task).result for task in children] == [b'{"of":[7,8]}'] * 2
 
 
 def test_a_batch_that_dies_with_its_worker_finds_the_culprit(deploy: Deploy, tmp_path: Path) -> None:
