@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from chaos.campaign import PASSED, RAY_GAP_TARGET_S, SKIPPED, run
+from chaos.campaign import PASSED, SKIPPED, run
 from chaos.clients import Load
 from chaos.faults import FAULTS
 from chaos.system import System
@@ -21,5 +21,3 @@ def test_nothing_is_lost_and_nothing_done_twice_under(name: str, struck: System,
         pytest.skip(result.why)
     assert result.verdict == PASSED, (result.why, result.account)
     assert result.account["acknowledged"] >= TASKS
-    if name == "ray_kill":
-        assert max(result.gaps_s) < RAY_GAP_TARGET_S
