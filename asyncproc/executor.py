@@ -141,6 +141,7 @@ class Executor:
             try:
                 call.append((lease, *self._prepare(lease, extend)))
             except Exception as error:
+                # A model's validators may raise anything: it is the end of this one, and the others go on.
                 ended.append(failed(lease, error, 0.0))
         return call, ended
 

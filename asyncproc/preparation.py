@@ -96,13 +96,14 @@ class Preparation:
                 else:
                     cls.teardown()
             except BaseException:
+                # Also what ends a process elsewhere: this one is about to end, after the other teardowns.
                 log.warning("teardown of %s failed", name, exc_info=True)
 
 
 def is_prepared(cls: type[Processable]) -> bool:
     """Whether the class has something to set up or to tear down."""
-    own = (cls.setup.__func__, cls.teardown.__func__)  # type: ignore[attr-defined]  # class methods have it
-    return own != (Processable.setup.__func__, Processable.teardown.__func__)  # type: ignore[attr-defined]
+    its_own = cls.__mro__[: cls.__mro__.index(Processable)]
+    return any(name in base.__dict__ for base in its_own for name in ("setup", "teardown"))
 
 
 def _words(error: BaseException) -> str:

@@ -51,6 +51,7 @@ def make(name: str, namespace: str, kind: PoolSettings, node: str | None, *argum
             .remote(*arguments)
         )
     except Exception as error:
+        # As above; a name that is taken, or a Ray that does not answer, too.
         raise CannotStart(_line(error)) from error
 
 

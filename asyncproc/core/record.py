@@ -85,9 +85,6 @@ class TaskFilter:
     payload: str | None = None
     """JSON that the payload is to contain."""
 
-    def is_empty(self) -> bool:
-        return self == NO_FILTER
-
     def texts(self) -> Iterator[str]:
         for asked in (getattr(self, name.name) for name in fields(self)):
             yield from (text for text in (asked if isinstance(asked, tuple) else (asked,)) if isinstance(text, str))

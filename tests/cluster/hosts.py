@@ -4,6 +4,7 @@ Nothing of it is left on this machine once the hosts are closed; all files are b
 """
 
 import os
+import pwd
 import shutil
 import signal
 import subprocess
@@ -19,15 +20,17 @@ from tests.eventually import eventually
 
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
 NEEDED: Final = ("ip", "unshare", "nsenter", "mount", "ssh", "ssh-keygen", "rsync", "/usr/sbin/sshd")
+OWNER: Final = pwd.getpwuid(0).pw_dir
+"""The home of who starts all of it, and of who comes by ssh."""
 _START: Final = """\
 set -e
 mkdir -p {home}/asyncproc/.venv
 mount --bind {repository}/.venv {home}/asyncproc/.venv
 mount --rbind {home}/asyncproc {repository}
 case {python} in
-    /root/*) mkdir -p {home}{inside} && mount --bind {python} {home}{inside} ;;
+    {owner}/*) mkdir -p {home}{inside} && mount --bind {python} {home}{inside} ;;
 esac
-mount --rbind {home} /root
+mount --rbind {home} {owner}
 for folder in /run /tmp/ray /dev/shm; do mkdir -p $folder; mount -t tmpfs none $folder; done
 mkdir -p /run/sshd
 exec /usr/sbin/sshd -D -e -f {conf}
@@ -137,7 +140,8 @@ class Hosts:
             repository=REPOSITORY,
             conf=host.folder / "sshd",
             python=sys.base_prefix,
-            inside=sys.base_prefix.removeprefix("/root"),
+            owner=OWNER,
+            inside=sys.base_prefix.removeprefix(OWNER),
         )
         (host.folder / "start").write_text(script)
         self._stack.callback(host.kill)
