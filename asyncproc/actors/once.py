@@ -45,6 +45,15 @@ Unique: TypeAlias = Callable[[list[Keyed]], Awaitable[list[Outcome]]]
 """Carries out requests with wishes."""
 
 
+def refusal_of(admit: Admit, request: Keyed) -> Refusal | None:
+    """Why it may not be enqueued now."""
+    try:
+        admit(request.tasks)
+    except AsyncprocError as error:
+        return Refusal.of(error)
+    return None
+
+
 class _Flight:
     """The one that is under way for its key; the others wait for what becomes of it."""
 
@@ -100,7 +109,9 @@ class Once:
             known = await self._answers([(request.key, request.body_hash) for request in requests])
         except AsyncprocError as error:
             return [Refusal.of(error)] * len(requests)
-        shut_out = {request.key: refusal for request in requests if (refusal := self._refusal(request)) is not None}
+        shut_out = {
+            request.key: refusal for request in requests if (refusal := refusal_of(self._admit, request)) is not None
+        }
         fresh = [request for request in requests if request.key not in known and request.key not in shut_out]
         wishing = [request for request in fresh if request.wishes]
         came_to = await self._unique(wishing) if wishing else []
@@ -117,13 +128,6 @@ class Once:
             else:
                 outcomes.append(refusal if refusal is not None and refusal.concerns(request.tasks) else None)
         return outcomes
-
-    def _refusal(self, request: Keyed) -> Refusal | None:
-        try:
-            self._admit(request.tasks)
-        except AsyncprocError as error:
-            return Refusal.of(error)
-        return None
 
     async def _enqueue(self, requests: list[Keyed]) -> Refusal | None:
         if not requests:

@@ -291,7 +291,7 @@ class QueueActor:
         replaced: Sequence[tuple[Task, NewTask]] = (),
     ) -> bool:
         self._disk.admit()
-        reply = await self._inbox.ask(lambda ticket: Enqueued(ticket, tasks, keys, False, replaced, sizes))
+        reply = await self._inbox.ask(lambda ticket: Enqueued(ticket, tasks, keys, replaced=replaced, sizes=sizes))
         return not admitted(reply).stale
 
     async def _rule(self) -> None:

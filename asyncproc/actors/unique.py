@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from asyncproc.actors.answers import Refusal
-from asyncproc.actors.once import Admit, Keyed, Outcome
+from asyncproc.actors.once import Admit, Keyed, Outcome, refusal_of
 from asyncproc.actors.repeats import Repeats
 from asyncproc.clock import id_text
 from asyncproc.core.task import KeyUsed, NewTask, Task, TaskId
@@ -109,7 +109,7 @@ class Unique:
         if away := self._why_away():
             # The commit before this one may be unknown still: what it brought is not to be seen yet.
             return [Refusal.of(StorageUnavailable(away))] * len(requests)
-        outcomes: list[Outcome] = [self._refusal(request) for request in requests]
+        outcomes: list[Outcome] = [refusal_of(self._admit, request) for request in requests]
         taken = [number for number, outcome in enumerate(outcomes) if outcome is None]
         if not taken:
             return outcomes
@@ -163,13 +163,6 @@ class Unique:
         new = {task[0] for task in tasks}
         sizes = [sum(task_id in new for task_id in one.new) for one in settled]
         return await self._commit(tasks, keys, sizes, [(rows[content[0]], content) for content in contents])
-
-    def _refusal(self, request: Keyed) -> Refusal | None:
-        try:
-            self._admit(request.tasks)
-        except AsyncprocError as error:
-            return Refusal.of(error)
-        return None
 
 
 def _tasks(requests: Sequence[Keyed]) -> list[NewTask]:

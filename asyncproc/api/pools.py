@@ -10,7 +10,7 @@ from asyncproc.actors.places import Standing
 from asyncproc.api.door import Door, TheDoor
 from asyncproc.api.pool_bodies import NewPoolBody, PoolBody, PoolList, PoolView
 from asyncproc.api.queues import CHANGE_ERRORS, READ_ERRORS
-from asyncproc.api.small_body import described, parse
+from asyncproc.api.small_body import described, parse, without_name
 from asyncproc.changes import Delete, Mode, Put
 from asyncproc.config import DEFAULT
 from asyncproc.core.origin import Origin
@@ -52,10 +52,7 @@ async def create_pool(request: Request, door: TheDoor) -> Response:
     stored = await door.stored.refresh()
     if body.name in _named(door, stored) and body.name not in stored.pools:
         raise HTTPException(409, f"pool {body.name} is there by the configuration: PATCH changes it")
-    rules = PoolRuleSettings.model_construct(
-        body.model_fields_set - {"name"}, **{key: value for key, value in body if key != "name"}
-    )
-    return await _put(door, body.name, rules, "create", 201)
+    return await _put(door, body.name, without_name(body, PoolRuleSettings), "create", 201)
 
 
 @router.get("/pools/{name}", response_model=PoolView, responses=READ_ERRORS)

@@ -21,7 +21,7 @@ from asyncproc.api.queue_bodies import (
     QueueList,
     QueueView,
 )
-from asyncproc.api.small_body import described, parse
+from asyncproc.api.small_body import described, parse, without_name
 from asyncproc.changes import Delete, Drain, Mode, Put
 from asyncproc.clock import wall_now
 from asyncproc.config import DEFAULT
@@ -70,10 +70,7 @@ async def list_queues(door: TheDoor) -> Response:
 async def create_queue(request: Request, door: TheDoor) -> Response:
     """Create a queue with settings of its own. A queue is also there as soon as a task names it."""
     body = await parse(request, NewQueueBody, door.admission.changes)
-    rules = QueueRuleSettings.model_construct(
-        body.model_fields_set - {"name"}, **{key: value for key, value in body if key != "name"}
-    )
-    return await _put(door, body.name, rules, "create", 201)
+    return await _put(door, body.name, without_name(body, QueueRuleSettings), "create", 201)
 
 
 @router.get("/queues/{name}", response_model=QueueView, responses=READ_ERRORS)

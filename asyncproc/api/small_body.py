@@ -28,3 +28,10 @@ async def parse(request: Request, kind: type[M], room: Room) -> M:
         return kind.model_validate_json(body or b"{}")
     except ValidationError as error:
         raise refuse(list(problems_of(error.errors(include_url=False, include_input=False), of_tasks=False))) from None
+
+
+def without_name(body: BaseModel, kind: type[M]) -> M:
+    """The settings of something new, as they are stored under its name."""
+    return kind.model_construct(
+        body.model_fields_set - {"name"}, **{key: value for key, value in body if key != "name"}
+    )
