@@ -2,7 +2,7 @@
 
 import pytest
 
-from asyncproc.actors.spread import next_move
+from asyncproc.core.spread import next_move
 
 
 def settled(places: dict[str, str], cpus: dict[str, float]) -> tuple[dict[str, int], int]:
