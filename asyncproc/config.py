@@ -126,7 +126,7 @@ class QueueSettings(Section):
     its tasks take longer than was thought."""
     poll: Seconds = 10.0
     """A worker that is offered nothing for this long is told so, as a sign of life to both sides."""
-    silence: Seconds = 30.0
+    silence: Seconds = 20.0
     """A worker that misses its next poll by this long is lost; its tasks run again."""
     timeout: Seconds | None = None
     """How long an attempt may take where neither the task nor its type says; without it, for ever."""

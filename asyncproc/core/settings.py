@@ -37,7 +37,7 @@ class CoreSettings:
     """A task waits no longer than this for the worker that ran its affinity key last, while others have room."""
     poll_s: float = 10.0
     """An unanswered poll is answered with nothing after this long, as a sign of life to both sides."""
-    silence_s: float = 30.0
+    silence_s: float = 20.0
     """A worker that has no poll open and is not heard from for this long counts as lost."""
 
     tick_grace_s: float = 60.0
