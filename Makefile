@@ -56,7 +56,7 @@ chaos: $(INSTALLED) ## Load the system under each fault and write chaos/REPORT.m
 	$(BIN)/python -m chaos $(FAULT) $(ARGS)
 
 .PHONY: bench
-bench: $(INSTALLED) ## Measure the budgets and write bench/REPORT.md (15 minutes); ROW=drain measures one
+bench: $(INSTALLED) ## Measure the budgets and write bench/REPORT.md (half an hour); ROW=drain measures one
 	$(BIN)/python -m bench $(ROW) $(ARGS)
 
 .PHONY: format

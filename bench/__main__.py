@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 
+from bench.bearing import BEARING
 from bench.machine import machine
 from bench.profile import by_process, of_the_parts, of_the_queue_actor
 from bench.report import write
@@ -18,7 +19,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=3, help="how often each row is measured")
     parser.add_argument("--scale", type=float, default=1.0, help="smaller, to see that it works; figures mean nothing")
     arguments = parser.parse_args()
-    known = {row.name: row for row in (*ROWS, *STEERING)}
+    known = {row.name: row for row in (*ROWS, *STEERING, *BEARING)}
     unknown = [name for name in arguments.rows if name not in known]
     if unknown:
         parser.error(f"no such row: {', '.join(unknown)}; there are {', '.join(known)}")

@@ -3,11 +3,11 @@
 import asyncio
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from fastapi import FastAPI, Request
 from ray import serve
@@ -28,12 +28,7 @@ def post_bodies(url: str, body: bytes, number: int, connections: int) -> Posted:
 
 
 async def _post(url: str, body: bytes, number: int, connections: int) -> Posted:
-    parts = urlsplit(url)
-    head = (
-        f"POST /tasks/enqueue HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n"
-    )
-    request = head.encode() + body
+    parts, request = _request(url, body)
     waits: list[float] = []
     left = iter(range(number))
 
@@ -43,12 +38,12 @@ async def _post(url: str, body: bytes, number: int, connections: int) -> Posted:
             for _ in left:
                 since = time.perf_counter()
                 try:
-                    await _exchange(reader, writer, request)
+                    await _accepted(reader, writer, request)
                 except (asyncio.IncompleteReadError, ConnectionError):
                     # The load balancer was reloaded for a new application, and closed what was open.
                     await _close(writer)
                     reader, writer = await asyncio.open_connection(parts.hostname, parts.port, limit=1 << 24)
-                    await _exchange(reader, writer, request)
+                    await _accepted(reader, writer, request)
                 waits.append(1_000 * (time.perf_counter() - since))
         finally:
             await _close(writer)
@@ -58,12 +53,60 @@ async def _post(url: str, body: bytes, number: int, connections: int) -> Posted:
     return Posted(time.perf_counter() - since, waits)
 
 
-async def _exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> None:
+async def flood(
+    url: str, body: bytes, connections: int, rate: float, seconds: float, look: Callable[[], None]
+) -> dict[int, list[float]]:
+    """Post the body so many times a second in all, each connection one at a time, whatever the answers are. Returns the
+    waits in milliseconds by status; `look` is called every five seconds, in a thread."""
+    parts, request = _request(url, body)
+    told: dict[int, list[float]] = {}
+    begin = time.perf_counter()
+
+    async def connection(number: int) -> None:
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port, limit=1 << 24)
+        due = begin + number / rate
+        try:
+            while due < begin + seconds:
+                await asyncio.sleep(max(0.0, due - time.perf_counter()))
+                since = time.perf_counter()
+                status, _ = await _exchange(reader, writer, request)
+                told.setdefault(status, []).append(1_000 * (time.perf_counter() - since))
+                due = max(due + connections / rate, since)
+        finally:
+            await _close(writer)
+
+    async def looking() -> None:
+        while True:
+            await asyncio.to_thread(look)
+            await asyncio.sleep(5)
+
+    looks = asyncio.create_task(looking())
+    await asyncio.gather(*(connection(number) for number in range(connections)))
+    looks.cancel()
+    return told
+
+
+def _request(url: str, body: bytes) -> tuple[SplitResult, bytes]:
+    parts = urlsplit(url)
+    head = (
+        f"POST /tasks/enqueue HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    return parts, head.encode() + body
+
+
+async def _exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> tuple[int, bytes]:
+    """The status of the answer, and its head."""
     writer.write(request)
     answer = await reader.readuntil(b"\r\n\r\n")
-    if not answer.startswith(b"HTTP/1.1 200"):
-        raise AssertionError(answer[:500])
     await reader.readexactly(int(answer.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]))
+    return int(answer[9:12]), answer
+
+
+async def _accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> None:
+    status, answer = await _exchange(reader, writer, request)
+    if status != 200:
+        raise AssertionError(answer[:500])
 
 
 async def _close(writer: asyncio.StreamWriter) -> None:

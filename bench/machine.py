@@ -58,7 +58,7 @@ class Machine:
         return psycopg.conninfo.make_conninfo(self._postgres, dbname=name)
 
     def settings(self, database: str, **sections: Any) -> Any:
-        pools = {PARKED: {"queues": [PARKED], "workers": 0}}
+        pools = {PARKED: {"queues": [PARKED], "workers": 0}, **sections.pop("pools", {})}
         queue = {"workerPoolSize": WORKERS, **sections.pop("queue", {})}
         settings = settings_of(database, f"bench-{next(_numbers)}", pools=pools, queue=queue, **sections)
         return settings.model_copy(update={"tasks": ["tasks"]})

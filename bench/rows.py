@@ -155,8 +155,8 @@ def api(machine: Machine) -> Iterator[tuple[str, System]]:
             serve.delete("bench")
 
 
-def body(number: int) -> bytes:
-    task = {"taskType": "NoOp", "queue": PARKED, "payload": TEXT}
+def body(number: int, queue: str = PARKED) -> bytes:
+    task = {"taskType": "NoOp", "queue": queue, "payload": TEXT}
     return json.dumps({"tasks": [task] * number}).encode()
 
 

@@ -1,5 +1,7 @@
 """The task types that are measured. Workers import this file from the directory of the start."""
 
+import os
+import signal
 import time
 from pathlib import Path
 
@@ -53,3 +55,16 @@ class InferTogether(Processable, batch=Batch(size=32)):
     def process_batch(cls, tasks: list["InferTogether"], ctxs: list[TaskContext]) -> list[int]:
         time.sleep(CALL_S)
         return [task.n for task in tasks]
+
+
+@task(name="Pill", retry=3)
+def pill() -> None:
+    """Whoever runs it dies."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    signal.pause()
+
+
+@task(name="Hang", retry=0, timeout=1.0)
+def hang() -> None:
+    while True:
+        time.sleep(60)

@@ -1,0 +1,200 @@
+"""What it bears: tasks that kill and hang, ten times too much load, a million tasks to change, bursts, transactions."""
+
+import asyncio
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any, Final
+from uuid import UUID
+
+import httpx
+import psycopg
+
+import asyncproc
+from asyncproc.clock import monotonic, wall_now
+from bench.client import flood
+from bench.machine import PARKED, Machine, actors, pss_mb, query
+from bench.rows import Measured, Row, api, body, fill, reign_anew, stamps, warm_up
+from tests.deployed import System
+from tests.eventually import eventually
+
+NAP_S: Final = 0.02
+ILL: Final = 20
+CONNECTIONS: Final = 300
+PER_REQUEST: Final = 100
+OFFERED: Final = 150_000
+"""Tasks a second: ten times what the machine of the report can take and run."""
+BURST_WORKERS: Final = 6
+COMMITS: Final = 300
+
+
+def ill(machine: Machine) -> Measured:
+    """20 tasks that kill their process and 20 that hang, among 10,000 of 20 ms: tasks a second of these, over the same
+    without the others."""
+    number = machine.scaled(10_000)
+    with machine.system(queue={"concurrency": 4}) as system:
+        system.enqueue("Nap", *[{"seconds": NAP_S}] * 500)
+        _ended(system, "Nap", 500)
+        well = _nap_rate(system, number, list)
+        rate = _nap_rate(system, number, lambda: [*_spread_over(system, "Pill"), *_spread_over(system, "Hang")])
+        _ended(system, "Pill", ILL)
+        _ended(system, "Hang", ILL)
+        failed, charged = query(
+            system,
+            "SELECT count(*) FILTER (WHERE type <> 'Nap' AND state = 'failed'),"
+            " count(*) FILTER (WHERE type = 'Nap' AND (state <> 'succeeded' OR attempt > 1)) FROM asyncproc.task_done",
+        )
+    if (failed, charged) != (2 * ILL, 0):
+        raise AssertionError(f"{failed} of {2 * ILL} failed, and {charged} others were charged with it")
+    return Measured(rate / well, {"tasks/s": rate, "tasks/s when all are well": well})
+
+
+def _spread_over(system: System, type_name: str) -> list[list[Any]]:
+    return [system.make(type_name, {}) for _ in range(ILL)]
+
+
+def _nap_rate(system: System, number: int, others: Callable[[], list[list[Any]]]) -> float:
+    """Naps a second, by the record of the database, with others strewn among them."""
+    before = query(system, "SELECT count(*) FROM asyncproc.task_done WHERE type = 'Nap'")[0]
+    ills = iter(others())
+    since = wall_now()
+    for _ in range(0, number, max(1, number // (2 * ILL))):
+        naps = system.make("Nap", *[{"seconds": NAP_S}] * (number // (2 * ILL) or 1))
+        system.send([*next(ills, []), *naps])
+    _ended(system, "Nap", before + number)
+    (last,) = query(
+        system, "SELECT extract(epoch FROM max(finished_at))::float8 FROM asyncproc.task_done WHERE type = 'Nap'"
+    )
+    return float(number / (last - since))
+
+
+def _ended(system: System, type_name: str, number: int) -> None:
+    done = "SELECT count(*) FROM asyncproc.task_done WHERE type = %s"
+    eventually(lambda: query(system, done, type_name)[0] >= number, 600)
+
+
+def overload(machine: Machine) -> Measured:
+    """Ten times the load that can be borne, for two minutes: how long a refusal takes in 99 of 100 cases. All that was
+    accepted must end, and the memory of QueueActor and workers stay what it was in the first minute."""
+    with api(machine) as (url, system):
+        warm_up(machine, system)
+        seconds = machine.scaled(120)
+        sizes: list[float] = []
+        told = asyncio.run(
+            flood(
+                url,
+                body(PER_REQUEST, "default"),
+                CONNECTIONS,
+                OFFERED / PER_REQUEST,
+                seconds,
+                lambda: sizes.append(_size_mb(system)),
+            )
+        )
+        accepted = PER_REQUEST * len(told.get(200, []))
+        _ended(system, "NoOp", accepted)
+    refused = sorted(wait for status, waits in told.items() if status in (429, 503) for wait in waits)
+    odd = {status: len(waits) for status, waits in told.items() if status not in (200, 429, 503)}
+    if odd:
+        raise AssertionError(f"answers with other statuses: {odd}")
+    if not refused:
+        raise AssertionError("nothing was refused: this is no overload")
+    half = len(sizes) // 2
+    return Measured(
+        refused[int(0.99 * len(refused))],
+        {
+            "refused": float(len(refused)),
+            "p50": statistics.median(refused),
+            "accepted tasks/s": accepted / seconds,
+            "sent tasks/s": PER_REQUEST * sum(map(len, told.values())) / seconds,
+            "MB in the first half": max(sizes[:half] or [0.0]),
+            "MB in the second half": max(sizes[half:]),
+        },
+    )
+
+
+def _size_mb(system: System) -> float:
+    return sum(pss_mb(process) for process in actors(system))
+
+
+def million(machine: Machine) -> Measured:
+    """1,000,000 waiting tasks: the slowest answer, in seconds, to explain, a new priority for all, and cancel all."""
+    number = machine.scaled(1_000_000)
+    with api(machine) as (url, system), httpx.Client(base_url=url, timeout=60) as http:
+        fill(system, number, PARKED)
+        reign_anew(system)
+        (some,) = query(
+            system, "SELECT id FROM asyncproc.task_live WHERE queue = %s OFFSET %s LIMIT 1", PARKED, number // 2
+        )
+        chosen = {"filter": {"queue": PARKED}}
+        answers = {
+            "explain": _answer_s(lambda: http.get(f"/task/{some}/explain")),
+            "dry run": _answer_s(lambda: http.post("/tasks/bulk", json={"action": "cancel", "dryRun": True, **chosen})),
+        }
+        for name, action in (
+            ("priority", {"action": "changePriority", "priority": 5}),
+            ("cancel", {"action": "cancel"}),
+        ):
+            since = time.perf_counter()
+            answers[name] = _answer_s(lambda action=action: http.post("/tasks/bulk", json={**action, **chosen}))  # type: ignore[misc]
+            eventually(lambda: _is_done(http), 600)
+            answers[f"{name}, all done"] = time.perf_counter() - since
+    return Measured(max(value for name, value in answers.items() if "done" not in name), answers)
+
+
+def _answer_s(call: Callable[[], httpx.Response]) -> float:
+    since = time.perf_counter()
+    call().raise_for_status()
+    return time.perf_counter() - since
+
+
+def _is_done(http: httpx.Client) -> bool:
+    latest = http.get("/operations").raise_for_status().json()["operations"][0]
+    return latest["state"] not in ("waiting", "running")
+
+
+def burst(machine: Machine) -> Measured:
+    """A pool of none to six workers gets 3,000 tasks of 50 ms: seconds until all six take tasks."""
+    pool = {"queues": ["burst"], "workers": {"min": 0, "max": BURST_WORKERS}, "idleAfter": "2s"}
+    with machine.system(pools={"burst": pool}) as system:
+        number = machine.scaled(3_000)
+        since = time.perf_counter()
+        system.enqueue("Nap", *[{"seconds": 0.05}] * number, queue="burst")
+        eventually(lambda: len(_of_the_burst(system)) == BURST_WORKERS, 60)
+        all_there = time.perf_counter() - since
+        _ended(system, "Nap", number)
+        ended = time.perf_counter()
+        eventually(lambda: not _of_the_burst(system), 120)
+        to_none = time.perf_counter() - ended
+        (ill,) = query(system, "SELECT count(*) FROM asyncproc.task_done WHERE state <> 'succeeded' OR attempt > 1")
+    if ill:
+        raise AssertionError(f"{ill} tasks failed or were tried again")
+    return Measured(all_there, {"none again after the last task": to_none})
+
+
+def _of_the_burst(system: System) -> list[str]:
+    return [name for name in system.workers() if name.startswith("burst-")]
+
+
+def transaction(machine: Machine) -> Measured:
+    """From the commit of a caller's own transaction to the first line of the task, in milliseconds."""
+    with machine.system() as system:
+        warm_up(machine, system)
+        committed: dict[bytes, float] = {}
+        with psycopg.connect(system.deployment.conninfo) as connection:
+            for _ in range(machine.scaled(COMMITS)):
+                task_id = asyncproc.enqueue(connection, "Stamp", {})
+                connection.commit()
+                committed[UUID(task_id).bytes] = monotonic()
+                time.sleep(0.02)
+        _ended(system, "Stamp", len(committed))
+        waits = sorted(1_000 * (began - committed[task_id]) for task_id, began in stamps(system))
+    return Measured(statistics.median(waits), {"p99": waits[int(0.99 * len(waits))], "most": waits[-1]})
+
+
+BEARING: Final = (
+    Row("ill", "of all well", 0.8, True, ill),
+    Row("overload", "ms p99 of a refusal", 100, False, overload, once=True),
+    Row("million", "s", 1, False, million, once=True),
+    Row("burst", "s", 5, False, burst),
+    Row("transaction", "ms p50", 50, False, transaction),
+)
