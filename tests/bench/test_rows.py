@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 from bench.__main__ import apart, summary
+from bench.bearing import BEARING
 from bench.machine import Machine
 from bench.report import write
 from bench.rows import ROWS, Measured, Row
 
-BY_NAME = {row.name: row for row in ROWS}
+BY_NAME = {row.name: row for row in (*ROWS, *BEARING)}
 
 
 @pytest.fixture
@@ -18,15 +19,15 @@ def machine(ray_cluster: None, postgres: str, serve_url: str, tmp_path: Path) ->
     return Machine(postgres, tmp_path, serve_url, scale=0.005)
 
 
-@pytest.mark.parametrize("name", ["enqueue_http_single", "drain", "latency", "restart"])
+@pytest.mark.parametrize("name", ["enqueue_http_single", "drain", "latency", "restart", "transaction"])
 def test_a_row_can_be_measured(machine: Machine, name: str) -> None:
     assert BY_NAME[name].measure(machine).value > 0
 
 
 def test_a_row_can_be_measured_in_a_process_of_its_own() -> None:
-    line = apart(BY_NAME["drain"], Namespace(runs=1, scale=0.005))
+    line = apart(BY_NAME["start"], Namespace(runs=1, scale=0.005))
 
-    assert (line["name"], line["unit"]) == ("drain", "tasks/s")
+    assert (line["name"], line["unit"]) == ("start", "s")
 
 
 def test_the_median_run_speaks_for_a_row() -> None:
