@@ -36,12 +36,15 @@ _FIRST_RETRY_S: Final = 0.05
 _LAST_RETRY_S: Final = 1.0
 
 
-class _Declared(Registry):
+class Declared(Registry):
     """Types by what their code says of them: the code itself is never imported here."""
 
     def get(self, name: str) -> TaskType:
         """One that is no more since it was asked for is as good as any: its task fails, and says why."""
-        return self._types.get(name) or TaskType(Processable, DEFAULT)
+        return self._types.get(name) or self._served.get(name) or TaskType(Processable, DEFAULT)
+
+    def knows(self, name: str) -> bool:
+        return name in self._types or name in self._served
 
 
 class Requests:
@@ -55,7 +58,7 @@ class Requests:
     ) -> None:
         self._queues = {name: declared.queue for name, declared in deployment.types.items()}
         self._max_payload_bytes = deployment.settings.api.max_task_bytes
-        self._registry = _Declared(deployment.types, deployment.settings)
+        self._registry = Declared(deployment.types, deployment.settings)
         self._storage = storage
         self._inspector = inspector
         self._inbox = inbox
