@@ -69,4 +69,4 @@ class Api:
         }
 
 
-app = Api.bind(TASK_PROCESSOR_CONFIG, Summarizer.bind())
+app = Api.bind(TASK_PROCESSOR_CONFIG, Summarizer.bind())  # type: ignore[attr-defined]  # what decorators make of them

@@ -19,7 +19,8 @@ from asyncproc.core.events import WorkerLost
 log = logging.getLogger(__name__)
 
 _SPACE: Final = "/"
-_ASK_S: Final = 1.0
+_FIRST_S: Final = 0.2
+_LAST_S: Final = 5.0
 _ANSWER_S: Final = 5.0
 _LOOK_S: Final = 0.05
 
@@ -77,6 +78,7 @@ class Guests:
 
     async def _is_dead(self, worker: str) -> None:
         """Returns once it is. That it cannot be reached is no proof of that."""
+        wait_s = _FIRST_S
         while True:
             try:
                 if (actor := await asyncio.to_thread(_actor_of, worker)) is None:
@@ -87,7 +89,8 @@ class Guests:
                 return
             except (RayError, TimeoutError) as error:
                 log.warning("%s cannot be reached: %s", worker, type(error).__name__)
-            await asyncio.sleep(_ASK_S)
+            await asyncio.sleep(wait_s)
+            wait_s = min(2 * wait_s, _LAST_S)
 
 
 def _actor_of(worker: str) -> Any:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import from_json
 from ray.serve.schema import CeleryAdapterConfig, TaskProcessorAdapter, TaskProcessorConfig, TaskResult
 
+from asyncproc.actors.answers import Cancelled
 from asyncproc.actors.deployment import QueueHandle
 from asyncproc.actors.served import Call, Host, Hosted, Wishes
 from asyncproc.children import check_key, check_options, seconds
@@ -64,12 +65,12 @@ class AsyncprocAdapterConfig(BaseModel):
     """How long a call waits for an answer."""
 
 
-class AsyncprocAdapter(TaskProcessorAdapter):  # type: ignore[misc]  # Ray does not annotate its decorators
+class AsyncprocAdapter(TaskProcessorAdapter):
     """Tasks of a Serve deployment, kept and given out by asyncproc."""
 
     def __init__(self, config: TaskProcessorConfig, *args: Any, **kwargs: Any) -> None:
         """Raises `ConfigError`."""
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]  # Ray does not annotate it
         self._queue_name = config.queue_name
         self._retries = config.max_retries
         _check(config.queue_name, config.max_retries)
@@ -114,7 +115,12 @@ class AsyncprocAdapter(TaskProcessorAdapter):  # type: ignore[misc]  # Ray does 
         if (consumer := self._consumer) is None:
             return
         self._consumer = None
-        if not self._loop.run(consumer.leave(timeout)):
+        try:
+            # At the end of an interpreter there may be no loop any more.
+            is_done = self._loop.run(consumer.leave(timeout), timeout + 1.0)
+        except TimeoutError:
+            is_done = False
+        if not is_done:
             log.warning("tasks still run after %g s: they will run again elsewhere", timeout)
 
     def shutdown(self) -> None:
@@ -160,10 +166,10 @@ class AsyncprocAdapter(TaskProcessorAdapter):  # type: ignore[misc]  # Ray does 
     def cancel_task_sync(self, task_id: str) -> None:
         """A task that waits is cancelled when this returns; one that runs is asked to end, and after a minute its
         replica is ended. One that has ended stays as it is. Raises `TaskNotFound`."""
-        self._loop.run(self._client.cancel(_id_of(task_id)))
+        self._loop.run(self._cancel(task_id))
 
     async def cancel_task_async(self, task_id: str) -> None:
-        await self._loop.await_(self._client.cancel(_id_of(task_id)))
+        await self._loop.await_(self._cancel(task_id))
 
     def get_metrics_sync(self) -> dict[str, Any]:
         """Of the queue: its tasks that have not ended by state, and how many there are in all. None where they are too
@@ -195,6 +201,11 @@ class AsyncprocAdapter(TaskProcessorAdapter):  # type: ignore[misc]  # Ray does 
         return TaskResult(
             id=task_id, status=STATUS[record.state], created_at=record.created_at, result=_result_of(record)
         )
+
+    async def _cancel(self, task_id: str) -> None:
+        known = _id_of(task_id)
+        if await self._client.cancel(known) is Cancelled.GONE and await self._client.look(known) is None:
+            raise TaskNotFound(task_id)
 
     async def _metrics(self) -> dict[str, Any]:
         counts = await self._client.count(self._queue_name)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from secrets import token_hex
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import ray
 
@@ -26,13 +26,21 @@ from asyncproc.registry import Registry, TaskType
 
 log = logging.getLogger("ray.serve")
 _CODE_BYTES: Final = 2
+_NAMESPACE: Final = "serve"
+"""Where Ray Serve keeps its actors."""
 
 
-class NotInAnActor(RuntimeError):
+class NotInAReplica(RuntimeError):
     """Tasks are taken only where Ray can tell of the end of the process."""
 
     def __str__(self) -> str:
-        return "tasks can be consumed in a replica of Ray Serve alone: this process is no named actor"
+        return "tasks can be consumed in a replica of Ray Serve alone: this process is none"
+
+
+class _Witness(NamedTuple):
+    actor: Any
+    reference: Any
+    answer: Future[Any]
 
 
 class Consumer:
@@ -42,9 +50,9 @@ class Consumer:
     def __init__(
         self, queue: QueueHandle, hosted: Hosted, queue_name: str, handlers: Mapping[str, Callable[..., Any]], most: int
     ) -> None:
-        """At most so many tasks at once. Raises `NotInAnActor`."""
+        """At most so many tasks at once. Raises `NotInAReplica`."""
         self.name = _name()
-        self._witness: Future[Any] | None = None
+        self._witness: _Witness | None = None
         settings = hosted.settings
         types = {name: TaskType(handler_type(name, handler), queue_name) for name, handler in handlers.items()}
         registry = Registry(types, settings)
@@ -75,10 +83,12 @@ class Consumer:
         return not self._life.done()
 
     def _vouch(self, actor: Any) -> list[Any]:
-        if self._witness is None or self._witness.done():
+        """A call that does not end while both live: asked for anew where it has, or where another one reigns."""
+        before = self._witness
+        if before is None or before.actor is not actor or before.answer.done():
             reference = actor.witness.remote(self.name)
-            self._reference, self._witness = reference, reference.future()
-        return [self._reference]
+            self._witness = before = _Witness(actor, reference, reference.future())
+        return [before.reference]
 
     def _ended(self, outcome: Outcome) -> None:
         self._conversation.ended(outcome, self._slots.is_idle())
@@ -103,9 +113,15 @@ class Consumer:
 
 def _name() -> str:
     context = ray.get_runtime_context()
-    if not context.get_actor_id() or not (actor := context.get_actor_name()):
-        raise NotInAnActor
-    return guest_name(context.namespace, actor, token_hex(_CODE_BYTES))
+    actor = context.get_actor_name() if context.get_actor_id() else ""
+    try:
+        # Under this name it must be found by whoever watches it.
+        found = ray.get_actor(actor or "", namespace=_NAMESPACE)
+    except ValueError:
+        raise NotInAReplica from None
+    if found._actor_id.hex() != context.get_actor_id():
+        raise NotInAReplica
+    return guest_name(_NAMESPACE, actor or "", token_hex(_CODE_BYTES))
 
 
 def _end_process(life: "asyncio.Task[None]") -> None:

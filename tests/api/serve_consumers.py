@@ -51,6 +51,6 @@ def consumers(task_processor_config: TaskProcessorConfig, replicas: int) -> serv
 
     decorated = task_consumer(task_processor_config=task_processor_config)(Consumer)
     deployment = serve.deployment(
-        num_replicas=replicas, max_ongoing_requests=2, ray_actor_options={"num_cpus": 0}
+        num_replicas=replicas, max_ongoing_requests=2, health_check_period_s=1, ray_actor_options={"num_cpus": 0}
     )(decorated)
     return deployment.bind()
