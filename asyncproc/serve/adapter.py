@@ -40,7 +40,7 @@ STATUS: Final = {
     State.CANCELLED: "REVOKED",
 }
 """In Celery's words, which code that was written for its adapter compares with."""
-STOP_S: Final = 10.0
+_DRAIN_S: Final = 10.0
 _TIMEOUT_S: Final = 30.0
 
 
@@ -63,6 +63,9 @@ class AsyncprocAdapterConfig(BaseModel):
     """`ray.namespace` of the system."""
     timeout_s: float = Field(default=_TIMEOUT_S, gt=0, le=600)
     """How long a call waits for an answer."""
+    drain_s: float = Field(default=_DRAIN_S, ge=0, le=86_400)
+    """How long a replica that Serve ends may finish what it runs. `graceful_shutdown_timeout_s` of the deployment must be
+    longer: Serve kills it then."""
 
 
 class AsyncprocAdapter(TaskProcessorAdapter):
@@ -79,7 +82,7 @@ class AsyncprocAdapter(TaskProcessorAdapter):
         self._concurrency = 1
         self._consumer: Consumer | None = None
         self._ids = TaskIds()
-        self._timeout_s = said.timeout_s
+        self._drain_s = said.drain_s
         self._queue = QueueHandle(said.namespace)
         self._loop = Loop("asyncproc")
         self._client = Client(self._queue, said.timeout_s)
@@ -109,9 +112,10 @@ class AsyncprocAdapter(TaskProcessorAdapter):
             )
             self._consumer = self._loop.run(self._consume(hosted))
 
-    def stop_consumer(self, timeout: float = STOP_S) -> None:
-        """Take nothing more, and wait for what runs. What still runs then is run again elsewhere when this process has
-        ended."""
+    def stop_consumer(self, timeout: float | None = None) -> None:
+        """Take nothing more, and wait for what runs, without a `timeout` for `drain_s`. What still runs then is run again
+        elsewhere when this process has ended."""
+        timeout = self._drain_s if timeout is None else timeout
         if (consumer := self._consumer) is None:
             return
         self._consumer = None

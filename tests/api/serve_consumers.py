@@ -18,7 +18,7 @@ def config(queue: str, namespace: str, **more: Any) -> TaskProcessorConfig:
     return TaskProcessorConfig(
         queue_name=queue,
         adapter="asyncproc.serve.AsyncprocAdapter",
-        adapter_config={"namespace": namespace},
+        adapter_config={"namespace": namespace, "drain_s": 60},
         **more,
     )
 
@@ -51,6 +51,10 @@ def consumers(task_processor_config: TaskProcessorConfig, replicas: int) -> serv
 
     decorated = task_consumer(task_processor_config=task_processor_config)(Consumer)
     deployment = serve.deployment(
-        num_replicas=replicas, max_ongoing_requests=2, health_check_period_s=1, ray_actor_options={"num_cpus": 0}
+        num_replicas=replicas,
+        max_ongoing_requests=2,
+        health_check_period_s=1,
+        graceful_shutdown_timeout_s=90,
+        ray_actor_options={"num_cpus": 0},
     )(decorated)
     return deployment.bind()

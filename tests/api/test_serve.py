@@ -198,6 +198,8 @@ def test_a_replica_that_serve_ends_finishes_what_it_runs(
     assert {api.task(task["id"])["status"] for n, task in enumerate(tasks) if n in ran} == {"succeeded"}
     assert {api.task(task["id"])["status"] for n, task in enumerate(tasks) if n not in ran} == {"queued"}
     assert set(ledger.runs().values()) == {1}
+    for task in tasks:
+        adapter.cancel_task_sync(task["id"])
 
 
 def test_the_example_runs(adapter: Any, serve_url: str) -> None:
