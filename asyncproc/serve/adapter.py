@@ -64,8 +64,8 @@ class AsyncprocAdapterConfig(BaseModel):
     timeout_s: float = Field(default=_TIMEOUT_S, gt=0, le=600)
     """How long a call waits for an answer."""
     drain_s: float = Field(default=_DRAIN_S, ge=0, le=86_400)
-    """How long a replica that Serve ends may finish what it runs. `graceful_shutdown_timeout_s` of the deployment must be
-    longer: Serve kills it then."""
+    """How long a replica that Serve ends may finish what it runs. `graceful_shutdown_timeout_s` of the deployment must
+    be longer: Serve kills it then."""
 
 
 class AsyncprocAdapter(TaskProcessorAdapter):
@@ -113,8 +113,8 @@ class AsyncprocAdapter(TaskProcessorAdapter):
             self._consumer = self._loop.run(self._consume(hosted))
 
     def stop_consumer(self, timeout: float | None = None) -> None:
-        """Take nothing more, and wait for what runs, without a `timeout` for `drain_s`. What still runs then is run again
-        elsewhere when this process has ended."""
+        """Take nothing more, and wait for what runs, without a `timeout` for `drain_s`. What still runs then is run
+        again elsewhere when this process has ended."""
         timeout = self._drain_s if timeout is None else timeout
         if (consumer := self._consumer) is None:
             return
