@@ -9,8 +9,10 @@ from typing import Annotated, Any, Final
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema, model_validator
 from pydantic_core import to_json
 
+from asyncproc.core.retry import MAX_ATTEMPTS
 from asyncproc.core.scaling import Bounds
 from asyncproc.core.shape import MAX_AMOUNT, amount, bytes_text, custom_name, parse_bytes
+from asyncproc.core.task import MAX_TYPE_NAME
 from asyncproc.sections import Name, Seconds, Section
 
 MiB: Final = 1024 * 1024
@@ -18,6 +20,7 @@ MAX_WORKERS: Final = 10_000
 MAX_RUNTIME_ENV: Final = 64 * 1024
 """Bytes of a runtime environment, as JSON."""
 MAX_ENTRIES: Final = 100
+MAX_HANDLERS: Final = 200
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 
 
@@ -42,6 +45,12 @@ def _variables(value: dict[str, str]) -> dict[str, str]:
     return value
 
 
+def _printable(name: str) -> str:
+    if not name.isprintable():
+        raise ValueError(f"{name!r:.100} has characters that cannot be printed")
+    return name
+
+
 def _runtime_env(value: dict[str, Any]) -> dict[str, Any]:
     try:
         size = len(to_json(value))
@@ -63,6 +72,7 @@ Bytes = Annotated[
 ]
 Amount = Annotated[float, Field(ge=0, le=MAX_AMOUNT, allow_inf_nan=False)]
 Text = Annotated[str, Field(max_length=10_000)]
+HandlerName = Annotated[str, AfterValidator(_printable), Field(min_length=1, max_length=MAX_TYPE_NAME)]
 
 
 class WorkerRange(Section):
@@ -76,6 +86,13 @@ class WorkerRange(Section):
         if self.min > self.max:
             raise ValueError(f"min is {self.min}, which is more than max, {self.max}")
         return self
+
+
+class HandlerSettings(Section):
+    """What is said of a task type by whoever brings it along."""
+
+    max_task_retry: int | None = Field(default=None, ge=0, lt=MAX_ATTEMPTS)
+    """Further attempts after the first one failed."""
 
 
 class PoolRuleSettings(Section):
@@ -111,6 +128,8 @@ class PoolRuleSettings(Section):
     """A worker is replaced once it has ended so many tasks: for code that leaks."""
     recycle_above: Bytes | None = None
     """A worker is replaced once it takes so many bytes of memory."""
+    handlers: dict[HandlerName, HandlerSettings] | None = Field(default=None, max_length=MAX_HANDLERS)
+    """Task types that whoever works here brings along, such as deployments of Ray Serve: no task module has them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -269,8 +269,8 @@ def _said(chain: Sequence[tuple[Origin, Any]], field: str) -> list[tuple[Origin,
 
 def shown(won: Mapping[str, Won], kind: type[Section]) -> dict[str, dict[str, Any]]:
     """The settings as REST has them: by their keys, each with its value and where that is from."""
-    plain = kind.model_construct(**{name: found.value for name, found in won.items()}).model_dump(mode="json")
-    return {
-        kind.model_fields[name].alias or name: {"value": plain[name], "from": found.origin}
-        for name, found in won.items()
-    }
+    plain = kind.model_construct(**{name: found.value for name, found in won.items()}).model_dump(
+        mode="json", by_alias=True
+    )
+    keys = {name: kind.model_fields[name].alias or name for name in won}
+    return {keys[name]: {"value": plain[keys[name]], "from": found.origin} for name, found in won.items()}

@@ -22,7 +22,9 @@ from asyncproc.core.retry import MAX_ATTEMPTS, MAX_BACKOFF_S, RetryPolicy, const
 from asyncproc.core.shape import shape_text
 from asyncproc.core.task import MAX_TIMEOUT_S, MAX_TYPE_NAME, NO_LIMITS, Options, TimeLimits
 from asyncproc.errors import AsyncprocError
+from asyncproc.handlers import HandlerCall
 from asyncproc.plans import ScheduleSettings
+from asyncproc.pool_settings import PoolRuleSettings
 from asyncproc.precedence import NOTHING, BackOff, TaskValues, task_defaults
 from asyncproc.processable import Processable, is_async, keys_of
 from asyncproc.rules import Stored
@@ -68,6 +70,8 @@ class Registry:
         self._types = dict(types)
         self._settings = settings
         self._stored = Stored()
+        self._served = served_types(settings, self._stored)
+        self._assumed: set[str] = set()
         self._known: dict[tuple[str, str], Options] = {}
         found = {name: known.cls.task_options.unique for name, known in types.items()}
         self.uniques = {name: unique for name, unique in found.items() if unique is not None}
@@ -76,14 +80,15 @@ class Registry:
     def obey(self, stored: Stored) -> None:
         """Enqueue by these settings from now on."""
         self._stored = stored
+        self._served = served_types(self._settings, stored)
         self._known.clear()
 
     def names(self) -> list[str]:
-        return sorted(self._types)
+        return sorted({*self._types, *self._served})
 
     def assume(self, name: str) -> None:
         """A type that is not known here is one whose code says nothing: its tasks show that nobody can run them."""
-        self._types.setdefault(name, TaskType(Processable, DEFAULT))
+        self._assumed.add(name)
 
     def batching(self) -> dict[str, Batching]:
         """The types that take several tasks in one call, and how many."""
@@ -99,7 +104,9 @@ class Registry:
 
     def get(self, name: str) -> TaskType:
         """Raises `UnknownTaskType`."""
-        found = self._types.get(name)
+        found = self._types.get(name) or self._served.get(name)
+        if found is None and name in self._assumed:
+            return TaskType(Processable, DEFAULT)
         if found is None:
             raise UnknownTaskType(name, tuple(self.names()))
         return found
@@ -202,6 +209,22 @@ class Registry:
                 resources=of_type.resources,
             )
         return known
+
+
+def served_types(settings: Settings, stored: Stored) -> dict[str, TaskType]:
+    """The types that the workers of pools bring along."""
+    found: dict[str, TaskType] = {}
+    for name in {**settings.pools, **stored.pools}:
+        said, configured = stored.pools.get(name, _SILENT), settings.pools.get(name, _SILENT)
+        handlers = configured.handlers if said.handlers is None else said.handlers
+        queues = configured.queues if said.queues is None else said.queues
+        for handler, asked in (handlers or {}).items():
+            own = TaskValues(max_task_retry=asked.max_task_retry)
+            found.setdefault(handler, TaskType(HandlerCall, queues[0] if queues else DEFAULT, own))
+    return found
+
+
+_SILENT: Final = PoolRuleSettings()
 
 
 def from_settings(settings: Settings, start_dir: Path | None = None) -> Registry:

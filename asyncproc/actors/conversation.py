@@ -67,6 +67,8 @@ class Conversation:
         self._talk: asyncio.Task[None] | None = None
         self.batching: Mapping[str, Batching] = {}
         """Types of which the slots take several tasks in one call."""
+        self.vouch: Callable[[Any], list[Any]] | None = None
+        """Of one that nobody there started: what proves that it lives, given the QueueActor."""
         self.attend(Notebook(NoteLimits()))
 
     def attend(self, notebook: Notebook) -> None:
@@ -137,11 +139,13 @@ class Conversation:
     async def _register(self, slots: Slots) -> int:
         held = [(task_id, entry.lease) for task_id, entry in self._held.items()]
         # A QueueActor of the release before, which may still reign, knows of no batches.
-        batching = (self.batching,) if self.batching else ()
+        more: tuple[object, ...] = (self.batching,) if self.batching else ()
         actor = await self._queue.get()
+        if self.vouch is not None:
+            more = (self.batching, self.vouch(actor))
         failpoints.hit("worker.before_register")
         epoch, session, dropped = await self._answer(
-            actor.register.remote(self._worker, self._pool, self._concurrency, held, self._epoch, self.types, *batching)
+            actor.register.remote(self._worker, self._pool, self._concurrency, held, self._epoch, self.types, *more)
         )
         failpoints.hit("worker.after_register")
         self._check(epoch)

@@ -12,6 +12,7 @@ from asyncproc.actors.answers import Cancelled, Cause, Health, Refusal, or_refus
 from asyncproc.actors.changes import ChangeOutcome, Changes
 from asyncproc.actors.commits import FIRST_RETRY_S, LAST_RETRY_S, Commits, completed, correct
 from asyncproc.actors.deployment import Deployment
+from asyncproc.actors.guests import Guests, is_guest
 from asyncproc.actors.inbox import Inbox
 from asyncproc.actors.long_works import LongWorks
 from asyncproc.actors.once import Keyed, Once
@@ -23,6 +24,7 @@ from asyncproc.actors.repeats import Repeats
 from asyncproc.actors.requests import Requests
 from asyncproc.actors.scaler import Scaler
 from asyncproc.actors.schedules import Scheduling
+from asyncproc.actors.served import Answer, Asked, Served
 from asyncproc.actors.steering import Steering
 from asyncproc.actors.unique import Unique
 from asyncproc.changes import Change
@@ -93,6 +95,7 @@ class QueueActor:
         self._works = LongWorks(self._storage, self._inspector, self._inbox)
         schedules = Scheduling(settings, deployment.types, self._storage, self._inbox, lambda: self._clock.now())
         self._pools = Pools(deployment, self._inbox.post)
+        self._guests = Guests(self._inbox.post)
         self._scaler = Scaler(settings, self._pools, lambda: self._core, lambda: self._clock.now())
         self._steering = Steering(
             settings, self._storage, self._inbox, self._works, schedules, lambda: self._clock.now(), self._scaler.obey
@@ -108,6 +111,7 @@ class QueueActor:
         )  # fmt: skip
         self._once = Once(self._answers, self._steering.admit, self._commit_keyed, self._unique.enqueue, keys_kept_s)
         self._requests = Requests(deployment, self._storage, self._inspector, self._inbox, self._steering)
+        self._served = Served(deployment, self._steering, self.enqueue)
         # Nothing that can fail may happen in here: Ray would never restart an actor whose start failed.
         loop = asyncio.get_running_loop()
         self._reign = _supervised(loop.create_task(self._rule()))
@@ -223,13 +227,16 @@ class QueueActor:
         seen_epoch: int = 0,
         types: tuple[str, ...] | None = None,
         batching: Mapping[str, Batching] = MappingProxyType({}),
+        witness: Sequence[object] = (),
     ) -> tuple[int, int, list[TaskId]]:
         """A worker introduces itself; answers epoch, session and the leases it must forget.
 
         `seen_epoch` is the highest it has met. Where that is a later one this reign is over: as long as there is
-        nothing to write, nothing else would ever say so.
+        nothing to write, nothing else would ever say so. `witness` is what a guest has from the call of that name.
         """
-        if not self._pools.introduce(worker):
+        if is_guest(worker):
+            self._guests.introduce(worker, witness)
+        elif not self._pools.introduce(worker):
             raise ValueError(f"{worker} is not needed any more")
         reply = await self._inbox.ask(
             lambda ticket: Registered(ticket, worker, pool, concurrency, held, types, batching)
@@ -258,6 +265,14 @@ class QueueActor:
         answer = _expect(reply, PollReply)
         return self._storage.epoch, answer.leases, answer.recalled, answer.stops
 
+    async def witness(self, worker: str) -> None:
+        """Of a worker that nobody here started: returns only once it is gone."""
+        await self._guests.witness(worker)
+
+    async def served(self, asked: Asked) -> Answer | Refusal:
+        """Of an adapter of Ray Serve."""
+        return await or_refusal(self._served.answer(asked))
+
     async def pools(self) -> list[Standing]:
         """How the workers of all pools stand."""
         return self._scaler.standings()
@@ -275,7 +290,7 @@ class QueueActor:
         self._inbox.post(Draining())
         if self._keeper is not None:
             self._keeper.cancel()
-        await self._pools.drain(grace_s)
+        await asyncio.gather(self._pools.drain(grace_s), self._guests.drain(self._scaler.held, grace_s))
         await self._inbox.flush()
 
     # ---- the cycle
@@ -381,7 +396,7 @@ class QueueActor:
                 await asyncio.sleep(wait_s)
                 wait_s = min(2 * wait_s, LAST_RETRY_S)
         await self._inspector.open()
-        alive = await self._pools.find()
+        alive = await self._pools.find() | await self._guests.find({task.worker for task in loaded.running})
         self._commits.away = ""
         log.info("epoch %d begins: %d tasks run, %d workers live", self._storage.epoch, len(loaded.running), len(alive))
         gone = sorted({task.worker for task in loaded.running} - alive)

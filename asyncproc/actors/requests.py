@@ -36,12 +36,15 @@ _FIRST_RETRY_S: Final = 0.05
 _LAST_RETRY_S: Final = 1.0
 
 
-class _Declared(Registry):
+class Declared(Registry):
     """Types by what their code says of them: the code itself is never imported here."""
 
     def get(self, name: str) -> TaskType:
         """One that is no more since it was asked for is as good as any: its task fails, and says why."""
-        return self._types.get(name) or TaskType(Processable, DEFAULT)
+        return self._types.get(name) or self._served.get(name) or TaskType(Processable, DEFAULT)
+
+    def knows(self, name: str) -> bool:
+        return name in self._types or name in self._served
 
 
 class Requests:
@@ -53,14 +56,16 @@ class Requests:
         inbox: Inbox,
         steering: Steering,
     ) -> None:
-        self._queues = {name: declared.queue for name, declared in deployment.types.items()}
+        self._queues: dict[str, str] = {}
+        """Of the types that can be asked for."""
         self._max_payload_bytes = deployment.settings.api.max_task_bytes
-        self._registry = _Declared(deployment.types, deployment.settings)
+        self._registry = Declared(deployment.types, deployment.settings)
         self._storage = storage
         self._inspector = inspector
         self._inbox = inbox
         self._steering = steering
         self._obeyed: Stored | None = None
+        self._known_by: Stored | None = None
         self._bell = Bell(deployment.conninfo)
 
     async def listen(self) -> None:
@@ -69,15 +74,13 @@ class Requests:
 
     async def run(self) -> None:
         """For as long as the reign lasts. Raises `EpochLost`; all else is tried again."""
-        wait_s, is_known, said = _FIRST_RETRY_S, False, ""
+        wait_s, said = _FIRST_RETRY_S, ""
         while True:
             try:
-                if not is_known:
-                    await self._storage.between(requests.know_types, self._queues, self._max_payload_bytes)
-                    is_known = True
                 # What the last reign or the last attempt left in doubt is certain after this.
                 await self._inbox.flush()
                 while True:
+                    await self._know_types()
                     await self._drain()
                     wait_s, said = _FIRST_RETRY_S, ""
                     await self._bell.wait(POLL_S)
@@ -89,6 +92,22 @@ class Requests:
                     log.warning("requests of other transactions wait: %s", said)
                 await asyncio.sleep(wait_s)
                 wait_s = min(2 * wait_s, _LAST_RETRY_S)
+
+    async def _know_types(self) -> None:
+        """Pools may bring new ones along while the reign lasts."""
+        if (stored := self._steering.stored) is self._known_by:
+            return
+        self._obey()
+        queues = {name: self._registry.get(name).queue for name in self._registry.names()}
+        if queues != self._queues:
+            await self._storage.between(requests.know_types, queues, self._max_payload_bytes)
+            self._queues = queues
+        self._known_by = stored
+
+    def _obey(self) -> None:
+        if (stored := self._steering.stored) is not self._obeyed:
+            self._registry.obey(stored)
+            self._obeyed = stored
 
     async def _drain(self) -> None:
         while found := await requests.waiting(self._inspector, AT_ONCE, BYTES_AT_ONCE):
@@ -104,9 +123,7 @@ class Requests:
         await self._storage.between(requests.refuse, causes)
 
     def _tasks(self, found: list[Request]) -> list[NewTask]:
-        if (stored := self._steering.stored) is not self._obeyed:
-            self._registry.obey(stored)
-            self._obeyed = stored
+        self._obey()
         shared: dict[tuple[object, ...], Options] = {}
         return [
             (

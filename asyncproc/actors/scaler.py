@@ -76,7 +76,7 @@ class Scaler:
                 self._scaled[pool] = _Scaled(kind, begin(number, self._now()), self._now())
         self._decide()
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._pools.run(self._plan(), self._held))
+            group.create_task(self._pools.run(self._plan(), self.held))
             group.create_task(self._look())
 
     def standings(self) -> list[Standing]:
@@ -110,7 +110,7 @@ class Scaler:
             is_told = self._changed.is_set()
             self._changed.clear()
             if self._decide() or is_told:
-                self._pools.arrange(self._plan(), self._held)
+                self._pools.arrange(self._plan(), self.held)
             await self._look_for_lacks()
 
     def _decide(self) -> bool:
@@ -180,7 +180,8 @@ class Scaler:
     def _plan(self) -> dict[str, Arrangement]:
         return {name: Arrangement(scaled.kind, scaled.wanted.workers) for name, scaled in self._scaled.items()}
 
-    def _held(self, worker: str) -> int | None:
+    def held(self, worker: str) -> int | None:
+        """How many tasks it has; None where it takes none yet."""
         core = self._core()
         known = None if core is None else core.workers.get(worker)
         return None if known is None or not known.session else len(known.held)
@@ -213,7 +214,7 @@ class Scaler:
                 scaled.problem = problem
 
     def _is_starting(self, worker: str) -> bool:
-        return self._held(worker) is None
+        return self.held(worker) is None
 
     def _standing(self, core: Core | None, name: str, scaled: _Scaled) -> Standing:
         pool = Pool(name, 0.0, 0, 0.0) if core is None else core.backlog.pools.get(name, Pool(name, 0.0, 0, 0.0))

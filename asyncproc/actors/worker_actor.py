@@ -29,7 +29,7 @@ DEPARTURE_S: Final = 60.0
 """How long a process that must end waits for what it holds to be recorded, rather than have it run again."""
 
 
-class _QueueFigures:
+class QueueFigures:
     """Figures by way of the QueueActor: a worker has no database."""
 
     def __init__(self, queue: QueueHandle) -> None:
@@ -94,7 +94,7 @@ class WorkerActor:
         settings = self._settings
         # Off the loop: a task module may take long to import, and Ray would take the actor for stuck.
         registry = await asyncio.to_thread(from_settings, settings, self._start_dir)
-        figures = _QueueFigures(self._queue)
+        figures = QueueFigures(self._queue)
         parents = QueueParents(self._queue)
         executor = make_executor(settings, registry, self._name, figures, parents)
         self._conversation.attend(executor.notebook)

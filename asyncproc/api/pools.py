@@ -132,7 +132,12 @@ def _view(door: Door, stored: Stored, name: str, standings: dict[str, Standing])
 def _of_shape(kind: PoolSettings) -> dict[str, Won]:
     """Of a pool that the system made by itself: from the configuration and from the pool that it belongs to."""
     workers = WorkerRange.model_construct(min=kind.least, max=kind.most)
-    values = {"workers": workers, "target_wait": kind.target_wait_s, "idle_after": kind.idle_after_s}
+    values: dict[str, Any] = {
+        "workers": workers,
+        "target_wait": kind.target_wait_s,
+        "idle_after": kind.idle_after_s,
+        "handlers": None,
+    }
     names = PoolRuleSettings.model_fields.keys() - values.keys()
     values |= {name: getattr(kind, name) for name in PoolRuleSettings.model_fields if name in names}
     values["queues"] = list(kind.queues)

@@ -1,0 +1,105 @@
+"""Workers that nobody here started: they come and go by themselves, and are watched like all others.
+
+A guest lives in an actor of somebody else's, such as a replica of Ray Serve, and is called after it:
+`namespace/actor.code`. Such an actor has no call that would tell of its death. Instead the guest owns an object that is
+never made: Ray tells whoever waits for it when the owner is no more.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
+
+import ray
+from ray.exceptions import ActorDiedError, RayError
+
+from asyncproc.clock import monotonic
+from asyncproc.core.events import WorkerLost
+
+log = logging.getLogger(__name__)
+
+_SPACE: Final = "/"
+_FIRST_S: Final = 0.2
+_LAST_S: Final = 5.0
+_ANSWER_S: Final = 5.0
+_LOOK_S: Final = 0.05
+
+
+def guest_name(namespace: str, actor: str, code: str) -> str:
+    """`code` parts one life of the actor from another."""
+    return f"{namespace}{_SPACE}{actor}.{code}"
+
+
+def is_guest(worker: str) -> bool:
+    """No pool has a slash in its name."""
+    return _SPACE in worker
+
+
+class Guests:
+    def __init__(self, lost: Callable[[WorkerLost], None]) -> None:
+        """`lost` is told of each one that died."""
+        self._lost = lost
+        self._watches: dict[str, asyncio.Task[None]] = {}
+        self._gone: dict[str, asyncio.Event] = {}
+
+    async def witness(self, worker: str) -> None:
+        """Returns only once the worker is gone: what the call returns is the object that the worker owns."""
+        await self._gone.setdefault(worker, asyncio.Event()).wait()
+
+    def introduce(self, worker: str, witness: Sequence[Any]) -> None:
+        """A guest says that it is there. `witness` is what its call of that name returns. Raises `ValueError`."""
+        if not witness:
+            raise ValueError(f"{worker} has no witness")
+        if worker not in self._watches:
+            self._watches[worker] = asyncio.get_running_loop().create_task(self._watch(worker, witness[0]))
+
+    async def find(self, workers: Iterable[str]) -> set[str]:
+        """Those whose actors Ray knows to be there. They introduce themselves again, or fall silent."""
+        return await asyncio.to_thread(lambda: {name for name in workers if is_guest(name) and _actor_of(name)})
+
+    async def drain(self, held: Callable[[str], int | None], grace_s: float) -> None:
+        """Returns once they hold nothing more: they are not ours to end."""
+        until = monotonic() + grace_s
+        while any(held(worker) for worker in self._watches) and monotonic() < until:
+            await asyncio.wait(self._watches.values(), timeout=_LOOK_S)
+
+    async def _watch(self, worker: str, witness: Any) -> None:
+        log.info("%s is there", worker)
+        try:
+            await witness
+        except RayError as error:
+            log.info("%s may be gone: %s", worker, type(error).__name__)
+        await self._is_dead(worker)
+        log.info("%s is gone", worker)
+        del self._watches[worker]
+        # Where it said before that it leaves, nothing is held against it.
+        self._lost(WorkerLost(worker, "its process was killed or crashed, or Ray Serve ended it", charged=True))
+        self._gone.pop(worker, asyncio.Event()).set()
+
+    async def _is_dead(self, worker: str) -> None:
+        """Returns once it is. That it cannot be reached is no proof of that."""
+        wait_s = _FIRST_S
+        while True:
+            try:
+                if (actor := await asyncio.to_thread(_actor_of, worker)) is None:
+                    return
+                async with asyncio.timeout(_ANSWER_S):
+                    await actor.__ray_call__.remote(_nothing)
+            except ActorDiedError:
+                return
+            except (RayError, TimeoutError) as error:
+                log.warning("%s cannot be reached: %s", worker, type(error).__name__)
+            await asyncio.sleep(wait_s)
+            wait_s = min(2 * wait_s, _LAST_S)
+
+
+def _actor_of(worker: str) -> Any:
+    """None where there is no such actor any more."""
+    namespace, _, rest = worker.partition(_SPACE)
+    try:
+        return ray.get_actor(rest.rpartition(".")[0], namespace=namespace)
+    except ValueError:
+        return None
+
+
+def _nothing(_: object) -> None: ...
