@@ -15,11 +15,13 @@ from asyncproc.core.workers import Poll, Worker
 class Alarms:
     """Those of an earlier life of a name may still be pending; they ring for nobody."""
 
-    __slots__ = ("_heap", "_settings")
+    __slots__ = ("_heap", "_settings", "_turn_at")
 
     def __init__(self, settings: CoreSettings) -> None:
         self._heap: list[tuple[float, str]] = []
         self._settings = settings
+        self._turn_at = 0.0
+        """When the last of those that wait long is answered."""
 
     def set(self, worker: Worker, at: float) -> None:
         worker.alarm_at = at
@@ -35,10 +37,13 @@ class Alarms:
 
     def park(self, worker: Worker, ticket: int, reported: bool, now: float, workers: int) -> Poll:
         """A poll stays open until there is something to say; `workers` are registered."""
-        settings, patience_s = self._settings, self._settings.poll_s
+        settings, until = self._settings, now + self._settings.poll_s
         if worker.patient and not worker.held:
-            patience_s = max(patience_s, min(settings.longest_poll_s, workers / settings.idle_polls_a_second))
-        poll = Poll(ticket, now + patience_s, reported)
+            # One after the other, or a thousand that came together would all be answered at once, again and again.
+            a_turn_s = 1 / settings.idle_polls_a_second
+            until = max(until, min(self._turn_at + a_turn_s, now + settings.longest_poll_s, now + workers * a_turn_s))
+            self._turn_at = until
+        poll = Poll(ticket, until, reported)
         worker.polls.append(poll)
         if poll.until < worker.alarm_at:
             self.set(worker, poll.until)
