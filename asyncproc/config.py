@@ -126,6 +126,8 @@ class QueueSettings(Section):
     its tasks take longer than was thought."""
     poll: Seconds = 10.0
     """A worker that is offered nothing for this long is told so, as a sign of life to both sides."""
+    longest_poll: Seconds = 120.0
+    """The same for workers that run nothing, where there are more than a hundred: the more, the less often each."""
     silence: Seconds = 20.0
     """A worker that misses its next poll by this long is lost; its tasks run again."""
     timeout: Seconds | None = None
@@ -300,6 +302,7 @@ class Settings(Section):
             overrun_s=queue.overrun,
             affinity_s=queue.affinity_wait,
             poll_s=queue.poll,
+            longest_poll_s=queue.longest_poll,
             silence_s=queue.silence,
             tick_grace_s=queue.tick_grace,
         )

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from asyncproc.core.batches import Batching
@@ -60,6 +60,9 @@ class History:
         self._chance = chance = Chance(seed)
         agenda = Agenda()
         settings = _settings(chance)
+        if seed % 5 == 2:
+            # Not drawn, as below.
+            settings = replace(settings, longest_poll_s=9.0, idle_polls_a_second=0.5)
         table = cast.table(page_bytes=chance.choice((25, 1 << 20)), large_bytes=settings.large_bytes)
         table.edges.most = chance.choice((1, 3, MANY, MANY))
         self.scene = Scene(
@@ -143,6 +146,7 @@ def _settings(chance: Chance) -> CoreSettings:
         window_bytes=chance.choice((60, 1 << 20, 1 << 20)),
         max_held=chance.choice((1, 4, 1000, 1000)),
         poll_s=2.0,
+        longest_poll_s=2.0,
         silence_s=5.0,
         tick_grace_s=1.0,
     )

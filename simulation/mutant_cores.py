@@ -173,6 +173,14 @@ class EnqueuesTwice(Core):
             super()._enqueue([task])
 
 
+class KeepsTheImpatientWaiting(Core):
+    """All workers are taken to wait for as long as it takes."""
+
+    def _registered(self, event: Registered) -> None:
+        super()._registered(event)
+        self.workers[event.worker].patient = True
+
+
 class LeavesPollsWaiting(Core):
     """A poll is answered when there is something to say."""
 
@@ -292,7 +300,7 @@ class SeesSuccessAlone(_ForgetsFamilies):
 CORES: Final = (
     SkipsTheLeaseCheck, SkipsTheStateCheck, ForgetsTheLost, ForgetsTheUndelivered, SkipsTheLeaseCheckOnReturn,
     IgnoresReturns, TakesBackUnasked, TakesPagesLast, ChargesTheLost, ChargesAnInnocent, MovesTheLostBack,
-    ReusesSessions, HearsOldRegistrations, HandsBackInADrain, BlamesTheWorkers, GivesUpEarly,
+    ReusesSessions, HearsOldRegistrations, HandsBackInADrain, BlamesTheWorkers, GivesUpEarly, KeepsTheImpatientWaiting,
     EnqueuesTwice, LeavesPollsWaiting, SleepsOn, RestsEveryOtherStep, GrantsWhileDraining, CountsTwice, ConfinesNobody,
     ForgetsTheLastNote, ForgetsWhatWasLeft,
     LeavesTheReleased, OverlooksTheReleased, OwesNothing, SeesSuccessAlone,

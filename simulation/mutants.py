@@ -8,6 +8,7 @@ from unittest.mock import patch
 
 from asyncproc.core import backlog, commands, known_types, replace, workers
 from asyncproc.core.affinity import Homes
+from asyncproc.core.alarms import Alarms
 from asyncproc.core.backlog import Backlog
 from asyncproc.core.batches import Batch
 from asyncproc.core.change import retry_asked
@@ -261,6 +262,7 @@ PATCHED: Final = (
     Mutant("ignores-weights", "all queues weigh the same", patches=((Stream, "weight", property(lambda stream: 1.0)),)),
     Mutant("claims-before-due", "a task comes due 0.2 s early", patches=((Backlog, "come_due", _come_due_early),)),
     Mutant("takes-the-second-best", "the best rank waits", patches=((Window, "pop", _pop_second_best),)),
+    Mutant("gives-up-the-patient", "a long wait was silence", patches=((Alarms, "expect", _ask_nobody),)),
     Mutant("asks-nobody", "a task goes to whoever has room", patches=((Backlog, "knows", _ask_nobody),)),
     Mutant("one-is-enough", "one that knows the type is enough", patches=((known_types, "reduce", _any_of_them),)),
     Mutant("waits-for-ever", "who has a key waits for its worker", patches=((Homes, "let_go", _let_nobody_on),)),

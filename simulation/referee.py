@@ -47,6 +47,9 @@ class Referee:
         self._pools: dict[str, str] = {}
         self._quiet_s: dict[str, float] = {}
         """How long each worker was not heard from while somebody listened."""
+        self._answered: set[str] = set()
+        """Workers one of whose polls is answered in this step."""
+        self._patient: set[str] = set()
         self._stepped_at: float | None = None
         self._counters = replace(core.counters)
         self._known: set[str] = set()
@@ -60,7 +63,7 @@ class Referee:
         """The first commit of the reign is past, which always asks for pages."""
 
     def decided(self, events: Sequence[Event], decision: Decision) -> None:
-        now, settings = self._scene.agenda.now, self._scene.settings
+        now = self._scene.agenda.now
         replies = self._answers(events, decision)
         self._granted(decision)
         self._listened(events, replies, now)
@@ -70,7 +73,7 @@ class Referee:
         self._draining = self._draining or any(isinstance(event, Draining) for event in events)
         require(not (self._draining and started_in(decision)), Rule.DRAINED, "a task starts all the same")
         for ticket, asking in self._polls.items():
-            overdue = asking.since + settings.poll_s <= now
+            overdue = asking.since + self._most_s(asking) <= now
             require(not overdue, Rule.ANSWERED, f"{asking.worker} is kept waiting, ticket {ticket}")
         if self._epoch == self._scene.table.epoch:
             table, rules = self._scene.table, self._core.backlog.rules
@@ -83,6 +86,7 @@ class Referee:
     def _answers(self, events: Sequence[Event], decision: Decision) -> dict[int, object]:
         """The replies by ticket. Every call but a poll is answered in its own step, and a report is too."""
         heard = dict(self._sessions)
+        self._answered.clear()
         replies: dict[int, object] = {}
         for answer in decision.replies:
             require(answer.ticket not in replies, Rule.ANSWERED, f"ticket {answer.ticket} is answered twice")
@@ -98,6 +102,8 @@ class Referee:
         for ticket in replies:
             asking = self._polls.pop(ticket, None)
             reply = replies[ticket]
+            if asking is not None and _is_heard(reply):
+                self._answered.add(asking.worker)
             if asking is None and isinstance(reply, PollReply):
                 raise Violation(Rule.ANSWERED, f"ticket {ticket} was answered before")
         return replies
@@ -116,6 +122,12 @@ class Referee:
         assert isinstance(reply, RegisterReply)
         self._sessions[event.worker] = reply.session
         self._pools[event.worker] = event.pool
+        (self._patient.add if event.patient else self._patient.discard)(event.worker)
+
+    def _most_s(self, asking: _Asking) -> float:
+        """How long its poll may stay open."""
+        settings = self._scene.settings
+        return settings.longest_poll_s if asking.worker in self._patient else settings.poll_s
 
     def _granted(self, decision: Decision) -> None:
         claimed = {(claim[0], claim[1]) for claim in decision.writes.claims}
@@ -144,6 +156,7 @@ class Referee:
                 self._lost.setdefault(event.worker, event.charged)
             elif isinstance(event, Registered) or (isinstance(event, Polled) and _is_heard(replies.get(event.ticket))):
                 self._quiet_s[event.worker] = 0.0
+        self._excuse_the_patient(settings.poll_s)
         for worker in sorted(self._known - self._core.workers.keys() - self._lost.keys()):
             quiet_s = self._quiet_s.get(worker, 0.0)
             patient = quiet_s >= settings.poll_s + settings.silence_s - 1e-3
@@ -158,6 +171,11 @@ class Referee:
         self._known = set(self._core.workers)
         for worker in self._known:
             self._quiet_s.setdefault(worker, 0.0)
+
+    def _excuse_the_patient(self, poll_s: float) -> None:
+        """Who is answered may have waited for long, but nobody had to hear of it until now."""
+        for worker in self._answered & self._quiet_s.keys():
+            self._quiet_s[worker] = min(self._quiet_s[worker], poll_s)
 
     def _charged(self, decision: Decision) -> list[TaskId]:
         """Tasks that failed by the death of their worker; each was alone aboard, and aboard of one before."""

@@ -45,6 +45,7 @@ class Rule(StrEnum):
     EXPECTED = "nothing is there that nobody asked for"
     FINAL = "every task ends in exactly one final state"
     RESTS = "the core rests when there is nothing to do"
+    ONE_HOME = "a queue has one home"
     LIVENESS = "without faults everything ends"
     SOUND = "the core does not fail"
 

@@ -74,6 +74,8 @@ class Worker:
         self.alive = True
         self.known_dead = False
         self.types: tuple[str, ...] | None = None
+        self.patient = scene.settings.longest_poll_s > scene.settings.poll_s and len(self.name) % 2 == 1
+        """Others are of a release before, which gives up a poll that is not answered soon."""
         self.link = Link()
         self.kills: Callable[[Worker, Fault], None] = lambda worker, fault: None
         self._scene = scene
@@ -137,7 +139,9 @@ class Worker:
             self.link,
             actor,
             lambda actor, back: actor.ask(
-                lambda ticket: Registered(ticket, self.name, self.pool, self.concurrency, held, types, self._batching),
+                lambda ticket: Registered(
+                    ticket, self.name, self.pool, self.concurrency, held, types, self._batching, self.patient
+                ),
                 back,
             ),
             partial(self._registered, talk),
@@ -202,7 +206,9 @@ class Worker:
             lambda actor, answer: actor.ask(make, answer),
             partial(self._polled, self._talk, number),
         )
-        patience_s = scene.settings.poll_s + MARGIN_S
+        runs = any(holding.outcome is None for holding in self._held.values())
+        waits = self.patient and not (runs or outcomes or back or notes or self._leaving)
+        patience_s = (scene.settings.longest_poll_s if waits else scene.settings.poll_s) + MARGIN_S
         if scene.nemesis.strikes(Fault.IMPATIENCE):
             patience_s = scene.chance.choice((0.003, 0.01, 0.5))
         scene.agenda.after(patience_s, self._deadline, self._talk, number)

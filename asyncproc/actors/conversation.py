@@ -44,12 +44,16 @@ class _Held:
 class Conversation:
     """One worker's exchanges with the QueueActor: at most two at a time, so that it works while a cycle commits."""
 
-    def __init__(self, queue: QueueHandle, worker: str, pool: str, concurrency: int, poll_s: float) -> None:
+    def __init__(
+        self, queue: QueueHandle, worker: str, pool: str, concurrency: int, poll_s: float, longest_poll_s: float = 0.0
+    ) -> None:
         self._queue = queue
         self._worker = worker
         self._pool = pool
         self._concurrency = concurrency
         self._deadline_s = poll_s + _MARGIN_S
+        self._idle_deadline_s = max(poll_s, longest_poll_s) + _MARGIN_S
+        """For the answer to a poll while nothing runs here: the QueueActor may take that long over it."""
         self._held: dict[TaskId, _Held] = {}
         self._ended: deque[Outcome] = deque()
         self._returned: list[tuple[TaskId, int]] = []
@@ -145,7 +149,8 @@ class Conversation:
             more = (self.batching, self.vouch(actor))
         failpoints.hit("worker.before_register")
         epoch, session, dropped = await self._answer(
-            actor.register.remote(self._worker, self._pool, self._concurrency, held, self._epoch, self.types, *more)
+            actor.register.remote(self._worker, self._pool, self._concurrency, held, self._epoch, self.types, *more),
+            self._deadline_s,
         )
         failpoints.hit("worker.after_register")
         self._check(epoch)
@@ -206,7 +211,10 @@ class Conversation:
         failpoints.hit("worker.before_send")
         # A QueueActor of the release before, which may still reign, knows of no notes.
         told = (outcomes, returned, leaving, notes) if notes else (outcomes, returned, leaving)
-        epoch, leases, recalled, stops = await self._answer(actor.poll.remote(self._worker, session, *told))
+        waits = not (outcomes or notes or returned or leaving) and self._runs_nothing()
+        epoch, leases, recalled, stops = await self._answer(
+            actor.poll.remote(self._worker, session, *told), self._idle_deadline_s if waits else self._deadline_s
+        )
         failpoints.hit("worker.after_receive")
         self._check(epoch)
         if leases is None:
@@ -226,9 +234,13 @@ class Conversation:
         if stops:
             self._stop(stops, slots)
 
-    async def _answer(self, reference: Any) -> Any:
-        async with asyncio.timeout(self._deadline_s):
+    async def _answer(self, reference: Any, deadline_s: float) -> Any:
+        async with asyncio.timeout(deadline_s):
             return await reference
+
+    def _runs_nothing(self) -> bool:
+        """What has ended may be recorded by now, though nobody said so yet."""
+        return all(entry.outcome is not None for entry in self._held.values())
 
     def _check(self, epoch: int) -> None:
         if epoch < self._epoch:

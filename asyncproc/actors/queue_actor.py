@@ -238,8 +238,10 @@ class QueueActor:
             self._guests.introduce(worker, witness)
         elif not self._pools.introduce(worker):
             raise ValueError(f"{worker} is not needed any more")
+        # By its code: one of a release before gives up a poll that is not answered in the usual time.
+        patient = worker.rpartition(".")[2].startswith(self._deployment.fingerprint)
         reply = await self._inbox.ask(
-            lambda ticket: Registered(ticket, worker, pool, concurrency, held, types, batching)
+            lambda ticket: Registered(ticket, worker, pool, concurrency, held, types, batching, patient)
         )
         registered = _expect(reply, RegisterReply)
         if seen_epoch > self._storage.epoch:

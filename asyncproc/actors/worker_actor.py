@@ -53,7 +53,10 @@ class WorkerActor:
         self._start_dir = Path(start_dir)
         self._pool = kind
         self._queue = QueueHandle(settings.ray.namespace)
-        self._conversation = Conversation(self._queue, name, pool, self._pool.concurrency, settings.queue.poll)
+        queue = settings.queue
+        self._conversation = Conversation(
+            self._queue, name, pool, self._pool.concurrency, queue.poll, queue.longest_poll
+        )
         self._slots: Slots | None = None
         self._imported = asyncio.Event()
         self._task_log = TaskLog(log)

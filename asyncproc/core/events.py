@@ -112,6 +112,8 @@ class Registered:
     """The task types that its code knows; None where it does not say."""
     batching: Mapping[str, Batching] = field(default_factory=dict)
     """Types of which it takes several tasks in one call."""
+    patient: bool = False
+    """While it holds nothing it waits for the answer to a poll as long as it takes (`CoreSettings.longest_poll_s`)."""
 
 
 @dataclass(slots=True)

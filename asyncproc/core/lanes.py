@@ -58,6 +58,9 @@ class Lane:
         if head is not None and head[2] is task:
             if self.shut is None:
                 self.share.offer(self)
+            elif len(self) == 1:
+                # It was empty, and stood for what is on disk: such a lane is not called when its gate opens.
+                self.unpark()
             else:
                 self.shut.park(self)
         return True

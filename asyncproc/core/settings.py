@@ -37,6 +37,11 @@ class CoreSettings:
     """A task waits no longer than this for the worker that ran its affinity key last, while others have room."""
     poll_s: float = 10.0
     """An unanswered poll is answered with nothing after this long, as a sign of life to both sides."""
+    longest_poll_s: float = 120.0
+    """The same for a worker that holds nothing, where many are registered and all of them are to be answered."""
+    idle_polls_a_second: float = 10.0
+    """About so many polls are answered with nothing while no worker has anything to do. Each costs the QueueActor a
+    call of Ray's, which is a hundred times what the core does for it."""
     silence_s: float = 20.0
     """A worker that has no poll open and is not heard from for this long counts as lost."""
 

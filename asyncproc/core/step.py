@@ -69,7 +69,7 @@ class Core:
         self.overflow = Bounds()
         self.draining = False
         self._sessions = epoch << 32
-        self._alarms = Alarms()
+        self._alarms = Alarms(settings)
         self.now = 0.0
         self.decision = Decision()
         self.fresh: set[TaskId] = set()
@@ -233,12 +233,13 @@ class Core:
         worker.session = self._sessions
         worker.concurrency = event.concurrency
         self.backlog.knows(worker, None if event.types is None else frozenset(event.types))
-        worker.heard_at = self.now
+        worker.heard_at, worker.patient = self.now, event.patient
         if worker.batching != event.batching:
             worker.regroup(event.batching, lambda task_id: self.tasks[task_id].options.type)
         for poll in worker.polls:
             self.decision.replies.append(PollReply(poll.ticket, None))
         worker.polls.clear()
+        self._alarms.expect(worker, self.now)
         # By lease and not by id alone: it may hold an old one of a task whose new one never arrived.
         adopted = {task_id for task_id, lease in event.held if self._holds(worker, task_id, lease)}
         dropped = [task_id for task_id, _ in event.held if task_id not in adopted]
@@ -297,9 +298,9 @@ class Core:
         self._returned(worker, event.returned)
         if event.outcomes:
             pool.progressed(worker, self.now)
-        poll = Poll(event.ticket, self.now, bool(event.outcomes or event.returned or event.leaving or event.notes))
-        worker.polls.append(poll)
-        if poll.reported:
+        reported = bool(event.outcomes or event.returned or event.leaving or event.notes)
+        poll = self._alarms.park(worker, event.ticket, reported, self.now, len(self.workers))
+        if reported:
             self._reported.append((worker, poll))
         pool.place(worker)
 
@@ -347,10 +348,9 @@ class Core:
         """Answer polls that were parked long enough, and notice workers that fell silent."""
         settings = self.settings
         for worker in self._alarms.ring(self.workers, self.now):
-            while worker.polls and worker.polls[0].opened_at + settings.poll_s <= self.now:
-                self.decision.replies.append(PollReply(worker.polls.pop(0).ticket, []))
+            self.decision.replies.extend(PollReply(poll.ticket, []) for poll in self._alarms.over(worker, self.now))
             if worker.polls:
-                next_at = worker.polls[0].opened_at + settings.poll_s
+                next_at = min(poll.until for poll in worker.polls)
             else:
                 self.backlog.pool(worker.pool).place(worker)
                 silent_at = worker.heard_at + settings.poll_s + settings.silence_s
@@ -389,6 +389,8 @@ class Core:
             replies = self._dispatcher.dispatch(pool, self.now)
             replies += recall(pool, self.tasks, self.settings, self.now)
             self.decision.replies.extend(replies)
+        for worker in self._dispatcher.granted:
+            self._alarms.expect(worker, self.now)
 
     def _claim(self, task: Task, worker: Worker, estimate_s: float) -> Lease:
         task.state = after(task.state, Trigger.CLAIM)

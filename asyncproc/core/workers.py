@@ -39,7 +39,8 @@ class RunTimes:
 @dataclass(slots=True)
 class Poll:
     ticket: int
-    opened_at: float
+    until: float
+    """When it is answered at the latest."""
     reported: bool
     """It brought outcomes and is answered in the cycle that records them, with or without leases."""
 
@@ -78,6 +79,8 @@ class Worker:
     """When one of its slots was last known to begin or end something, or could be told to."""
     recalled_at: float = float("-inf")
     heard_at: float = 0.0
+    patient: bool = False
+    """It waits long for an answer while it holds nothing."""
     alarm_at: float = 0.0
     """The one alarm that counts; those of an earlier life of the name may still be pending."""
 

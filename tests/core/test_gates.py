@@ -393,3 +393,20 @@ def test_a_pause_is_told_with_who_and_why_and_until(world: Steered) -> None:
     (task,) = world.keyed(1)
     (blocker,) = blockers(world.core.backlog, world.row(task).options, world.now)
     assert (blocker.text, blocker.until) == ("the queue default is paused by ada: the printer burns", NOON + 60)
+
+
+def test_a_lane_that_was_empty_when_its_gate_opened_goes_on_with_what_comes() -> None:
+    world = Steered(CoreSettings(window_bytes=60))
+    world.obey(queues={"default": QueueRules(weight=9, max_running=1)})
+    first, second = (world.enqueue(payload=b"x" * 50) for _ in range(2))
+    others = [world.enqueue(queue="other") for _ in range(2)]
+    world.tampered = True
+    del world.table.live[second]  # somebody deleted what memory takes to be on disk
+    world.register("a", concurrency=3)
+    # When the first one has begun nothing is in memory beside it, and the gate is shut before its turn comes again.
+    leases = world.take("a")
+    assert {lease.task for lease in leases} == {first, *others}
+    world.report(leases[0], succeeded())
+    third = world.enqueue()
+    world.poll("a")
+    assert world.state(third) is State.RUNNING
