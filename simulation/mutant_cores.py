@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
+from asyncproc.core.attendance import Attendance
 from asyncproc.core.backlog import Backlog
 from asyncproc.core.decision import Decision, PollReply, Writes
 from asyncproc.core.dependents import Dependents
@@ -28,52 +29,70 @@ from asyncproc.core.workers import Worker
 class SkipsTheLeaseCheck(Core):
     """A result counts whatever its lease."""
 
-    def _ended(self, worker: Worker, outcome: Outcome) -> None:
+    def ended(self, worker: Worker, outcome: Outcome) -> None:
         task = self.tasks.get(outcome[0])
-        super()._ended(worker, outcome if task is None else (outcome[0], task.lease, *outcome[2:]))
+        super().ended(worker, outcome if task is None else (outcome[0], task.lease, *outcome[2:]))
 
 
 class SkipsTheStateCheck(Core):
     """A result counts though the task runs no more."""
 
-    def _ended(self, worker: Worker, outcome: Outcome) -> None:
+    def ended(self, worker: Worker, outcome: Outcome) -> None:
         task = self.tasks.get(outcome[0])
         if task is not None:
             task.state, task.worker = State.RUNNING, worker.name
-        super()._ended(worker, outcome)
+        super().ended(worker, outcome)
 
 
-class ForgetsTheLost(Core):
+class _MindsWorkers(Core):
+    """A core whose attendance is another one."""
+
+    Minds: type[Attendance]
+
+    def __init__(self, settings: CoreSettings, epoch: int = 0) -> None:
+        super().__init__(settings, epoch)
+        self.attendance = self.Minds(self, epoch)
+        self.workers = self.attendance.workers
+
+
+class ForgetsTheLost(_MindsWorkers):
     """The tasks of a lost worker stay where they were."""
 
-    def _worker_lost(self, name: str, cause: str, charged: bool) -> None:
-        if (worker := self.workers.get(name)) is not None:
-            worker.held.clear()
-        super()._worker_lost(name, cause, charged)
+    class Minds(Attendance):
+        def lose(self, name: str, cause: str, charged: bool) -> None:
+            if (worker := self.workers.get(name)) is not None:
+                worker.held.clear()
+            super().lose(name, cause, charged)
 
 
-class ForgetsTheUndelivered(Core):
+class ForgetsTheUndelivered(_MindsWorkers):
     """What a worker does not hold when it registers is thought to be there all the same."""
 
-    def _registered(self, event: Registered) -> None:
-        worker = self.workers.get(event.worker)
-        believed = [] if worker is None else [(task_id, self.tasks[task_id].lease) for task_id in worker.held]
-        super()._registered(replace(event, held=[*event.held, *believed]))
+    class Minds(Attendance):
+        def register(self, event: Registered) -> None:
+            worker = self.workers.get(event.worker)
+            tasks = self._core.tasks
+            believed = [] if worker is None else [(task_id, tasks[task_id].lease) for task_id in worker.held]
+            super().register(replace(event, held=[*event.held, *believed]))
 
 
-class SkipsTheLeaseCheckOnReturn(Core):
+class SkipsTheLeaseCheckOnReturn(_MindsWorkers):
     """A lease that is returned ends whatever lease the worker has of the task by now."""
 
-    def _returned(self, worker: Worker, returned: list[tuple[TaskId, int]]) -> None:
-        current = [(task_id, self.tasks[task_id].lease) for task_id, _ in returned if task_id in worker.held]
-        super()._returned(worker, current)
+    class Minds(Attendance):
+        def take_back(self, worker: Worker, returned: list[tuple[TaskId, int]]) -> None:
+            tasks = self._core.tasks
+            super().take_back(
+                worker, [(task_id, tasks[task_id].lease) for task_id, _ in returned if task_id in worker.held]
+            )
 
 
-class IgnoresReturns(Core):
+class IgnoresReturns(_MindsWorkers):
     """What was called back is thought to be there still."""
 
-    def _returned(self, worker: Worker, returned: list[tuple[TaskId, int]]) -> None:
-        pass
+    class Minds(Attendance):
+        def take_back(self, worker: Worker, returned: list[tuple[TaskId, int]]) -> None:
+            pass
 
 
 class TakesBackUnasked(Core):
@@ -84,7 +103,7 @@ class TakesBackUnasked(Core):
         for reply in self.decision.replies:
             if isinstance(reply, PollReply):
                 for task_id, _ in reply.recalled:
-                    self._put_back(self.workers[self.tasks[task_id].worker], task_id)
+                    self.attendance.put_back(self.workers[self.tasks[task_id].worker], task_id)
 
 
 class TakesPagesLast(Core):
@@ -98,31 +117,35 @@ class TakesPagesLast(Core):
         return decision
 
 
-class ChargesTheLost(Core):
+class ChargesTheLost(_MindsWorkers):
     """A lost attempt counts."""
 
-    def _requeue(self, task: Task) -> None:
-        super()._requeue(task)
-        task.attempt += 1
+    class Minds(Attendance):
+        def requeue(self, task: Task) -> None:
+            super().requeue(task)
+            task.attempt += 1
 
 
-class ChargesAnInnocent(Core):
+class ChargesAnInnocent(_MindsWorkers):
     """The first death of its worker fails whoever is aboard alone."""
 
-    def _worker_lost(self, name: str, cause: str, charged: bool) -> None:
-        worker = self.workers.get(name)
-        for task_id in [] if worker is None else worker.held:
-            self.tasks[task_id].losses = max(1, self.tasks[task_id].losses)
-        super()._worker_lost(name, cause, charged)
+    class Minds(Attendance):
+        def lose(self, name: str, cause: str, charged: bool) -> None:
+            worker = self.workers.get(name)
+            for task_id in [] if worker is None else worker.held:
+                task = self._core.tasks[task_id]
+                task.losses = max(1, task.losses)
+            super().lose(name, cause, charged)
 
 
-class MovesTheLostBack(Core):
+class MovesTheLostBack(_MindsWorkers):
     """A recovered task goes to the end of its queue."""
 
-    def _requeue(self, task: Task) -> None:
-        task.ready_at = self.now
-        task.rank = self.now
-        super()._requeue(task)
+    class Minds(Attendance):
+        def requeue(self, task: Task) -> None:
+            task.ready_at = self._core.now
+            task.rank = self._core.now
+            super().requeue(task)
 
 
 class ReusesSessions(Core):
@@ -132,28 +155,31 @@ class ReusesSessions(Core):
         super().__init__(settings)
 
 
-class HearsOldRegistrations(Core):
+class HearsOldRegistrations(_MindsWorkers):
     """A registration counts though a later one may have come first."""
 
-    def _registered(self, event: Registered) -> None:
-        super()._registered(event)
-        self._give_back(self.workers[event.worker])
+    class Minds(Attendance):
+        def register(self, event: Registered) -> None:
+            super().register(event)
+            self.give_back(self.workers[event.worker])
 
 
-class HandsBackInADrain(Core):
+class HandsBackInADrain(_MindsWorkers):
     """While it drains, a registration counts though a later one may have come first."""
 
-    def _registered(self, event: Registered) -> None:
-        super()._registered(event)
-        if self.draining:
-            self._give_back(self.workers[event.worker])
+    class Minds(Attendance):
+        def register(self, event: Registered) -> None:
+            super().register(event)
+            if self._core.draining:
+                self.give_back(self.workers[event.worker])
 
 
-class BlamesTheWorkers(Core):
+class BlamesTheWorkers(_MindsWorkers):
     """While Postgres is away, it is the workers that are silent."""
 
-    def _excuse_absence(self, now: float) -> None:
-        pass
+    class Minds(Attendance):
+        def _excuse_absence(self, now: float) -> None:
+            pass
 
 
 class GivesUpEarly(Core):
@@ -173,26 +199,28 @@ class EnqueuesTwice(Core):
             super()._enqueue([task])
 
 
-class KeepsTheImpatientWaiting(Core):
+class KeepsTheImpatientWaiting(_MindsWorkers):
     """All workers are taken to wait for as long as it takes."""
 
-    def _registered(self, event: Registered) -> None:
-        super()._registered(event)
-        self.workers[event.worker].patient = True
+    class Minds(Attendance):
+        def register(self, event: Registered) -> None:
+            super().register(event)
+            self.workers[event.worker].patient = True
 
 
-class LeavesPollsWaiting(Core):
+class LeavesPollsWaiting(_MindsWorkers):
     """A poll is answered when there is something to say."""
 
-    def _ring_alarms(self) -> None:
-        pass
+    class Minds(Attendance):
+        def ring_alarms(self) -> None:
+            pass
 
 
 class SleepsOn(Core):
     """Nothing wakes it for what comes due."""
 
     def _next_wake(self) -> float | None:
-        return self._alarms.next()
+        return self.attendance.next_alarm()
 
 
 class RestsEveryOtherStep(Core):
@@ -227,11 +255,12 @@ class ConfinesNobody(Core):
         return (task_id, number, attempt, type_name, queue, payload, rank, limits, False)
 
 
-class ForgetsTheLastNote(Core):
+class ForgetsTheLastNote(_MindsWorkers):
     """What an attempt noted last is not taken with its end."""
 
-    def _polled(self, event: Polled) -> None:
-        super()._polled(replace(event, notes=() if event.outcomes else event.notes))
+    class Minds(Attendance):
+        def poll(self, event: Polled) -> None:
+            super().poll(replace(event, notes=() if event.outcomes else event.notes))
 
 
 class ForgetsWhatWasLeft(Core):

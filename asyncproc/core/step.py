@@ -8,16 +8,16 @@ as an event.
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from asyncproc.core.alarms import Alarms
+from asyncproc.core.attendance import Attendance
 from asyncproc.core.backlog import Backlog
-from asyncproc.core.cancel import remind, tell_workers
+from asyncproc.core.cancel import tell_workers
 from asyncproc.core.commands import steer
 from asyncproc.core.counters import Counters
 from asyncproc.core.dangers import Dangers, runs_alone
-from asyncproc.core.decision import Decision, EnqueueReply, PollReply, RegisterReply
+from asyncproc.core.decision import Decision, EnqueueReply
 from asyncproc.core.dependents import Dependents
 from asyncproc.core.dispatch import Dispatcher
-from asyncproc.core.endings import died, lost, unsuccessful
+from asyncproc.core.endings import unsuccessful
 from asyncproc.core.events import (
     SUCCEEDED,
     Enqueued,
@@ -37,7 +37,6 @@ from asyncproc.core.events import (
     WorkerLost,
 )
 from asyncproc.core.expiry import expire, limits_of
-from asyncproc.core.notes import take_notes
 from asyncproc.core.overflow import Bounds
 from asyncproc.core.rank import micros_until
 from asyncproc.core.recall import look_again_at, recall
@@ -46,7 +45,7 @@ from asyncproc.core.schedules import Schedules
 from asyncproc.core.settings import CoreSettings
 from asyncproc.core.states import State, Trigger, after
 from asyncproc.core.task import NO_TERMS, NewTask, Task, TaskId
-from asyncproc.core.workers import Poll, RunTimes, Worker
+from asyncproc.core.workers import RunTimes, Worker
 
 MAX_DUE_A_STEP: Final = 5_000
 """A million tasks due at one instant become ready over many cycles, so that each stays short."""
@@ -56,20 +55,18 @@ class Core:
     """Everything the QueueActor knows. It has one owner, and `step` alone changes what follows from events."""
 
     def __init__(self, settings: CoreSettings, epoch: int = 0) -> None:
-        """`epoch` keeps the sessions of one reign apart from those of the reigns before."""
         self.settings = settings
         self.counters = Counters()
         self.backlog = Backlog(settings)
         self.tasks = self.backlog.tasks
-        self.workers: dict[str, Worker] = {}
+        self.attendance = Attendance(self, epoch)
+        self.workers = self.attendance.workers
         self.run_times = RunTimes(unknown_s=settings.prefetch_s)
         self.dangers = Dangers()
         self.dependents = Dependents()
         self.schedules = Schedules(settings.tick_grace_s)
         self.overflow = Bounds()
         self.draining = False
-        self._sessions = epoch << 32
-        self._alarms = Alarms(settings)
         self.now = 0.0
         self.decision = Decision()
         self.fresh: set[TaskId] = set()
@@ -79,7 +76,6 @@ class Core:
         """Running tasks that are to be asked to end, by worker."""
         self.noted: dict[TaskId, Note] = {}
         """The newest note of each task that sent some in this step."""
-        self._reported: list[tuple[Worker, Poll]] = []
         self._large: list[Task] = []
         self._dispatcher = Dispatcher(
             self.run_times, settings, self.backlog, self._claim, lambda task: expire(self, task)
@@ -87,12 +83,11 @@ class Core:
 
     def step(self, events: Sequence[Event], now: float) -> Decision:
         """Decide what follows from `events`, in their order. `now` is in seconds since 1970 and never goes back."""
-        self._excuse_absence(now)
+        self.attendance.begin(now)
         self.now = now
         self.decision = Decision()
         self.fresh.clear()
         self.altered.clear()
-        self._reported.clear()
         for task in self._large:
             task.payload = b""  # it is committed by now
         self._large.clear()
@@ -115,10 +110,10 @@ class Core:
         self.schedules.ended(self.decision.writes)
         self._enqueue(self.schedules.come_due())
         came_due = self.backlog.come_due(now, MAX_DUE_A_STEP)
-        self._ring_alarms()
+        self.attendance.ring_alarms()
         if not self.draining:
             self._dispatch()
-        self._answer_reports()
+        self.attendance.answer_reports()
         tell_workers(self)
         # What came due and was claimed in this same step is written once, as running.
         waiting = (task for task in came_due if task.state is State.QUEUED)
@@ -136,19 +131,19 @@ class Core:
 
     def answered(self, at: float) -> None:
         """The replies of the last step went out only now: until then its workers had nothing to make progress with."""
-        for worker in (*self._dispatcher.granted, *(worker for worker, _ in self._reported)):
+        for worker in (*self._dispatcher.granted, *(worker for worker, _ in self.attendance.reported)):
             worker.progress_at = max(worker.progress_at, at)
 
     def _take(self, event: Event) -> None:
         match event:
             case Polled():
-                self._polled(event)
+                self.attendance.poll(event)
             case Enqueued():
                 self._enqueued(event)
             case Registered():
-                self._registered(event)
+                self.attendance.register(event)
             case WorkerLost():
-                self._worker_lost(event.worker, event.cause, event.charged)
+                self.attendance.lose(event.worker, event.cause, event.charged)
             case Refused():
                 self._refused(event.ids)
             case Loaded():
@@ -217,152 +212,15 @@ class Core:
             self.tasks[task.id] = task
             worker = self.workers.get(task.worker)
             if worker is None:
-                worker = self._meet(task.worker, self.backlog.pool_of(task.queue, task.shape).name, concurrency=0)
+                worker = self.attendance.meet(
+                    task.worker, self.backlog.pool_of(task.queue, task.shape).name, concurrency=0
+                )
             worker.hold(task.id, self.run_times.estimate(task.options.type), alone=runs_alone(task.losses))
             self.backlog.count(task)
 
-    # ---- workers
-
-    def _registered(self, event: Registered) -> None:
-        worker = self.workers.get(event.worker)
-        if worker is None:
-            worker = self._meet(event.worker, event.pool, event.concurrency)
-        elif worker.pool != event.pool:
-            self.backlog.transfer(worker, event.pool)
-        self._sessions += 1
-        worker.session = self._sessions
-        worker.concurrency = event.concurrency
-        self.backlog.knows(worker, None if event.types is None else frozenset(event.types))
-        worker.heard_at, worker.patient = self.now, event.patient
-        if worker.batching != event.batching:
-            worker.regroup(event.batching, lambda task_id: self.tasks[task_id].options.type)
-        for poll in worker.polls:
-            self.decision.replies.append(PollReply(poll.ticket, None))
-        worker.polls.clear()
-        self._alarms.expect(worker, self.now)
-        # By lease and not by id alone: it may hold an old one of a task whose new one never arrived.
-        adopted = {task_id for task_id, lease in event.held if self._holds(worker, task_id, lease)}
-        dropped = [task_id for task_id, _ in event.held if task_id not in adopted]
-        worker.missing = [task_id for task_id in worker.held if task_id not in adopted]
-        remind(self, worker)
-        pool = self.backlog.pool(worker.pool)
-        pool.progressed(worker, self.now)
-        pool.place(worker)
-        # A registration that was overtaken on its way knows nothing of later leases, which may be running: only the
-        # first poll of the session proves that the worker stands by it.
-        self.decision.replies.append(RegisterReply(event.ticket, worker.session, dropped))
-
-    def _give_back(self, worker: Worker) -> None:
-        """What was granted to the worker and never arrived."""
-        missing, worker.missing = worker.missing, []
-        for task_id in missing:
-            if task_id in worker.held:
-                self._put_back(worker, task_id)
-
-    def _returned(self, worker: Worker, returned: list[tuple[TaskId, int]]) -> None:
-        for task_id, lease in returned:
-            # A doubled or late one names a lease that is over; the worker may run the task under the next one.
-            if self._holds(worker, task_id, lease):
-                self._put_back(worker, task_id)
-                self.counters.returned += 1
-
-    def _put_back(self, worker: Worker, task_id: TaskId) -> None:
-        """The attempt never began."""
-        task = self.tasks[task_id]
-        worker.release(task_id)
-        self.backlog.stopped(task)
-        if not task.losses:
-            self.backlog.stream(task.queue, task.shape).paid += 1
-        self._requeue(task)
-
-    def _holds(self, worker: Worker, task_id: TaskId, lease: int) -> bool:
-        task = self.tasks.get(task_id)
-        return task_id in worker.held and task is not None and task.lease == lease
-
-    def _polled(self, event: Polled) -> None:
-        worker = self.workers.get(event.worker)
-        if worker is None or not worker.session or worker.session != event.session:
-            self.counters.stale_polls += 1
-            self.decision.replies.append(PollReply(event.ticket, None))
-            return
-        worker.heard_at = self.now
-        worker.leaving = worker.leaving or event.leaving
-        if event.leaving:
-            self.backlog.knows(worker, None)
-        pool = self.backlog.pool(worker.pool)
-        self._give_back(worker)
-        if event.notes:
-            take_notes(self, worker, event.notes)
-        for outcome in event.outcomes:
-            self._ended(worker, outcome)
-        self._returned(worker, event.returned)
-        if event.outcomes:
-            pool.progressed(worker, self.now)
-        reported = bool(event.outcomes or event.returned or event.leaving or event.notes)
-        poll = self._alarms.park(worker, event.ticket, reported, self.now, len(self.workers))
-        if reported:
-            self._reported.append((worker, poll))
-        pool.place(worker)
-
-    def _meet(self, name: str, pool_name: str, concurrency: int) -> Worker:
-        worker = Worker(name, pool_name, concurrency, heard_at=self.now)
-        self.workers[name] = worker
-        self.backlog.pool(pool_name).workers[name] = worker
-        self._alarms.set(worker, self.now + self.settings.poll_s)
-        return worker
-
-    def _worker_lost(self, name: str, cause: str, charged: bool) -> None:
-        worker = self.workers.pop(name, None)
-        if worker is None:
-            return
-        pool = self.backlog.pool(worker.pool)
-        pool.forget(worker)
-        self.backlog.knows(worker, None)
-        self.decision.replies.extend(PollReply(poll.ticket, None) for poll in worker.polls)
-        worker.polls.clear()
-        alone = len(worker.held) == 1
-        charged = charged and not worker.leaving
-        self.counters.lost += len(worker.held)
-        for task_id in worker.held:
-            task = self.tasks[task_id]
-            self.backlog.stopped(task)
-            if charged and task.losses and alone and task.stop_reason is None:
-                # Nobody else can have done it.
-                died(self, task, cause)
-                continue
-            task.losses += charged
-            self._requeue(task)
-        self.backlog.release(pool)
-
-    def _requeue(self, task: Task) -> None:
-        lost(self, task)
-
-    def _excuse_absence(self, now: float) -> None:
-        """While a commit waits for Postgres no poll is answered: that silence is ours and not the workers'."""
-        absence_s = now - self.now - self.settings.poll_s
-        if absence_s > 0:
-            for worker in self.workers.values():
-                worker.heard_at += absence_s
-
-    def _ring_alarms(self) -> None:
-        """Answer polls that were parked long enough, and notice workers that fell silent."""
-        settings = self.settings
-        for worker in self._alarms.ring(self.workers, self.now):
-            self.decision.replies.extend(PollReply(poll.ticket, []) for poll in self._alarms.over(worker, self.now))
-            if worker.polls:
-                next_at = min(poll.until for poll in worker.polls)
-            else:
-                self.backlog.pool(worker.pool).place(worker)
-                silent_at = worker.heard_at + settings.poll_s + settings.silence_s
-                if silent_at <= self.now:
-                    self._worker_lost(worker.name, f"silent for {self.now - worker.heard_at:.0f} s", charged=True)
-                    continue
-                next_at = min(silent_at, self.now + settings.poll_s)
-            self._alarms.set(worker, next_at)
-
     # ---- attempts end
 
-    def _ended(self, worker: Worker, outcome: Outcome) -> None:
+    def ended(self, worker: Worker, outcome: Outcome) -> None:
         task_id, lease, ending, body, error, seconds, spread, children = outcome
         task = self.tasks.get(task_id)
         # The number alone is not enough: a doubled report carries the right one.
@@ -389,8 +247,7 @@ class Core:
             replies = self._dispatcher.dispatch(pool, self.now)
             replies += recall(pool, self.tasks, self.settings, self.now)
             self.decision.replies.extend(replies)
-        for worker in self._dispatcher.granted:
-            self._alarms.expect(worker, self.now)
+        self.attendance.expect(self._dispatcher.granted)
 
     def _claim(self, task: Task, worker: Worker, estimate_s: float) -> Lease:
         task.state = after(task.state, Trigger.CLAIM)
@@ -424,18 +281,15 @@ class Core:
             confined,
         )
 
-    def _answer_reports(self) -> None:
-        """Whoever reported is answered now, with or without leases: the answer says that the outcomes are recorded."""
-        for worker, poll in self._reported:
-            if poll in worker.polls:
-                worker.polls.remove(poll)
-                self.decision.replies.append(PollReply(poll.ticket, []))
-                self.backlog.pool(worker.pool).place(worker)
-
     def _next_wake(self) -> float | None:
         if self._dispatcher.is_cut or self.backlog.is_behind():
             return self.now
-        instants = [self.backlog.next_due(), self.backlog.next_change(), self._alarms.next(), self.schedules.next_at()]
+        instants = [
+            self.backlog.next_due(),
+            self.backlog.next_change(),
+            self.attendance.next_alarm(),
+            self.schedules.next_at(),
+        ]
         if not self.draining:
             instants += [look_again_at(pool, self.settings, self.now) for pool in self.backlog.pools.values()]
         return min((at for at in instants if at is not None), default=None)

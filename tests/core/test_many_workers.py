@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from asyncproc.core import step
+from asyncproc.core import attendance
 from asyncproc.core.events import Enqueued, Event, Polled, Registered
 from asyncproc.core.settings import CoreSettings
 from asyncproc.core.step import Core
@@ -60,7 +60,7 @@ class Crowd:
 
 @pytest.fixture(autouse=True)
 def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(step, "Worker", WatchedWorker)
+    monkeypatch.setattr(attendance, "Worker", WatchedWorker)
     yield
     WatchedWorker.seen.clear()
 
