@@ -1,6 +1,8 @@
 """Ray Serve's own task consumer with asyncproc below it: post a text, look at its summary later.
 
-Once the system runs (`asyncproc up`): RAY_ADDRESS=auto serve run examples.summaries:app --name summaries
+Once the system runs (`asyncproc up`), on the same Ray, which asks for its token:
+
+    RAY_AUTH_MODE=token RAY_ADDRESS=auto serve run examples.summaries:app --name summaries --route-prefix /summaries
 """
 
 from typing import Any
