@@ -14,7 +14,7 @@ from asyncproc.core.steering import Pause
 from asyncproc.core.task import MAX_KEY, Options
 from asyncproc.cron import Cron, Every, zone
 from asyncproc.rules import PlainText, TimeLimit, TypeName
-from asyncproc.sections import Name, Section, duration_schema, seconds
+from asyncproc.sections import Name, Resources, Section, duration_schema, seconds
 
 MIN_INTERVAL_S: Final = 1.0
 MAX_INTERVAL_S: Final = 366 * 86_400.0
@@ -90,6 +90,8 @@ class ScheduleSettings(Section):
     soft_timeout: TimeLimit | None = None
     concurrency_key: Annotated[PlainText, Field(max_length=MAX_KEY)] | None = None
     fairness_key: Annotated[PlainText, Field(max_length=MAX_KEY)] | None = None
+    affinity_key: Annotated[PlainText, Field(max_length=MAX_KEY)] | None = None
+    resources: Resources | None = None
 
     @model_validator(mode="after")
     def _one_plan(self) -> "ScheduleSettings":

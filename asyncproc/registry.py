@@ -181,6 +181,8 @@ class Registry:
             created_by=f"schedule {name}",
             concurrency_key=settings.concurrency_key or "",
             fairness_key=settings.fairness_key or "",
+            affinity_key=settings.affinity_key,
+            resources=None if settings.resources is None else shape_text(settings.resources),
         )
 
     def _plain(self, name: str, queue: str) -> Options:

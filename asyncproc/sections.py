@@ -1,13 +1,25 @@
 """What the sections of the configuration are made of."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    WithJsonSchema,
+)
 from pydantic.alias_generators import to_camel
 
 from asyncproc.core.duration import format_duration, parse_duration
 from asyncproc.core.rank import STRICT_AGING_S
 from asyncproc.core.retry import MAX_BACKOFF_S
+from asyncproc.core.shape import MAX_CUSTOM, shape_text
 from asyncproc.core.task import QUEUE_NAME
 
 
@@ -18,6 +30,11 @@ def seconds(value: object) -> object:
 def _aging(value: object) -> object:
     # YAML reads a bare `off` as false.
     return STRICT_AGING_S if value is False or value == "off" else seconds(value)
+
+
+def _resources(value: dict[str, Any]) -> dict[str, Any]:
+    shape_text(value)
+    return value
 
 
 def aging_text(aging_s: float) -> str:
@@ -39,6 +56,11 @@ AgingSeconds = Annotated[
     float, BeforeValidator(_aging), Field(gt=0, le=STRICT_AGING_S, allow_inf_nan=False), duration_schema("1m")
 ]
 Name = Annotated[str, Field(pattern=QUEUE_NAME)]
+Resources = Annotated[
+    dict[Annotated[str, Field(max_length=100)], StrictInt | StrictFloat | StrictStr],
+    AfterValidator(_resources),
+    Field(max_length=MAX_CUSTOM + 3, examples=[{"num_gpus": 0.5, "memory": "2GiB"}]),
+]
 
 
 class Section(BaseModel):

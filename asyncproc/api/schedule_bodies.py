@@ -94,6 +94,8 @@ _VIEW: Final[JsonDict] = {
     "softTimeout": None,
     "concurrencyKey": None,
     "fairnessKey": None,
+    "affinityKey": None,
+    "resources": None,
     "from": "stored",
     "paused": None,
     "next": ["2026-11-30T09:30:00+01:00", "2026-12-01T09:30:00+01:00"],
@@ -132,6 +134,8 @@ class ScheduleView(Body):
     soft_timeout: str | None
     concurrency_key: str | None
     fairness_key: str | None
+    affinity_key: str | None
+    resources: dict[str, float | str] | None
     from_: str
     """`config`, or `stored` where something was said at run time."""
     paused: PauseView | None
