@@ -1,6 +1,6 @@
 """What the sections of the configuration are made of."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import (
     AfterValidator,
@@ -22,6 +22,10 @@ from asyncproc.core.retry import MAX_BACKOFF_S
 from asyncproc.core.shape import MAX_CUSTOM, shape_text
 from asyncproc.core.task import QUEUE_NAME
 
+DAY_S: Final = 86_400.0
+KEPT_FOR_EVER_S: Final = 100 * 365 * DAY_S
+"""What `off` means for retention: longer than anybody keeps anything."""
+
 
 def seconds(value: object) -> object:
     return parse_duration(value) if isinstance(value, str) else value
@@ -35,6 +39,21 @@ def _aging(value: object) -> object:
 def _resources(value: dict[str, Any]) -> dict[str, Any]:
     shape_text(value)
     return value
+
+
+def _kept(value: object) -> object:
+    if value is False or value == "off":
+        return KEPT_FOR_EVER_S
+    if isinstance(value, str) and value.endswith("d") and value[:-1].isdecimal():
+        return int(value[:-1]) * DAY_S
+    try:
+        return seconds(value)
+    except ValueError:
+        raise ValueError("must be a duration such as 7d or 36h, or off") from None
+
+
+def kept_text(kept_s: float) -> str:
+    return "off" if kept_s == KEPT_FOR_EVER_S else format_duration(kept_s)
 
 
 def aging_text(aging_s: float) -> str:
@@ -55,6 +74,7 @@ Seconds = Annotated[
 AgingSeconds = Annotated[
     float, BeforeValidator(_aging), Field(gt=0, le=STRICT_AGING_S, allow_inf_nan=False), duration_schema("1m")
 ]
+KeptSeconds = Annotated[float, BeforeValidator(_kept), Field(ge=3600, le=KEPT_FOR_EVER_S, allow_inf_nan=False)]
 Name = Annotated[str, Field(pattern=QUEUE_NAME)]
 Resources = Annotated[
     dict[Annotated[str, Field(max_length=100)], StrictInt | StrictFloat | StrictStr],

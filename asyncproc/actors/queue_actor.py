@@ -60,6 +60,7 @@ from asyncproc.errors import (
     TasksRejected,
 )
 from asyncproc.parents import Chunk
+from asyncproc.precedence import kept_by_queue
 from asyncproc.storage.cycle import Storage
 from asyncproc.storage.disk import Disk
 from asyncproc.storage.inspector import Inspector
@@ -87,7 +88,12 @@ class QueueActor:
         self._storage = Storage(deployment.conninfo, settings.queue.max_buffer_bytes, monthly(kept_s))
         self._commits = Commits(self._storage, self._inbox)
         self._counting = Counting(self._storage, self._commits)
-        self._retention = Retention(deployment.conninfo, kept_s, settings.retention.ticks)
+        self._retention = Retention(
+            deployment.conninfo,
+            kept_s,
+            settings.retention.ticks,
+            lambda: kept_by_queue(settings, self._steering.stored),
+        )
         self._disk = Disk(deployment.conninfo, settings.storage.min_free_bytes)
         self._inspector = Inspector(deployment.conninfo, _READ_CONNECTIONS)
         self._works = LongWorks(self._storage, self._inspector, self._inbox)
