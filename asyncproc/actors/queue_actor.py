@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Final, TypeVar
 
@@ -109,7 +110,8 @@ class QueueActor:
         )
         keys_kept_s = settings.retention.idempotency_keys
         self._unique = Unique(
-            self._inspector, self._repeats, self._steering.admit, self._commit_keyed, self._commits.why_away,
+            self._inspector, self._repeats, self._steering.admit, partial(self._commit_keyed, whole=True),
+            self._commits.why_away,
             lambda: self._clock.now(), self._changes.exchange, keys_kept_s,
         )  # fmt: skip
         self._once = Once(self._answers, self._steering.admit, self._commit_keyed, self._unique.enqueue, keys_kept_s)
@@ -295,9 +297,12 @@ class QueueActor:
         keys: list[KeyUsed],
         sizes: Sequence[int],
         replaced: Sequence[tuple[Task, NewTask]] = (),
+        whole: bool = False,
     ) -> bool:
         self._disk.admit()
-        reply = await self._inbox.ask(lambda ticket: Enqueued(ticket, tasks, keys, replaced=replaced, sizes=sizes))
+        reply = await self._inbox.ask(
+            lambda ticket: Enqueued(ticket, tasks, keys, replaced=replaced, sizes=sizes, whole=whole)
+        )
         return not admitted(reply).stale
 
     async def _rule(self) -> None:
