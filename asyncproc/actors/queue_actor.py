@@ -98,7 +98,9 @@ class QueueActor:
         self._disk = Disk(deployment.conninfo, settings.storage.min_free_bytes)
         self._inspector = Inspector(deployment.conninfo, _READ_CONNECTIONS)
         self._works = LongWorks(self._storage, self._inspector, self._inbox)
-        schedules = Scheduling(settings, deployment.types, self._storage, self._inbox, lambda: self._clock.now())
+        schedules = Scheduling(
+            settings, deployment.types, deployment.schedule_keys, self._storage, self._inbox, lambda: self._clock.now()
+        )
         self._pools = Pools(deployment, self._inbox.post)
         self._scaler = Scaler(settings, self._pools, lambda: self._core, lambda: self._clock.now())
         self._steering = Steering(

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from pydantic import ValidationError
-from pydantic_core import from_json
 
 from asyncproc.actors.inbox import Inbox
 from asyncproc.changes import AskTicks, DeleteSchedule, PutSchedule, ScheduleChange
@@ -16,7 +15,7 @@ from asyncproc.core.events import SchedulesChanged, TicksAsked
 from asyncproc.core.schedule import MAX_LINE, MAX_SCHEDULES, Schedule
 from asyncproc.core.steering import Pause
 from asyncproc.errors import SettingsRefused
-from asyncproc.plans import ScheduleSettings, StoredSchedule, settings_of, to_schedule
+from asyncproc.plans import NO_KEYS, Keys, ScheduleSettings, StoredSchedule, settings_of, to_schedule
 from asyncproc.registry import Registry, TaskType
 from asyncproc.rules import Stored
 from asyncproc.storage import schedules
@@ -31,6 +30,7 @@ MAX_PAYLOADS: Final = 64 * 1024 * 1024
 @dataclass(frozen=True, slots=True)
 class _Known:
     settings: ScheduleSettings
+    keys: Keys
     schedule: Schedule
 
 
@@ -41,11 +41,13 @@ class Scheduling:
         self,
         settings: Settings,
         types: Mapping[str, TaskType],
+        keys: Mapping[str, Keys],
         storage: Storage,
         inbox: Inbox,
         now: Callable[[], float],
     ) -> None:
         self._configured = settings.schedules
+        self._configured_keys = keys
         self._registry = Registry(dict(types), settings)
         self._storage = storage
         self._inbox = inbox
@@ -67,7 +69,7 @@ class Scheduling:
         self._registry.obey(rules)
         changed: dict[str, Schedule | None] = {}
         for name, known in self._known.items():
-            options = self._registry.scheduled(name, known.settings)
+            options = self._registry.scheduled(name, known.settings, known.keys)
             if options != known.schedule.options:
                 changed[name] = schedule = replace(known.schedule, options=options)
                 self._known[name] = replace(known, schedule=schedule)
@@ -138,12 +140,15 @@ class Scheduling:
             log.warning("schedule %s is not in force: %s", name, error)
             return None
         self._registry.assume(settings.task_type)
-        options = self._registry.scheduled(name, settings)
+        is_said = stored is not None and stored.settings
+        keys = stored.keys if stored is not None and is_said else self._configured_keys.get(name, NO_KEYS)
+        options = self._registry.scheduled(name, settings, keys)
         pause: Pause | None = None if stored is None else stored.pause
         schedule = to_schedule(name, settings, pause, options)
-        self._known[name] = _Known(settings, schedule)
+        self._known[name] = _Known(settings, keys, schedule)
         return schedule
 
 
 def _is_stored(asked: PutSchedule, stored: StoredSchedule | None) -> bool:
-    return stored is not None and stored.settings == from_json(asked.document)
+    wanted = StoredSchedule.of(asked.name, 0, asked.document, None)
+    return stored is not None and (stored.settings, stored.keys) == (wanted.settings, wanted.keys)

@@ -41,6 +41,7 @@ def test_a_task_is_made_after_the_commit_with_all_that_rest_would_give_it(
             caller, "Note", payload, queue="q", priority=3, delay=3600, timeout=2, back_off=1, created_by="me",
             affinity_key="a", resources=asks, depends_on=[plain, plain],
         )  # fmt: skip
+        keyed = enqueue(caller, "Keyed", {"customer": {"name": "ada"}})
         # It waits for one that waits for an hour.
         child = enqueue(caller, "Note", payload, depends_on=[full], on_parent_failure="skip")
         caller.commit()
@@ -61,6 +62,8 @@ def test_a_task_is_made_after_the_commit_with_all_that_rest_would_give_it(
     assert (task.affinity_key, task.resources, task.depends_on) == ("a", shape_text(asks), (UUID(plain).bytes,))
     assert task.ready_at == pytest.approx(task.created_at + 3600, abs=60)
     assert there(system, child).state is State.BLOCKED
+    # What makes a key is code, and only the callers have that.
+    assert (there(system, keyed).concurrency_key, there(system, keyed).fairness_key) == ("", "shared")
 
     failed = system.ended(UUID(invalid).bytes)
     assert failed.state is State.FAILED
