@@ -200,6 +200,7 @@ def rules_of(settings: Settings, stored: Stored) -> Rules:
         pauses=stored.pauses,
         default=_queue_rules(None, None, general),
         pool_of=pool_of(settings, stored),
+        draining=frozenset(stored.draining),
     )
 
 

@@ -14,7 +14,7 @@ from asyncproc.core.decision import TicksReply
 from asyncproc.core.events import SchedulesChanged, TicksAsked
 from asyncproc.core.schedule import MAX_LINE, MAX_SCHEDULES, Schedule
 from asyncproc.core.steering import Pause
-from asyncproc.errors import SettingsRefused
+from asyncproc.errors import QueueDraining, SettingsRefused
 from asyncproc.plans import NO_KEYS, Keys, ScheduleSettings, StoredSchedule, settings_of, to_schedule
 from asyncproc.registry import Registry, TaskType
 from asyncproc.rules import Stored
@@ -54,10 +54,12 @@ class Scheduling:
         self._now = now
         self._stored: dict[str, StoredSchedule] = {}
         self._known: dict[str, _Known] = {}
+        self._draining: Mapping[str, float] = {}
 
     async def load(self, rules: Stored) -> SchedulesChanged:
         """Learn what is stored when a reign begins. Raises `StorageUnavailable`."""
         self._registry.obey(rules)
+        self._draining = rules.draining
         self._stored = await self._storage.between(schedules.stored)
         self._known.clear()
         for name in {**self._configured, **self._stored}:
@@ -67,6 +69,7 @@ class Scheduling:
     async def obey(self, rules: Stored) -> None:
         """Other rules hold: tasks may get other options."""
         self._registry.obey(rules)
+        self._draining = rules.draining
         changed: dict[str, Schedule | None] = {}
         for name, known in self._known.items():
             options = self._registry.scheduled(name, known.settings, known.keys)
@@ -98,11 +101,14 @@ class Scheduling:
             raise SettingsRefused("exists", f"schedule {name} exists already: PATCH changes it")
 
     async def ask(self, asked: AskTicks) -> None:
-        """Returns once the tasks are committed. Raises `SettingsRefused` and `StorageUnavailable`."""
+        """Returns once the tasks are committed. Raises `SettingsRefused`, `QueueDraining` and `StorageUnavailable`."""
         done = await self._storage.between(schedules.decided, [tick.task_id for tick in asked.ticks])
         ticks = [tick for tick in asked.ticks if tick.task_id not in done]
         if not ticks:
             return
+        known = self._known.get(asked.name)
+        if known is not None and (queue := known.schedule.options.queue) in self._draining:
+            raise QueueDraining((queue,), ())
         reply = await self._inbox.ask(lambda ticket: TicksAsked(ticket, asked.name, ticks))
         if not isinstance(reply, TicksReply):
             raise TypeError(f"asked for ticks, answered {type(reply).__name__}")

@@ -70,7 +70,8 @@ PARSED: Final = (NewScheduleBody, SchedulePatch, BackfillBody)
 
 class TickView(Body):
     """A tick: `outcome` is `task` where a task was made, `waiting` where it will be made once the one before it has
-    ended, `skipped` where that one had not ended, `missed` where from this tick on nobody was there for it."""
+    ended, `skipped` where that one had not ended, `missed` where from this tick on nobody was there for it, `drained`
+    where its queue took no new tasks."""
 
     due_at: datetime
     kind: Kind

@@ -83,6 +83,23 @@ def test_a_paused_schedule_can_be_triggered_and_says_why_it_is_paused(api: Api, 
     assert (resumed["paused"], len(resumed["next"])) == (None, 5)
 
 
+def test_a_drained_queue_gets_no_tasks_and_the_ticks_say_so(api: Api, name: str) -> None:
+    queue = f"drained-{name}"
+    ask(api, "POST", "/queues", {"name": queue}, 201)
+    ask(api, "POST", f"/queues/{queue}/drain")
+    try:
+        create(api, name, **{**WORK, "queue": queue}, every="1s")
+        eventually(
+            lambda: [tick["outcome"] for tick in ask(api, "GET", f"/schedules/{name}")["ticks"]][:1] == ["drained"]
+        )
+        assert "is drained" in ask(api, "POST", f"/schedules/{name}/trigger", status=409)["error"]
+        assert made(api, name) == []
+        ask(api, "POST", f"/queues/{queue}/resume")
+        eventually(lambda: made(api, name))
+    finally:
+        ask(api, "POST", f"/queues/{queue}/resume")
+
+
 def test_its_type_makes_keys_for_its_tasks_as_for_others(api: Api, name: str) -> None:
     keyed = {"taskType": "Keyed", "queue": IDLE_QUEUE, "every": "1h"}
     bad = {"name": name, **keyed, "payload": {"customer": {}}}
