@@ -177,7 +177,9 @@ class EnqueueAnswer(Body):
 class CancelBody(Body):
     """How a task is to end."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"reason": "not needed any more", "grace": "30s"}]})
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"reason": "not needed any more", "grace": "30s"}]}
+    )
 
     reason: str | None = Field(default=None, max_length=1_000, pattern=r"^[^\x00]*$")
     """Kept as the error of the task."""
