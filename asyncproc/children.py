@@ -21,6 +21,8 @@ class ChildOptions(NamedTuple):
     concurrency_key: str | None = None
     fairness_key: str | None = None
     affinity_key: str | None = None
+    resources: str | None = None
+    """As `shape.shape_text` has them."""
 
 
 def check_options(queue: str | None, priority: int | None) -> None:

@@ -11,30 +11,25 @@ from asyncproc.core.states import State
 from asyncproc.plans import ScheduleSettings
 from asyncproc.pool_settings import Bytes, PoolRuleSettings
 from asyncproc.rules import QueueRuleSettings, RateLimitSettings, TypeName, TypeRuleSettings
-from asyncproc.sections import AgingSeconds, BackOffSettings, Name, Seconds, Section, duration_schema, seconds
+from asyncproc.sections import (
+    DAY_S,
+    KEPT_FOR_EVER_S,
+    AgingSeconds,
+    BackOffSettings,
+    KeptSeconds,
+    Name,
+    Seconds,
+    Section,
+    duration_schema,
+    seconds,
+)
 
 DEFAULT: Final = "default"
 """The name of the queue and of the pool that serve whatever names no other."""
 
-DAY_S: Final = 86_400.0
-KEPT_FOR_EVER_S: Final = 100 * 365 * DAY_S
-"""What `off` means for retention: longer than anybody keeps anything."""
-
 LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
-def _kept(value: object) -> object:
-    if value is False or value == "off":
-        return KEPT_FOR_EVER_S
-    if isinstance(value, str) and value.endswith("d") and value[:-1].isdecimal():
-        return int(value[:-1]) * DAY_S
-    try:
-        return seconds(value)
-    except ValueError:
-        raise ValueError("must be a duration such as 7d or 36h, or off") from None
-
-
-KeptSeconds = Annotated[float, BeforeValidator(_kept), Field(ge=3600, le=KEPT_FOR_EVER_S, allow_inf_nan=False)]
 BatchWait = Annotated[
     float, BeforeValidator(seconds), Field(ge=0, le=MAX_WAIT_S, allow_inf_nan=False), duration_schema("10ms")
 ]

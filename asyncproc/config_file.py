@@ -10,17 +10,14 @@ from pydantic import BaseModel, ValidationError
 from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails
 
-from asyncproc.config import (
-    KEPT_FOR_EVER_S,
-    Settings,
-)
+from asyncproc.config import Settings
 from asyncproc.core.duration import format_duration
 from asyncproc.core.rank import STRICT_AGING_S
 from asyncproc.errors import ConfigError
 from asyncproc.plans import ScheduleSettings
 from asyncproc.pool_settings import PoolRuleSettings
 from asyncproc.rules import QueueRuleSettings, RateLimitSettings, TypeRuleSettings
-from asyncproc.sections import BackOffSettings, Section
+from asyncproc.sections import BackOffSettings, Section, kept_text
 
 FILE_NAME: Final = "asyncproc.yaml"
 PREFIX: Final = "ASYNCPROC_"
@@ -127,7 +124,6 @@ def shown(settings: Settings) -> str:
     values["queue"]["aging"] = (
         "off" if settings.queue.aging == STRICT_AGING_S else format_duration(settings.queue.aging)
     )
-    for state, seconds in values["retention"].items():
-        values["retention"][state] = "off" if seconds == KEPT_FOR_EVER_S else format_duration(seconds)
+    values["retention"] = {kind: kept_text(seconds) for kind, seconds in values["retention"].items()}
     text: str = yaml.safe_dump(values, sort_keys=False)
     return text

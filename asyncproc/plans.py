@@ -1,7 +1,7 @@
 """Schedules as the configuration, REST and the tables have them."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple, TypeAlias
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, model_validator
 from pydantic_core import from_json, to_json
@@ -14,7 +14,7 @@ from asyncproc.core.steering import Pause
 from asyncproc.core.task import MAX_KEY, Options
 from asyncproc.cron import Cron, Every, zone
 from asyncproc.rules import PlainText, TimeLimit, TypeName
-from asyncproc.sections import Name, Section, duration_schema, seconds
+from asyncproc.sections import Name, Resources, Section, duration_schema, seconds
 
 MIN_INTERVAL_S: Final = 1.0
 MAX_INTERVAL_S: Final = 366 * 86_400.0
@@ -22,6 +22,12 @@ MAX_CATCH_UP_S: Final = 31 * 86_400.0
 MAX_PAYLOAD: Final = 64 * 1024
 """Bytes of the payload of a schedule: it is in memory all the time."""
 _EXAMPLE_INSTANT: Final = 1_800_000_000.0
+OTHER_INSTANT: Final = 1_800_086_461.0
+_MADE_KEYS: Final = "$keys"
+
+Keys: TypeAlias = tuple[str | None, str | None]
+"""A concurrency key and a fairness key."""
+NO_KEYS: Final[Keys] = (None, None)
 
 
 def _cron(text: str) -> str:
@@ -90,6 +96,8 @@ class ScheduleSettings(Section):
     soft_timeout: TimeLimit | None = None
     concurrency_key: Annotated[PlainText, Field(max_length=MAX_KEY)] | None = None
     fairness_key: Annotated[PlainText, Field(max_length=MAX_KEY)] | None = None
+    affinity_key: Annotated[PlainText, Field(max_length=MAX_KEY)] | None = None
+    resources: Resources | None = None
 
     @model_validator(mode="after")
     def _one_plan(self) -> "ScheduleSettings":
@@ -102,11 +110,11 @@ class ScheduleSettings(Section):
     def plan(self) -> Plan:
         return Cron(self.cron, self.time_zone) if self.cron is not None else Every(self.every or 0.0, self.time_zone)
 
-    def example(self) -> dict[str, Any]:
+    def example(self, instant: float = _EXAMPLE_INSTANT) -> dict[str, Any]:
         """A payload as a task of it gets."""
         if self.instant_field is None:
             return self.payload
-        return {**self.payload, self.instant_field: from_json(self.plan().text(_EXAMPLE_INSTANT))}
+        return {**self.payload, self.instant_field: from_json(self.plan().text(instant))}
 
     def plain_payload(self) -> dict[str, Any]:
         """Without what each tick puts in."""
@@ -119,11 +127,20 @@ class StoredSchedule(NamedTuple):
     version: int
     settings: Mapping[str, Any]
     pause: Pause | None
+    keys: Keys = NO_KEYS
+    """What its type made of its payload when it was stored: who makes the tasks has no code of theirs."""
 
     @classmethod
-    def of(cls, name: str, version: int, settings: str, pause: str | None) -> "StoredSchedule":
+    def of(cls, name: str, version: int, settings: str | bytes, pause: str | None) -> "StoredSchedule":
         found = None if pause is None else Pause("schedule", name, **from_json(pause))
-        return cls(version, from_json(settings), found)
+        said = from_json(settings)
+        concurrency_key, fairness_key = said.pop(_MADE_KEYS, NO_KEYS)
+        return cls(version, said, found, (concurrency_key, fairness_key))
+
+
+def to_document(said: Mapping[str, Any], keys: Keys) -> bytes:
+    """As it is stored."""
+    return to_json({**said, _MADE_KEYS: keys} if said and keys != NO_KEYS else said)
 
 
 def pause_document(pause: Pause, for_s: float, now: float) -> bytes:

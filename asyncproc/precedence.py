@@ -7,13 +7,14 @@ constants: it is what holds where nobody says anything of a queue or a type.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from asyncproc.config import DEFAULT, QueueSettings, Settings
+from asyncproc.config import DEFAULT, QueueSettings, RetentionSettings, Settings
 from asyncproc.core.origin import Origin
 from asyncproc.core.retry import RetryPolicy
+from asyncproc.core.states import FINAL, State
 from asyncproc.core.steering import Overflow, QueueRules, RateLimit, Rules, TypeRules
 from asyncproc.core.task import Options, TimeLimits
 from asyncproc.rules import UNLIMITED, QueueRuleSettings, RateLimitSettings, Stored, TaskRuleSettings
-from asyncproc.sections import BackOffSettings, Section
+from asyncproc.sections import DAY_S, BackOffSettings, Section
 
 
 class Won(NamedTuple):
@@ -84,6 +85,9 @@ _CODE: Final = QueueRuleSettings.model_construct(
     max_waiting=UNLIMITED,
     max_waiting_per_key=UNLIMITED,
     overflow=Overflow.REJECT,
+    retention_succeeded=7 * DAY_S,
+    retention_failed=30 * DAY_S,
+    retention_cancelled=7 * DAY_S,
 )
 """What holds where nobody says anything."""
 _TYPE_CODE: Final = {"max_running": UNLIMITED, "rate_limits": {}}
@@ -140,8 +144,8 @@ def with_stored(options: Options, stored: Stored) -> Options:
     return options._replace(priority=priority, retry=retry, limits=limits, origins=origins)
 
 
-def _set(said: Iterable[TaskValues], field: str) -> Iterator[Any]:
-    return (value for values in said if (value := getattr(values, field)) is not None)
+def _set(said: Iterable[object], field: str) -> Iterator[Any]:
+    return (value for values in said if (value := getattr(values, field, None)) is not None)
 
 
 def queue_settings(settings: Settings, stored: Stored, name: str) -> dict[str, Won]:
@@ -151,6 +155,7 @@ def queue_settings(settings: Settings, stored: Stored, name: str) -> dict[str, W
         (Origin.CONFIG, settings.queues.get(name)),
         _pool(settings, stored, name),
         (Origin.CONFIG, _general(settings.queue)),
+        (Origin.CONFIG, _general_retention(settings.retention)),
         (Origin.CODE, _CODE),
     ]
     return {field: _first(chain, field) for field in QueueRuleSettings.model_fields}
@@ -195,6 +200,7 @@ def rules_of(settings: Settings, stored: Stored) -> Rules:
         pauses=stored.pauses,
         default=_queue_rules(None, None, general),
         pool_of=pool_of(settings, stored),
+        draining=frozenset(stored.draining),
     )
 
 
@@ -204,6 +210,16 @@ def pool_of(settings: Settings, stored: Stored) -> dict[str, str]:
     named |= {name: pool.queues for name, pool in stored.pools.items() if pool.queues is not None}
     served = {queue: name for name, queues in named.items() for queue in queues or ()}
     return {**dict.fromkeys(settings.pool_of(), DEFAULT), **served}
+
+
+def kept_by_queue(settings: Settings, stored: Stored) -> dict[str, dict[State, float]]:
+    """For how many seconds finished tasks of these queues are kept, where somebody says so of the queue."""
+    kept: dict[str, dict[State, float]] = {}
+    for name in {**settings.queues, **stored.queues}:
+        said = (stored.queues.get(name), settings.queues.get(name))
+        values = {state: next(_set(said, f"retention_{state}"), None) for state in State if state in FINAL}
+        kept[name] = {state: value for state, value in values.items() if value is not None}
+    return kept
 
 
 def rate_settings(settings: Settings, stored: Stored) -> dict[str, tuple[RateLimitSettings, Origin]]:
@@ -249,6 +265,12 @@ def _general(queue: QueueSettings) -> QueueRuleSettings:
         back_off=queue.back_off if "back_off" in said else None,
         timeout=queue.timeout if "timeout" in said else None,
     )
+
+
+def _general_retention(retention: RetentionSettings) -> QueueRuleSettings:
+    """What the `retention` section says of all queues."""
+    said = {f"retention_{state}": getattr(retention, state) for state in retention.model_fields_set & FINAL}
+    return QueueRuleSettings.model_construct(**said)
 
 
 def _pool(settings: Settings, stored: Stored, queue: str) -> tuple[Origin, QueueRuleSettings]:

@@ -18,6 +18,7 @@ from asyncproc.children import ChildOptions, check_key, check_options, seconds, 
 from asyncproc.clock import wall_now
 from asyncproc.core.events import Lease
 from asyncproc.core.retry import MAX_BACKOFF_S, RetryPolicy
+from asyncproc.core.shape import shape_text
 from asyncproc.core.task import MAX_DELAY_S, MAX_EDGES, MAX_TIMEOUT_S, OnParentFailure, Terms
 from asyncproc.errors import KeyRefused
 from asyncproc.notes import Notebook, Notes, unsent
@@ -143,6 +144,7 @@ class TaskContext:
         concurrency_key: str | None = None,
         fairness_key: str | None = None,
         affinity_key: str | None = None,
+        resources: Mapping[str, float | str] | None = None,
         depends_on: Sequence[str] = (),
         on_parent_failure: str = OnParentFailure.FAIL,
     ) -> str:
@@ -174,6 +176,7 @@ class TaskContext:
             concurrency_key,
             fairness_key,
             affinity_key,
+            None if resources is None else shape_text(resources),
         )
         ready_in_s = max(delay_s, terms.run_at - now)
         if depends_on:

@@ -21,9 +21,9 @@ from asyncproc.core.origin import Origin
 from asyncproc.core.retry import MAX_ATTEMPTS, MAX_BACKOFF_S, RetryPolicy, constant, exponential
 from asyncproc.core.shape import shape_text
 from asyncproc.core.task import MAX_TIMEOUT_S, MAX_TYPE_NAME, NO_LIMITS, Options, TimeLimits
-from asyncproc.errors import AsyncprocError
+from asyncproc.errors import AsyncprocError, KeyRefused
 from asyncproc.handlers import HandlerCall
-from asyncproc.plans import ScheduleSettings
+from asyncproc.plans import NO_KEYS, OTHER_INSTANT, Keys, ScheduleSettings
 from asyncproc.pool_settings import PoolRuleSettings
 from asyncproc.precedence import NOTHING, BackOff, TaskValues, task_defaults
 from asyncproc.processable import Processable, is_async, keys_of
@@ -63,6 +63,8 @@ class TaskType:
     """What its code says of its tasks."""
     resources: str = ""
     """What each of its tasks asks for, as `Options.resources` has it."""
+    keys: tuple[str, str] = ("", "")
+    """Concurrency key and fairness key, where they are the same for all of its tasks."""
 
 
 class Registry:
@@ -166,8 +168,8 @@ class Registry:
             retry,
             created_by,
             _limits(plain.limits, timeout_s, soft_timeout_s),
-            concurrency_key or "",
-            fairness_key or "",
+            plain.concurrency_key if concurrency_key is None else concurrency_key,
+            plain.fairness_key if fairness_key is None else fairness_key,
             "".join(
                 letter if own is None else Origin.TASK.letter for letter, own in zip(plain.origins, asked, strict=True)
             ),
@@ -175,9 +177,24 @@ class Registry:
             plain.resources if resources is None else resources,
         )
 
-    def scheduled(self, name: str, settings: ScheduleSettings) -> Options:
-        """What the tasks of a schedule are enqueued with. Raises `UnknownTaskType`."""
+    def schedule_keys(self, settings: ScheduleSettings) -> Keys:
+        """What the type makes of the payload of a schedule, where that does not say its keys itself. Raises
+        `UnknownTaskType` and `KeyRefused`: for one thing where each tick would have another key."""
+        said = (settings.concurrency_key, settings.fairness_key)
+        made, other = (
+            self.keys_of(settings.task_type, to_json(example), *said)
+            for example in (settings.example(), settings.example(OTHER_INSTANT))
+        )
+        for field, first, second in zip(("concurrency_key", "fairness_key"), made, other, strict=True):
+            if first != second:
+                raise KeyRefused(field, "it would be another one with each tick: say the one for all of them")
+        return made
+
+    def scheduled(self, name: str, settings: ScheduleSettings, keys: Keys = NO_KEYS) -> Options:
+        """What the tasks of a schedule are enqueued with; `keys` are `schedule_keys`. Raises `UnknownTaskType`."""
         back_off = settings.back_off_duration
+        said = zip((settings.concurrency_key, settings.fairness_key), keys, strict=True)
+        concurrency_key, fairness_key = (made if own is None else own for own, made in said)
         return self.options_for(
             settings.task_type,
             queue=settings.queue,
@@ -186,8 +203,10 @@ class Registry:
             timeout_s=settings.timeout,
             soft_timeout_s=settings.soft_timeout,
             created_by=f"schedule {name}",
-            concurrency_key=settings.concurrency_key or "",
-            fairness_key=settings.fairness_key or "",
+            concurrency_key=concurrency_key,
+            fairness_key=fairness_key,
+            affinity_key=settings.affinity_key,
+            resources=None if settings.resources is None else shape_text(settings.resources),
         )
 
     def _plain(self, name: str, queue: str) -> Options:
@@ -205,6 +224,7 @@ class Registry:
                 found.retry,
                 "",
                 found.limits,
+                *of_type.keys,
                 origins=found.origins,
                 resources=of_type.resources,
             )
@@ -257,6 +277,9 @@ def from_settings(settings: Settings, start_dir: Path | None = None) -> Registry
 def _check(registry: Registry, name: str, schedule: ScheduleSettings) -> None:
     try:
         registry.validate(schedule.task_type, schedule.example())
+        registry.schedule_keys(schedule)
+    except KeyRefused as error:
+        raise RegistryError(f"schedules.{name}: {error}") from error
     except UnknownTaskType as error:
         raise RegistryError(f"schedules.{name}.taskType: {error}") from error
     except ValidationError as error:
@@ -328,7 +351,9 @@ def _resolve(cls: type[Processable], pool_of: Mapping[str, str]) -> TaskType:
         timeout_s,
         soft_timeout_s,
     )
-    return TaskType(cls, queue, own, resources)
+    keys = (options.concurrency_key, options.fairness_key)
+    concurrency_key, fairness_key = (key if isinstance(key, str) else "" for key in keys)
+    return TaskType(cls, queue, own, resources, (concurrency_key, fairness_key))
 
 
 def _seconds(value: timedelta | float | None) -> float | None:

@@ -19,7 +19,17 @@ from asyncproc.core.retry import MAX_ATTEMPTS
 from asyncproc.core.steering import Overflow, Pause
 from asyncproc.core.task import MAX_KEY, MAX_TIMEOUT_S, MAX_TYPE_NAME
 from asyncproc.pool_settings import PoolRuleSettings
-from asyncproc.sections import AgingSeconds, BackOffSettings, Name, Section, aging_text, duration_schema, seconds
+from asyncproc.sections import (
+    AgingSeconds,
+    BackOffSettings,
+    KeptSeconds,
+    Name,
+    Section,
+    aging_text,
+    duration_schema,
+    kept_text,
+    seconds,
+)
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +96,7 @@ WaitingLimit = Annotated[
     PlainSerializer(lambda limit: limit or "off", return_type=int | str),
     WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1, "maximum": MAX_WAITING}, {"const": "off"}]}),
 ]
+Kept = Annotated[KeptSeconds, PlainSerializer(kept_text, return_type=str), duration_schema("7d")]
 PlainText = Annotated[str, AfterValidator(_without_nul)]
 FairnessKey = Annotated[PlainText, Field(min_length=1, max_length=MAX_KEY)]
 TypeName = Annotated[PlainText, Field(min_length=1, max_length=MAX_TYPE_NAME)]
@@ -126,6 +137,10 @@ class QueueRuleSettings(TaskRuleSettings):
     """The same of those that share a `concurrencyKey`."""
     overflow: Overflow | None = None
     """What becomes of a new task where as many wait as may: `reject`, `cancelOldest`, `cancelNewest`, or `wait`."""
+    retention_succeeded: Kept | None = None
+    """How long its succeeded tasks are kept at least, from `1h` on; `off` keeps them for ever."""
+    retention_failed: Kept | None = None
+    retention_cancelled: Kept | None = None
 
 
 class TypeRuleSettings(TaskRuleSettings):

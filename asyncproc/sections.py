@@ -1,14 +1,30 @@
 """What the sections of the configuration are made of."""
 
-from typing import Annotated
+from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    WithJsonSchema,
+)
 from pydantic.alias_generators import to_camel
 
 from asyncproc.core.duration import format_duration, parse_duration
 from asyncproc.core.rank import STRICT_AGING_S
 from asyncproc.core.retry import MAX_BACKOFF_S
+from asyncproc.core.shape import MAX_CUSTOM, shape_text
 from asyncproc.core.task import QUEUE_NAME
+
+DAY_S: Final = 86_400.0
+KEPT_FOR_EVER_S: Final = 100 * 365 * DAY_S
+"""What `off` means for retention: longer than anybody keeps anything."""
 
 
 def seconds(value: object) -> object:
@@ -18,6 +34,26 @@ def seconds(value: object) -> object:
 def _aging(value: object) -> object:
     # YAML reads a bare `off` as false.
     return STRICT_AGING_S if value is False or value == "off" else seconds(value)
+
+
+def _resources(value: dict[str, Any]) -> dict[str, Any]:
+    shape_text(value)
+    return value
+
+
+def _kept(value: object) -> object:
+    if value is False or value == "off":
+        return KEPT_FOR_EVER_S
+    if isinstance(value, str) and value.endswith("d") and value[:-1].isdecimal():
+        return int(value[:-1]) * DAY_S
+    try:
+        return seconds(value)
+    except ValueError:
+        raise ValueError("must be a duration such as 7d or 36h, or off") from None
+
+
+def kept_text(kept_s: float) -> str:
+    return "off" if kept_s == KEPT_FOR_EVER_S else format_duration(kept_s)
 
 
 def aging_text(aging_s: float) -> str:
@@ -38,7 +74,13 @@ Seconds = Annotated[
 AgingSeconds = Annotated[
     float, BeforeValidator(_aging), Field(gt=0, le=STRICT_AGING_S, allow_inf_nan=False), duration_schema("1m")
 ]
+KeptSeconds = Annotated[float, BeforeValidator(_kept), Field(ge=3600, le=KEPT_FOR_EVER_S, allow_inf_nan=False)]
 Name = Annotated[str, Field(pattern=QUEUE_NAME)]
+Resources = Annotated[
+    dict[Annotated[str, Field(max_length=100)], StrictInt | StrictFloat | StrictStr],
+    AfterValidator(_resources),
+    Field(max_length=MAX_CUSTOM + 3, examples=[{"num_gpus": 0.5, "memory": "2GiB"}]),
+]
 
 
 class Section(BaseModel):

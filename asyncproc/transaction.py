@@ -11,6 +11,9 @@ from typing import Any, Final, Protocol, TypedDict, Unpack
 from pydantic_core import to_json
 
 from asyncproc.children import check_options
+from asyncproc.core.shape import shape_text
+from asyncproc.core.task import MAX_PARENTS, OnParentFailure
+from asyncproc.parents import parent_ids
 from asyncproc.processable import Processable, keys_of
 
 Payload = Mapping[str, Any]
@@ -41,6 +44,13 @@ class Options(TypedDict, total=False):
     concurrency_key: str | None
     fairness_key: str | None
     created_by: str | None
+    affinity_key: str | None
+    resources: Mapping[str, float | str] | None
+    """What its worker is to have for it alone, in place of what its type asks for."""
+    depends_on: Sequence[str] | None
+    """Ids of tasks that must have ended before it begins, such as those that were enqueued with this transaction."""
+    on_parent_failure: str | None
+    """What becomes of it when one of them does not succeed: `fail` (where nothing is said), `skip` or `run`."""
 
 
 _CASTS: Final = {
@@ -56,6 +66,10 @@ _CASTS: Final = {
     "concurrency_key": "text",
     "fairness_key": "text",
     "created_by": "text",
+    "affinity_key": "text",
+    "resources": "jsonb",
+    "depends_on": "uuid[]",
+    "on_parent_failure": "text",
 }
 
 
@@ -102,6 +116,9 @@ def _statement(task: Wanted, payload: Payload | None, options: Options) -> tuple
         keys = keys_of(model, options.get("concurrency_key"), options.get("fairness_key"))
         options = {**options, "concurrency_key": keys[0], "fairness_key": keys[1]}
     check_options(options.get("queue"), options.get("priority"))
+    if depends_on := options.get("depends_on"):
+        parent_ids(depends_on, options.get("on_parent_failure") or OnParentFailure.FAIL, MAX_PARENTS)
+        options = {**options, "depends_on": list(depends_on)}
     given = {option: _checked(option, value) for option, value in options.items() if value is not None}
     arguments = ", ".join(["%s::text", "%s::json", *(f"{option} => %s::{_CASTS[option]}" for option in given)])
     return f"SELECT asyncproc.enqueue({arguments})", [name, body, *given.values()]
@@ -133,6 +150,9 @@ def _model(task: type[Processable] | Callable[..., Any]) -> type[Processable]:
 
 
 def _checked(name: str, value: Any) -> Any:
+    if name == "resources":
+        shape_text(value)
+        return to_json(value).decode()
     kind = _CASTS[name]
     if kind == "interval" and not isinstance(value, timedelta):
         return timedelta(seconds=value)

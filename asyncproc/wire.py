@@ -10,9 +10,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    StrictFloat,
     StrictInt,
-    StrictStr,
 )
 from pydantic.alias_generators import to_camel
 from pydantic.config import JsonDict
@@ -26,7 +24,7 @@ from asyncproc.core.origin import Origin
 from asyncproc.core.rank import MAX_PRIORITY, MIN_PRIORITY
 from asyncproc.core.record import TaskRecord
 from asyncproc.core.retry import MAX_BACKOFF_S
-from asyncproc.core.shape import MAX_CUSTOM, asked_by, shape_text
+from asyncproc.core.shape import asked_by
 from asyncproc.core.states import State
 from asyncproc.core.task import (
     MAX_DELAY_S,
@@ -38,6 +36,7 @@ from asyncproc.core.task import (
     REF,
     OnParentFailure,
 )
+from asyncproc.sections import Resources
 from asyncproc.unique import AskedUnique
 
 
@@ -66,17 +65,6 @@ Key = Annotated[str, Field(max_length=MAX_KEY)]
 Grace = Annotated[str, AfterValidator(lambda text: _between(text, MAX_GRACE_S))]
 Delay = Annotated[str, AfterValidator(lambda text: _between(text, MAX_DELAY_S))]
 
-
-def _resources(value: dict[str, Any]) -> dict[str, Any]:
-    shape_text(value)
-    return value
-
-
-Resources = Annotated[
-    dict[Annotated[str, Field(max_length=100)], StrictInt | StrictFloat | StrictStr],
-    AfterValidator(_resources),
-    Field(max_length=MAX_CUSTOM + 3, examples=[{"num_gpus": 0.5, "memory": "2GiB"}]),
-]
 
 SEND_EMAIL: Final[JsonDict] = {
     "taskType": "SendEmail",
@@ -189,7 +177,9 @@ class EnqueueAnswer(Body):
 class CancelBody(Body):
     """How a task is to end."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"reason": "not needed any more", "grace": "30s"}]})
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"reason": "not needed any more", "grace": "30s"}]}
+    )
 
     reason: str | None = Field(default=None, max_length=1_000, pattern=r"^[^\x00]*$")
     """Kept as the error of the task."""

@@ -192,7 +192,7 @@ class Clients:
             return
         if isinstance(reply, KeyedReply):
             self._answered_once(request, reply.ids)
-        elif isinstance(reply, EnqueueReply):
+        elif isinstance(reply, EnqueueReply) and not reply.full:
             self._scene.ledger.acked.update(task[0] for task in request.tasks)
             self._close(request)
         elif self._gives_up(request):
@@ -241,33 +241,37 @@ class Clients:
         chance = self._scene.chance
         task_id, _, options, delay_s, _ = self._new()
         terms = NO_TERMS._replace(unique_key=chance.choice(("a", "b")))
-        task = (task_id, b"the only %d" % self._made, options, delay_s, terms)
-        self._scene.ledger.post(task)
-        self._send_unique(task, Wish(NOT_ENDED, 0.0, chance.choice(tuple(OnConflict))), Link(), 1)
+        tasks = [(task_id, b"the only %d" % self._made, options, delay_s, terms)]
+        if chance.odds(0.3):
+            tasks.append(self._new())
+        for task in tasks:
+            self._scene.ledger.post(task)
+        self._send_unique(tasks, Wish(NOT_ENDED, 0.0, chance.choice(tuple(OnConflict))), Link(), 1)
 
-    def _send_unique(self, task: NewTask, wish: Wish, link: Link, tries: int) -> None:
+    def _send_unique(self, tasks: list[NewTask], wish: Wish, link: Link, tries: int) -> None:
         actor = self._find()
         if actor is None:
             return
         again = tries > 1
         self._scene.nemesis.note(Fault.UNIQUE_AGAIN if again else Fault.UNIQUE)
-        self._scene.say("client asks for the only task with %s: %s, %s", task[4].unique_key, name(task[0]), wish[2])
+        names = ", ".join(name(task[0]) for task in tasks)
+        self._scene.say("client asks for the only task with %s: %s, %s", tasks[0][4].unique_key, names, wish[2])
         self._network.call(
             link,
             actor,
-            lambda actor, back: actor.enqueue_unique(task, wish, again, back),
-            partial(self._told_of_the_only_one, task, wish, link, tries),
+            lambda actor, back: actor.enqueue_unique(tasks, wish, again, back),
+            partial(self._told_of_the_only_one, tasks, wish, link, tries),
             in_order=True,
         )
 
     def _told_of_the_only_one(
-        self, task: NewTask, wish: Wish, link: Link, tries: int, reply: Reply | None, _: int
+        self, tasks: list[NewTask], wish: Wish, link: Link, tries: int, reply: Reply | None, _: int
     ) -> None:
         if isinstance(reply, KeyedReply):
             self._scene.ledger.acked.update(reply.ids)
         elif tries < TRIES and not self._scene.calm:
             self._scene.agenda.after(
-                self._scene.chance.uniform(0.05, 1.0), self._send_unique, task, wish, link, tries + 1
+                self._scene.chance.uniform(0.05, 1.0), self._send_unique, tasks, wish, link, tries + 1
             )
 
     def _purge(self) -> None:

@@ -1,10 +1,12 @@
 """Whether bounds on what waits are kept to, from the table and the rules that the core was told."""
 
+from math import inf
 from typing import Final
 
 from asyncproc.core.crowd import Place, bounded
-from asyncproc.core.decision import Writes
-from asyncproc.core.steering import Rules
+from asyncproc.core.decision import EnqueueReply, Writes
+from asyncproc.core.events import Enqueued
+from asyncproc.core.steering import Overflow, Rules
 from asyncproc.core.task import TaskId
 from simulation.ledger import name
 from simulation.rules import Rule, require
@@ -17,10 +19,12 @@ class Crowding:
     def __init__(self) -> None:
         self._before: dict[Place, set[TaskId]] = {}
         self._limits: dict[Place, int] = {}
+        self._rejecting: set[str] = set()
 
     def decided(self, writes: Writes, table: Table, rules: Rules) -> set[TaskId]:
         """Before the commit. Returns the tasks that end because there is no room, which there must not be."""
         self._limits = {}
+        self._rejecting = {name for name, queue in bounded(rules).items() if queue.overflow is Overflow.REJECT}
         for queue_name, queue in bounded(rules).items():
             keys = {row.options.concurrency_key for row in table.live.values() if row.queue == queue_name} | {
                 "one",
@@ -40,6 +44,27 @@ class Crowding:
             )
             require(is_full, Rule.ROOM, f"{name(task_id)} is cancelled though there is room")
         return pushed
+
+    def refused(self, event: Enqueued, reply: EnqueueReply, writes: Writes) -> None:
+        """A request that is refused leaves nothing behind, and there was no room for it; after `decided`."""
+        refused = {task_id for full in reply.full for task_id in full.task_ids}
+        if event.whole and reply.full:
+            refused |= {task[0] for task in event.tasks} | {task.id for task, _ in event.replaced}
+        left = refused & {*(task.id for task in writes.inserts), *(row[0] for row in writes.replaced)}
+        require(not left, Rule.ROOM, f"of a refused request there are {', '.join(map(name, left))}")
+        used = [key for key, *_, ids in writes.keys if not refused.isdisjoint(ids)]
+        require(not used, Rule.ROOM, f"a refused request has used up {used}")
+        options = {task[0]: task[2] for task in event.tasks}
+        for full in reply.full:
+            place = (full.queue, full.key)
+            coming = [options[task_id] for task_id in full.task_ids]
+            new = sum(own.queue == full.queue and full.key in {"", own.concurrency_key} for own in coming)
+            is_full = self._wanted(place, writes) + new > self._limits.get(place, inf)
+            require(is_full, Rule.ROOM, f"{name(full.first)} is refused though there is room")
+        # Whoever can be told that there is no room is told.
+        pushed = {row[0] for row in writes.overflown} & options.keys()
+        rejecting = {task_id for task_id in pushed if options[task_id].queue in self._rejecting}
+        require(event.requested or not rejecting, Rule.ROOM, f"{rejecting} are cancelled and not refused")
 
     def _wanted(self, place: Place, writes: Writes) -> int:
         queue, key = place

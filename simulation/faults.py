@@ -52,6 +52,7 @@ class Fault(StrEnum):
     UNIQUE_AGAIN = "a client asks again for the only task with a key"
     FOUND = "another task has its key"
     REPLACED = "a waiting task gets the content of another"
+    NO_ROOM = "a full queue refuses a request"
 
 
 ODDS: Final = {

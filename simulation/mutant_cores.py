@@ -6,10 +6,11 @@ from typing import Final
 
 from asyncproc.core.attendance import Attendance
 from asyncproc.core.backlog import Backlog
-from asyncproc.core.decision import Decision, PollReply, Writes
+from asyncproc.core.decision import Decision, EnqueueReply, PollReply, Writes
 from asyncproc.core.dependents import Dependents
 from asyncproc.core.events import (
     Draining,
+    Enqueued,
     Event,
     Lease,
     Loaded,
@@ -19,6 +20,7 @@ from asyncproc.core.events import (
     Registered,
     Released,
 )
+from asyncproc.core.replace import replace as replace_tasks
 from asyncproc.core.settings import CoreSettings
 from asyncproc.core.states import State
 from asyncproc.core.step import Core
@@ -239,6 +241,16 @@ class GrantsWhileDraining(Core):
             super()._take(event)
 
 
+class ReplacesAllTheSame(Core):
+    """A request that is refused for room leaves what it replaced."""
+
+    def _enqueued(self, event: Enqueued) -> None:
+        super()._enqueued(event)
+        reply = self.decision.replies[-1]
+        if isinstance(reply, EnqueueReply) and reply.full:
+            replace_tasks(self, event.replaced)
+
+
 class CountsTwice(Core):
     """Every start is counted twice."""
 
@@ -331,6 +343,6 @@ CORES: Final = (
     IgnoresReturns, TakesBackUnasked, TakesPagesLast, ChargesTheLost, ChargesAnInnocent, MovesTheLostBack,
     ReusesSessions, HearsOldRegistrations, HandsBackInADrain, BlamesTheWorkers, GivesUpEarly, KeepsTheImpatientWaiting,
     EnqueuesTwice, LeavesPollsWaiting, SleepsOn, RestsEveryOtherStep, GrantsWhileDraining, CountsTwice, ConfinesNobody,
-    ForgetsTheLastNote, ForgetsWhatWasLeft,
+    ForgetsTheLastNote, ForgetsWhatWasLeft, ReplacesAllTheSame,
     LeavesTheReleased, OverlooksTheReleased, OwesNothing, SeesSuccessAlone,
 )  # fmt: skip

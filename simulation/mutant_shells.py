@@ -192,8 +192,8 @@ class LooksBesideOthers(QueueActor):
 class ForgetsWhatItBrought(QueueActor):
     """A repeated call for the only task with a key is not compared with what is there."""
 
-    def enqueue_unique(self, task: NewTask, wish: Wish, again: bool, answered: Answered) -> None:
-        super().enqueue_unique(task, wish, False, answered)
+    def enqueue_unique(self, tasks: list[NewTask], wish: Wish, again: bool, answered: Answered) -> None:
+        super().enqueue_unique(tasks, wish, False, answered)
 
 
 class _FirstParent(Edges):

@@ -1,5 +1,6 @@
 """Deliberate faults of the core, the table, the shell and the workers. A simulator that misses one proves nothing."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -132,6 +133,14 @@ def _admit(*_: object) -> bool:
     return True
 
 
+def _overlook(self: Bounds, number: int, is_all: bool = True) -> None:
+    pass
+
+
+def _no_refusal(*_: object) -> tuple[None, Counter[Place]]:
+    return None, Counter()
+
+
 def _guess(self: Bounds, found: Mapping[Place, Crowd]) -> None:
     for crowd in found.values():
         crowd.waiting = 0
@@ -249,6 +258,8 @@ PATCHED: Final = (
     Mutant("mixes-shapes", "tasks that ask share a lane", patches=((backlog, "lane_key", _lane_of_all_shapes),)),
     Mutant("starts-the-paused", "a paused queue goes on", patches=((Backlog, "_is_paused", _never_paused),)),
     Mutant("lets-all-wait", "there is room for any number", patches=((Bounds, "admit", _admit),)),
+    Mutant("refuses-nobody", "who finds no room is told nothing", patches=((Bounds, "_without_room", _no_refusal),)),
+    Mutant("reckons-with-nobody", "what comes back is not counted", patches=((Bounds, "came", _overlook),)),
     Mutant("guesses", "nobody waits as far as it knows", patches=((Bounds, "estimate", _guess),)),
     Mutant("trusts-old-copies", "a row read before it went on counts", patches=((Backlog, "is_on_disk", _trust),)),
     Mutant("replaces-what-runs", "what has begun is replaced", patches=((replace, "CHANGEABLE", frozenset(State)),)),

@@ -178,7 +178,7 @@ def nobody_is_kept_from_home(core: Core, idle: Mapping[str, str], table: Table, 
     if len(rows) >= LOOK_AHEAD or not _is_large(core.settings):
         return
     for row in rows:
-        pool = core.backlog.pool_of(row.queue)
+        pool = core.backlog.pool_of(row.queue, row.shape)
         home = pool.homes.of(row)
         if home is not None and home.name in idle and row.id not in but and pool.name not in suspects:
             raise Violation(Rule.AFFINITY, f"{name(row.id)} waits, and {home.name} has nothing to do")

@@ -53,6 +53,11 @@ class KeyedReply(EnqueueReply):
     ids: tuple[TaskId, ...] = ()
 
 
+def went(reply: Reply | None) -> bool:
+    """Whether an enqueue was neither refused nor is to be tried anew."""
+    return isinstance(reply, EnqueueReply) and not reply.stale and not reply.full
+
+
 class QueueActor:
     def __init__(
         self, scene: Scene, number: int, living: Callable[[], set[str]], ended: Callable[["QueueActor"], None]
@@ -141,7 +146,7 @@ class QueueActor:
             reply = KeyedReply(0, ids=tuple(ids))
             self.ask(
                 lambda ticket: Enqueued(ticket, tasks, [used]),
-                lambda enqueued, _: self._landed(key, None if enqueued is None else reply),
+                lambda enqueued, _: self._landed(key, reply if went(enqueued) else None),
             )
 
     def known(self, key: str) -> tuple[TaskId, ...] | None:
@@ -173,34 +178,33 @@ class QueueActor:
         if len(self._exchanges) == 1:
             self._read()
 
-    def enqueue_unique(self, task: NewTask, wish: Wish, again: bool, answered: Answered) -> None:
-        """Look who has the key, and decide accordingly."""
+    def enqueue_unique(self, tasks: list[NewTask], wish: Wish, again: bool, answered: Answered) -> None:
+        """Look who has the key of the first one, and decide accordingly."""
         if again:
-            self._repeated.add(task[0])
-        self.exchange(
-            lambda: self.scene.table.holding(slot_of(task)), partial(self._settle, task, wish), self._named(answered)
-        )
+            self._repeated.update(task[0] for task in tasks)
+        slot = slot_of(tasks[0])
+        self.exchange(lambda: self.scene.table.holding(slot), partial(self._settle, tasks, wish), self._named(answered))
 
-    def _settle(self, task: NewTask, wish: Wish, ticket: int, rows: list[Task]) -> Event:
+    def _settle(self, tasks: list[NewTask], wish: Wish, ticket: int, rows: list[Task]) -> Event:
         table, now = self.scene.table, self.scene.agenda.now
-        known = {task[0]} & self._repeated & {*table.live, *table.done}
+        known = {task[0] for task in tasks} & self._repeated & {*table.live, *table.done}
         holders = {
-            wanted(task, wish, now): Holder(row.id, row.state, row.options.priority, row.queue) for row in rows[:1]
+            wanted(tasks[0], wish, now): Holder(row.id, row.state, row.options.priority, row.queue) for row in rows[:1]
         }
         settling = Settling(holders, known, now)
-        settled = settling.settle(Asked([task], [wish]))
+        settled = settling.settle(Asked(tasks, [wish, *[None] * (len(tasks) - 1)]))
         self._settled[ticket] = tuple(settled.ids())
         if settled.found or settled.conflicts:
             self.scene.nemesis.note(Fault.FOUND)
         if settled.replaced:
             self.scene.nemesis.note(Fault.REPLACED)
-        return Enqueued(ticket, settling.tasks(), replaced=[(rows[0], new) for new in settling.replaced()])
+        replaced = [(rows[0], new) for new in settling.replaced()]
+        return Enqueued(ticket, settling.tasks(), replaced=replaced, whole=True)
 
     def _named(self, answered: Answered) -> Answered:
         def name_them(reply: Reply | None, epoch: int) -> None:
             ids = () if reply is None else self._settled.pop(reply.ticket)
-            went = isinstance(reply, EnqueueReply) and not reply.stale
-            answered(KeyedReply(0, ids=ids) if went else None, epoch)
+            answered(KeyedReply(0, ids=ids) if went(reply) else None, epoch)
 
         return name_them
 

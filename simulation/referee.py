@@ -4,13 +4,14 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from asyncproc.core.decision import Decision, PollReply, RegisterReply
-from asyncproc.core.events import BulkAsked, ChangeAsked, Draining, Event, Polled, Registered, WorkerLost
+from asyncproc.core.decision import Decision, EnqueueReply, PollReply, RegisterReply
+from asyncproc.core.events import BulkAsked, ChangeAsked, Draining, Enqueued, Event, Polled, Registered, WorkerLost
 from asyncproc.core.states import State
 from asyncproc.core.step import Core
 from asyncproc.core.task import TaskId
 from simulation.agreement import agree
 from simulation.crowding import Crowding
+from simulation.faults import Fault
 from simulation.ledger import name
 from simulation.order import (
     Patience,
@@ -78,6 +79,11 @@ class Referee:
         if self._epoch == self._scene.table.epoch:
             table, rules = self._scene.table, self._core.backlog.rules
             self._scene.ledger.purged |= self._crowding.decided(decision.writes, table, rules)
+            for event in events:
+                if isinstance(event, Enqueued) and isinstance(reply := replies.get(event.ticket), EnqueueReply):
+                    self._crowding.refused(event, reply, decision.writes)
+                    if reply.full:
+                        self._scene.nemesis.note(Fault.NO_ROOM)
             nobody_is_early(decision, self._scene.table, now)
             self._scene.ledger.judge_writes(decision.writes, self._charged(decision))
 

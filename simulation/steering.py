@@ -29,7 +29,7 @@ def some_rules(chance: Chance, settings: CoreSettings, now: float, rates: Mappin
             fairness_weights=chance.choice(({}, {"ada": 3.0})),
             max_waiting=chance.choice((None, None, 3, 8)),
             max_waiting_per_key=chance.choice((None, None, 1)),
-            overflow=chance.choice((Overflow.WAIT, Overflow.CANCEL_OLDEST, Overflow.CANCEL_NEWEST)),
+            overflow=chance.choice((Overflow.WAIT, Overflow.CANCEL_OLDEST, Overflow.CANCEL_NEWEST, Overflow.REJECT)),
         )
         for name, rules in [*settings.queues.items(), ("video", settings.default_rules)]
     }

@@ -75,6 +75,7 @@ def test_options_travel_with_the_children_and_one_object_serves_many(registry: R
     assert (first[2].limits, first[2].retry.base_s) == (TimeLimits(1.0, 0.5), 2.0)
     assert (first[2].concurrency_key, first[2].fairness_key, other[2].concurrency_key) == ("key 1", "ada", "key 2")
     assert first[2].origins == "cfttt"
+    assert first[2].resources == "gpu0.5"
     assert first[4].run_at - wall_now() > 3_000
     assert first[4].deadline > first[4].start_by > first[4].run_at
     assert 3_000 < first[3] <= 3_600
@@ -113,6 +114,7 @@ NOW = datetime.fromtimestamp(wall_now(), UTC)
         ({"start_by": NOW - timedelta(hours=1)}, "start_by is .*: it must not be before the task is ready"),
         ({"deadline": NOW + timedelta(hours=1), "delay": 7200}, "deadline is .*: it must not be before"),
         ({"deadline": 5}, "deadline is 5: it must be a datetime"),
+        ({"resources": {"GPU": 1}}, "'GPU' is no resource"),
     ],
 )
 def test_what_no_child_can_have_is_refused_at_once(options: dict[str, Any], why: str) -> None:

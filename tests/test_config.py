@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 import yaml
 
-from asyncproc.config import DAY_S, Settings
+from asyncproc.config import Settings
 from asyncproc.config_file import load, shown
 from asyncproc.core.rank import STRICT_AGING_S
 from asyncproc.core.states import FINAL, State
@@ -12,6 +12,7 @@ from asyncproc.errors import ConfigError
 from asyncproc.pool_precedence import pools_of
 from asyncproc.precedence import rules_of, task_defaults
 from asyncproc.rules import Stored
+from asyncproc.sections import DAY_S
 
 SEED = """
 api:

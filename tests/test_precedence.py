@@ -7,9 +7,20 @@ import pytest
 from asyncproc.config import Settings
 from asyncproc.core.origin import Origin
 from asyncproc.core.rank import STRICT_AGING_S
+from asyncproc.core.states import State
 from asyncproc.core.steering import QueueRules, RateLimit, TypeRules
-from asyncproc.precedence import TaskValues, Won, queue_settings, rules_of, shown, task_defaults, type_settings
+from asyncproc.precedence import (
+    TaskValues,
+    Won,
+    kept_by_queue,
+    queue_settings,
+    rules_of,
+    shown,
+    task_defaults,
+    type_settings,
+)
 from asyncproc.rules import QueueRuleSettings, RateLimitSettings, Stored, TypeRuleSettings, from_document, to_document
+from asyncproc.sections import KEPT_FOR_EVER_S
 
 GENERAL: dict[str, Any] = {"queue": {"maxTaskRetry": 9, "timeout": "9s", "backOff": {"base": "9s"}}}
 CONFIGURED: dict[str, Any] = {
@@ -90,6 +101,24 @@ def test_a_queue_shows_its_pool_and_what_the_configuration_says_of_all_queues() 
     assert found["pool"] == {"value": "relay", "from": "config"}
     assert found["maxTaskRetry"] == {"value": 9, "from": "config"}
     assert found["aging"] == {"value": "1m", "from": "code"}
+
+
+def test_how_long_tasks_are_kept_is_said_by_state_and_by_queue() -> None:
+    settings = settings_of(retention={"failed": "9d"}, queues={"mail": {"retentionSucceeded": "1h"}})
+    stored = Stored(queues={"mail": QueueRuleSettings.model_validate({"retentionCancelled": "off"})})
+    found = shown(queue_settings(settings, stored, "mail"), QueueRuleSettings)
+
+    assert found["retentionSucceeded"] == {"value": "1h", "from": "config"}
+    assert found["retentionFailed"] == {"value": "216h", "from": "config"}
+    assert found["retentionCancelled"] == {"value": "off", "from": "stored"}
+    assert shown(queue_settings(settings, stored, "other"), QueueRuleSettings)["retentionCancelled"] == {
+        "value": "168h",
+        "from": "code",
+    }
+    assert kept_by_queue(settings, stored) == {"mail": {State.SUCCEEDED: 3600.0, State.CANCELLED: KEPT_FOR_EVER_S}}
+    assert {f"retention_{state}": kept for state, kept in Settings().retention.kept_s().items()}.items() <= {
+        name: won.value for name, won in queue_settings(Settings(), Stored(), "mail").items()
+    }.items()
 
 
 def test_a_type_shows_what_its_code_says() -> None:

@@ -9,6 +9,8 @@ from pydantic import ValidationError
 
 from asyncproc.config import Settings
 from asyncproc.core.retry import RetryPolicy, constant, exponential
+from asyncproc.errors import KeyRefused
+from asyncproc.plans import ScheduleSettings
 from asyncproc.registry import Registry, RegistryError, UnknownTaskType, from_settings
 from asyncproc.rules import QueueRuleSettings, Stored
 
@@ -200,3 +202,32 @@ def test_a_type_and_a_task_say_what_its_worker_is_to_have(modules: Modules) -> N
     modules.write("class Odd(Processable, resources={'num_gpus': 1.5}): ...\n")
     with pytest.raises(RegistryError, match=r"task type Odd: num_gpus is 1\.5: above 1 it must be a whole number"):
         modules.load()
+
+
+def test_a_type_makes_the_keys_of_the_tasks_of_a_schedule(modules: Modules) -> None:
+    modules.write(
+        "@task(concurrency_key=lambda p: p.at[:10] or None, fairness_key='all')\n"
+        "def report(at: str = '', who: str = ''): ...\n"
+        "@task(concurrency_key=lambda p: p.who)\ndef greet(who: str, at: str = ''): ...\n"
+    )
+    hourly = {"every": "1h", "taskType": "greet", "payload": {"who": "ada"}, "instantField": "at"}
+    registry = modules.load(schedules={"hourly": hourly})
+
+    def keys(**said: object) -> tuple[str, str]:
+        schedule = ScheduleSettings.model_validate({**hourly, **said})
+        made = registry.scheduled("hourly", schedule, registry.schedule_keys(schedule))
+        return made.concurrency_key, made.fairness_key
+
+    assert keys() == ("ada", "")
+    assert keys(concurrencyKey="own") == ("own", "")
+    assert keys(concurrencyKey="") == ("", "")
+    assert keys(taskType="report", payload={"at": "2026"}, instantField=None) == ("2026", "all")
+    with pytest.raises(KeyRefused, match="concurrency_key of its type: it would be another one with each tick"):
+        keys(taskType="report", payload={})
+    # Who has no code of theirs, as whoever makes tasks of SQL, knows the keys that all tasks of a type have.
+    declared = Registry(registry.declared(), Settings())
+    assert declared.options_for("report").fairness_key == "all"
+    assert declared.options_for("report", fairness_key="").fairness_key == ""
+
+    with pytest.raises(RegistryError, match=r"schedules\.daily: concurrency_key of its type: it would be another one"):
+        modules.load(schedules={"daily": {"every": "24h", "taskType": "report", "instantField": "at"}})

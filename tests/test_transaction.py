@@ -94,6 +94,12 @@ CONNECTION = _NoDatabase()
         (lambda: enqueue(CONNECTION, "Greet", queue="no queue"), ValueError, "queue is 'no queue'"),
         (lambda: enqueue(CONNECTION, "Greet", priority=101), ValueError, "from -100 to 100"),
         (lambda: enqueue(CONNECTION, "Greet", run_at=datetime(2026, 1, 1)), ValueError, "time zone"),  # noqa: DTZ001
+        (lambda: enqueue(CONNECTION, "Greet", resources={"GPU": 1}), ValueError, "'GPU' is no resource"),
+        (
+            lambda: enqueue(CONNECTION, "Greet", depends_on=["x"]),
+            ValueError,
+            "depends_on is .*: it must be ids of tasks",
+        ),
         (lambda: enqueue(CONNECTION, "Greet", retries=3), TypeError, "retries is no option"),  # type: ignore[call-arg]
     ],
 )

@@ -5,7 +5,7 @@ import hashlib
 import importlib.util
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +15,7 @@ from ray.exceptions import RayError
 
 from asyncproc.config import Settings
 from asyncproc.errors import ConfigError
+from asyncproc.plans import Keys
 from asyncproc.registry import TaskType, from_settings
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,8 @@ class Deployment:
     """What the code of the task types says of their tasks; the code itself is not in there."""
     fingerprint: str
     """Changes with the configuration, this package and the task modules; actors of another one are replaced."""
+    schedule_keys: Mapping[str, Keys] = field(default_factory=dict)
+    """By schedule of the configuration, the keys that the code of its type makes of its payload."""
 
     @classmethod
     def of(cls, settings: Settings, start_dir: Path) -> "Deployment":
@@ -52,8 +55,9 @@ class Deployment:
                     " `asyncproc up`, which brings its own",
                 )
             )
-        types = from_settings(settings, start_dir).declared()
-        return cls(settings, str(start_dir), types, _fingerprint(settings, start_dir))
+        registry = from_settings(settings, start_dir)
+        keys = {name: registry.schedule_keys(schedule) for name, schedule in settings.schedules.items()}
+        return cls(settings, str(start_dir), registry.declared(), _fingerprint(settings, start_dir), keys)
 
     @property
     def conninfo(self) -> str:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Final, TypeVar
 
@@ -31,11 +32,7 @@ from asyncproc.changes import Change
 from asyncproc.clock import AnchoredClock, monotonic, wall_now
 from asyncproc.core.asked import Change as TaskChange
 from asyncproc.core.batches import Batching
-from asyncproc.core.decision import (
-    PollReply,
-    RegisterReply,
-    Reply,
-)
+from asyncproc.core.decision import PollReply, RegisterReply, Reply
 from asyncproc.core.events import (
     Draining,
     Enqueued,
@@ -54,14 +51,9 @@ from asyncproc.core.rank import to_micros
 from asyncproc.core.record import Order
 from asyncproc.core.step import Core
 from asyncproc.core.task import KeyUsed, NewTask, Task, TaskId
-from asyncproc.errors import (
-    AsyncprocError,
-    EpochLost,
-    SchemaTooNew,
-    StorageUnavailable,
-    TasksRejected,
-)
+from asyncproc.errors import AsyncprocError, EpochLost, SchemaTooNew, StorageUnavailable, TasksRejected
 from asyncproc.parents import Chunk
+from asyncproc.precedence import kept_by_queue
 from asyncproc.storage.cycle import Storage
 from asyncproc.storage.disk import Disk
 from asyncproc.storage.inspector import Inspector
@@ -89,11 +81,18 @@ class QueueActor:
         self._storage = Storage(deployment.conninfo, settings.queue.max_buffer_bytes, monthly(kept_s))
         self._commits = Commits(self._storage, self._inbox)
         self._counting = Counting(self._storage, self._commits)
-        self._retention = Retention(deployment.conninfo, kept_s, settings.retention.ticks)
+        self._retention = Retention(
+            deployment.conninfo,
+            kept_s,
+            settings.retention.ticks,
+            lambda: kept_by_queue(settings, self._steering.stored),
+        )
         self._disk = Disk(deployment.conninfo, settings.storage.min_free_bytes)
         self._inspector = Inspector(deployment.conninfo, _READ_CONNECTIONS)
         self._works = LongWorks(self._storage, self._inspector, self._inbox)
-        schedules = Scheduling(settings, deployment.types, self._storage, self._inbox, lambda: self._clock.now())
+        schedules = Scheduling(
+            settings, deployment.types, deployment.schedule_keys, self._storage, self._inbox, lambda: self._clock.now()
+        )
         self._pools = Pools(deployment, self._inbox.post)
         self._guests = Guests(self._inbox.post)
         self._scaler = Scaler(settings, self._pools, lambda: self._core, lambda: self._clock.now())
@@ -106,7 +105,8 @@ class QueueActor:
         )
         keys_kept_s = settings.retention.idempotency_keys
         self._unique = Unique(
-            self._inspector, self._repeats, self._steering.admit, self._commit_keyed, self._commits.why_away,
+            self._inspector, self._repeats, self._steering.admit, partial(self._commit_keyed, whole=True),
+            self._commits.why_away,
             lambda: self._clock.now(), self._changes.exchange, keys_kept_s,
         )  # fmt: skip
         self._once = Once(self._answers, self._steering.admit, self._commit_keyed, self._unique.enqueue, keys_kept_s)
@@ -199,20 +199,13 @@ class QueueActor:
         """None once what an operator wants is stored and in force."""
         if away := self._commits.why_away():
             return Refusal(Cause.STORAGE, away)
-        try:
-            await self._steering.change(change)
-        except AsyncprocError as error:
-            return Refusal.of(error)
-        return None
+        return await or_refusal(self._steering.change(change))
 
     async def purge(self, queue: str) -> tuple[int, bool] | Refusal:
         """Cancel all that waits in a queue: how many are cancelled by now, and whether that is all."""
         if away := self._commits.why_away():
             return Refusal(Cause.STORAGE, away)
-        try:
-            return await self._works.purge(queue, to_micros(self._clock.now()))
-        except AsyncprocError as error:
-            return Refusal.of(error)
+        return await or_refusal(self._works.purge(queue, to_micros(self._clock.now())))
 
     async def cancel(self, task_id: TaskId, reason: str, grace_s: float) -> Cancelled | Refusal:
         """End a task; what became of it follows the commit."""
@@ -306,9 +299,12 @@ class QueueActor:
         keys: list[KeyUsed],
         sizes: Sequence[int],
         replaced: Sequence[tuple[Task, NewTask]] = (),
+        whole: bool = False,
     ) -> bool:
         self._disk.admit()
-        reply = await self._inbox.ask(lambda ticket: Enqueued(ticket, tasks, keys, replaced=replaced, sizes=sizes))
+        reply = await self._inbox.ask(
+            lambda ticket: Enqueued(ticket, tasks, keys, replaced=replaced, sizes=sizes, whole=whole)
+        )
         return not admitted(reply).stale
 
     async def _rule(self) -> None:

@@ -16,7 +16,7 @@ from asyncproc.actors.inbox import Inbox
 from asyncproc.actors.steering import Steering
 from asyncproc.config import DEFAULT
 from asyncproc.core.events import Enqueued
-from asyncproc.core.task import NO_TERMS, NewTask, Options, TaskId, Terms
+from asyncproc.core.task import NO_TERMS, NewTask, OnParentFailure, Options, Parents, TaskId, Terms
 from asyncproc.errors import AsyncprocError, EpochLost, TasksRejected
 from asyncproc.processable import Processable
 from asyncproc.registry import Registry, TaskType
@@ -131,13 +131,13 @@ class Requests:
                 request.payload,
                 self._options(request, shared),
                 0.0,
-                Terms(request.start_by, request.deadline, run_at=request.ready_at) if any(request[11:]) else NO_TERMS,
+                _terms(request) if any(request[13:]) else NO_TERMS,
             )
             for request in found
         ]
 
     def _options(self, request: Request, shared: dict[tuple[object, ...], Options]) -> Options:
-        asked = request[2:11]
+        asked = request[2:13]
         options = shared.get(asked)
         if options is None:
             options = shared[asked] = self._registry.options_for(
@@ -147,8 +147,18 @@ class Requests:
                 backoff_s=request.backoff_s,
                 timeout_s=request.timeout_s,
                 soft_timeout_s=request.soft_timeout_s,
-                concurrency_key=request.concurrency_key,
-                fairness_key=request.fairness_key,
+                concurrency_key=request.concurrency_key or None,
+                fairness_key=request.fairness_key or None,
                 created_by=request.created_by,
+                affinity_key=request.affinity_key,
+                resources=request.resources,
             )
         return options
+
+
+def _terms(request: Request) -> Terms:
+    parents = None
+    if request.depends_on:
+        ids = tuple(dict.fromkeys(parent.bytes for parent in request.depends_on))
+        parents = Parents(ids, OnParentFailure(request.on_parent_failure or OnParentFailure.FAIL))
+    return Terms(request.start_by, request.deadline, run_at=request.ready_at, parents=parents)

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from pydantic import ValidationError
-from pydantic_core import from_json
 
 from asyncproc.actors.inbox import Inbox
 from asyncproc.changes import AskTicks, DeleteSchedule, PutSchedule, ScheduleChange
@@ -15,8 +14,8 @@ from asyncproc.core.decision import TicksReply
 from asyncproc.core.events import SchedulesChanged, TicksAsked
 from asyncproc.core.schedule import MAX_LINE, MAX_SCHEDULES, Schedule
 from asyncproc.core.steering import Pause
-from asyncproc.errors import SettingsRefused
-from asyncproc.plans import ScheduleSettings, StoredSchedule, settings_of, to_schedule
+from asyncproc.errors import QueueDraining, SettingsRefused
+from asyncproc.plans import NO_KEYS, Keys, ScheduleSettings, StoredSchedule, settings_of, to_schedule
 from asyncproc.registry import Registry, TaskType
 from asyncproc.rules import Stored
 from asyncproc.storage import schedules
@@ -31,6 +30,7 @@ MAX_PAYLOADS: Final = 64 * 1024 * 1024
 @dataclass(frozen=True, slots=True)
 class _Known:
     settings: ScheduleSettings
+    keys: Keys
     schedule: Schedule
 
 
@@ -41,21 +41,25 @@ class Scheduling:
         self,
         settings: Settings,
         types: Mapping[str, TaskType],
+        keys: Mapping[str, Keys],
         storage: Storage,
         inbox: Inbox,
         now: Callable[[], float],
     ) -> None:
         self._configured = settings.schedules
+        self._configured_keys = keys
         self._registry = Registry(dict(types), settings)
         self._storage = storage
         self._inbox = inbox
         self._now = now
         self._stored: dict[str, StoredSchedule] = {}
         self._known: dict[str, _Known] = {}
+        self._draining: Mapping[str, float] = {}
 
     async def load(self, rules: Stored) -> SchedulesChanged:
         """Learn what is stored when a reign begins. Raises `StorageUnavailable`."""
         self._registry.obey(rules)
+        self._draining = rules.draining
         self._stored = await self._storage.between(schedules.stored)
         self._known.clear()
         for name in {**self._configured, **self._stored}:
@@ -65,9 +69,10 @@ class Scheduling:
     async def obey(self, rules: Stored) -> None:
         """Other rules hold: tasks may get other options."""
         self._registry.obey(rules)
+        self._draining = rules.draining
         changed: dict[str, Schedule | None] = {}
         for name, known in self._known.items():
-            options = self._registry.scheduled(name, known.settings)
+            options = self._registry.scheduled(name, known.settings, known.keys)
             if options != known.schedule.options:
                 changed[name] = schedule = replace(known.schedule, options=options)
                 self._known[name] = replace(known, schedule=schedule)
@@ -96,11 +101,14 @@ class Scheduling:
             raise SettingsRefused("exists", f"schedule {name} exists already: PATCH changes it")
 
     async def ask(self, asked: AskTicks) -> None:
-        """Returns once the tasks are committed. Raises `SettingsRefused` and `StorageUnavailable`."""
+        """Returns once the tasks are committed. Raises `SettingsRefused`, `QueueDraining` and `StorageUnavailable`."""
         done = await self._storage.between(schedules.decided, [tick.task_id for tick in asked.ticks])
         ticks = [tick for tick in asked.ticks if tick.task_id not in done]
         if not ticks:
             return
+        known = self._known.get(asked.name)
+        if known is not None and (queue := known.schedule.options.queue) in self._draining:
+            raise QueueDraining((queue,), ())
         reply = await self._inbox.ask(lambda ticket: TicksAsked(ticket, asked.name, ticks))
         if not isinstance(reply, TicksReply):
             raise TypeError(f"asked for ticks, answered {type(reply).__name__}")
@@ -138,12 +146,15 @@ class Scheduling:
             log.warning("schedule %s is not in force: %s", name, error)
             return None
         self._registry.assume(settings.task_type)
-        options = self._registry.scheduled(name, settings)
+        is_said = stored is not None and stored.settings
+        keys = stored.keys if stored is not None and is_said else self._configured_keys.get(name, NO_KEYS)
+        options = self._registry.scheduled(name, settings, keys)
         pause: Pause | None = None if stored is None else stored.pause
         schedule = to_schedule(name, settings, pause, options)
-        self._known[name] = _Known(settings, schedule)
+        self._known[name] = _Known(settings, keys, schedule)
         return schedule
 
 
 def _is_stored(asked: PutSchedule, stored: StoredSchedule | None) -> bool:
-    return stored is not None and stored.settings == from_json(asked.document)
+    wanted = StoredSchedule.of(asked.name, 0, asked.document, None)
+    return stored is not None and (stored.settings, stored.keys) == (wanted.settings, wanted.keys)

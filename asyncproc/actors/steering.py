@@ -14,7 +14,7 @@ from asyncproc.config import DEFAULT, Settings
 from asyncproc.core.events import Outcome, RulesChanged, SchedulesChanged
 from asyncproc.core.steering import Rules
 from asyncproc.core.task import NewTask, Options
-from asyncproc.errors import QueueDraining, SettingsRefused, StorageUnavailable
+from asyncproc.errors import AsyncprocError, EpochLost, QueueDraining, SettingsRefused, StorageUnavailable
 from asyncproc.pool_precedence import made_of, pools_of
 from asyncproc.pool_settings import PoolRuleSettings, PoolSettings
 from asyncproc.precedence import draws, rate_settings, rules_of, with_stored
@@ -119,11 +119,13 @@ class Steering:
             change, done = await self._asked.get()
             try:
                 await self._carry_out(change)
-            except SettingsRefused as error:
-                _answer(done, error)
+            except EpochLost:
+                raise
             except StorageUnavailable as error:
                 _answer(done, error)
                 await self._catch_up()
+            except AsyncprocError as error:
+                _answer(done, error)
             else:
                 _answer(done, None)
 

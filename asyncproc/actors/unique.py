@@ -17,7 +17,7 @@ from asyncproc.actors.repeats import Repeats
 from asyncproc.clock import id_text
 from asyncproc.core.task import KeyUsed, NewTask, Task, TaskId
 from asyncproc.core.unique import Asked, Holder, Settled, Settling, Wanted
-from asyncproc.errors import AsyncprocError, StorageUnavailable, UniqueConflict
+from asyncproc.errors import AsyncprocError, QueueFull, StorageUnavailable, UniqueConflict
 
 MAX_TASKS_AT_ONCE: Final = 5_000
 TRIES: Final = 5
@@ -25,7 +25,8 @@ TRIES: Final = 5
 
 Commit: TypeAlias = Callable[[list[NewTask], list[KeyUsed], Sequence[int], list[tuple[Task, NewTask]]], Awaitable[bool]]
 """Tasks to enqueue, keys, how many of the tasks are of each request, and tasks as read with what they are to be from
-now on. Returns once all is committed: False where one of the last was not as it was read. Raises `AsyncprocError`."""
+now on. Returns once all is committed: False where one of the last was not as it was read. Raises `AsyncprocError`;
+where that is `QueueFull`, nothing is committed."""
 
 
 class Reads(Protocol):
@@ -145,12 +146,35 @@ class Unique:
                     raise StorageUnavailable(f"a task that was to be replaced changed {TRIES} times meanwhile")
                 return await self._decided(requests, tries - 1)
             refusal = None
+        except QueueFull as error:
+            return await self._without_full(requests, settled, error, tries)
         except AsyncprocError as error:
             refusal = Refusal.of(error)
         return [
             _outcome(request, one, answer, refusal)
             for request, one, answer in zip(requests, settled, answers, strict=True)
         ]
+
+    async def _without_full(
+        self, requests: list[Keyed], settled: Sequence[Settled], error: QueueFull, tries: int
+    ) -> list[Outcome]:
+        """Nothing is done yet. Those that found no room are refused, and those that lean on them; the others are
+        decided anew."""
+        refusal = Refusal.of(error)
+        gone = {task_id for full in error.full for task_id in full.task_ids}
+        outcomes: list[Outcome] = []
+        left: list[int] = []
+        for number, one in enumerate(settled):
+            outcomes.append(refusal)
+            if gone.isdisjoint(one.ids()):
+                left.append(number)
+            else:
+                gone.update(one.new)
+        if len(left) < len(settled):
+            others = await self._decided([requests[number] for number in left], tries) if left else []
+            for number, outcome in zip(left, others, strict=True):
+                outcomes[number] = outcome
+        return outcomes
 
     async def _committed(self, settling: Settling, settled: Sequence[Settled], keys: list[KeyUsed]) -> bool:
         """False where a task that was to be replaced was not as it was read."""

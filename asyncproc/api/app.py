@@ -1,6 +1,7 @@
 """The REST API as a FastAPI application: what each endpoint takes, answers, and says when it cannot."""
 
 import logging
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.metadata import version
@@ -51,7 +52,7 @@ from asyncproc.errors import (
     TooManyRequests,
     UniqueConflict,
 )
-from asyncproc.wire import EnqueueBody, Problem
+from asyncproc.wire import CancelBody, EnqueueBody, Problem
 
 log = logging.getLogger(__name__)
 
@@ -72,11 +73,13 @@ _STATUS: Final[dict[type[AsyncprocError], int]] = {
     TooManyOperations: 429,
 }
 _PARSED: Final[tuple[type[BaseModel], ...]] = (
-    EnqueueBody, changes.ChangeBody, operations.BulkBody, dead_letters.RedriveBody, dead_letters.DiscardBody,
-    *queue_bodies.PARSED, *schedule_bodies.PARSED, *pool_bodies.PARSED,
+    EnqueueBody, CancelBody, changes.ChangeBody, operations.BulkBody, dead_letters.RedriveBody,
+    dead_letters.DiscardBody, *queue_bodies.PARSED, *schedule_bodies.PARSED, *pool_bodies.PARSED,
 )  # fmt: skip
 _SETTINGS_STATUS: Final = {"invalid": 400, "missing": 404, "busy": 429}
 RETRY_AFTER_S: Final = 1
+_FIELD: Final = re.compile(r"([A-Za-z]+(?:\.[^:\s]+)?): ")
+"""With which the text of a refusal begins that is of a field."""
 DISK_RETRY_AFTER_S: Final = 30
 """Somebody has to make room first."""
 
@@ -153,6 +156,8 @@ async def _failed(_: Request, error: Exception) -> Response:
     if status == 500:
         log.error("request failed: %s", error, exc_info=error)
     problems = conflicts_of(error) if isinstance(error, UniqueConflict) else None
+    if isinstance(error, SettingsRefused) and error.kind == "invalid" and (field := _FIELD.match(error.problem)):
+        problems = [Problem(index=None, field=field[1], message=error.problem[field.end() :])]
     if isinstance(error, QueueFull):
         problems = [Problem(index=error.index, field="queue", message=str(error))]
     answer = error_answer(status, str(error), problems)

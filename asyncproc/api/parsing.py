@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar, get_args
 
 from fastapi import Request
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -108,7 +108,7 @@ def _problems(model: type[Asked], errors: Iterable[ErrorDetails]) -> Iterator[Pr
     for error in errors:
         message = error["msg"].removeprefix("Value error, ")
         if error["type"] == "extra_forbidden":
-            message = f"is not known: {_allowed(model, error['loc'])}"
+            message = f"is not known: {allowed(model, error['loc'])}"
         elif error["type"] == "json_invalid":
             message = f"the body is not JSON: {error['ctx']['error']}"
         # Of a list the field is named, and not the place: a single value need not have been in a list.
@@ -116,9 +116,10 @@ def _problems(model: type[Asked], errors: Iterable[ErrorDetails]) -> Iterator[Pr
         yield Problem(index=None, field=path[:300], message=message)
 
 
-def _allowed(model: type[BaseModel], path: tuple[int | str, ...]) -> str:
+def allowed(model: type[BaseModel], path: tuple[int | str, ...]) -> str:
+    """Of what is not known at the end of a path: the names that are."""
     for part in path[:-1]:
         for info in model.model_fields.values():
-            if info.alias == part and isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
-                model = info.annotation
+            kinds = [info.annotation, *get_args(info.annotation)] if info.alias == part else ()
+            model = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), model)
     return "allowed are " + ", ".join(info.alias or name for name, info in model.model_fields.items())

@@ -68,7 +68,7 @@ class PauseBody(Section):
     @model_validator(mode="after")
     def _one_end(self) -> "PauseBody":
         if self.until is not None and self.for_ is not None:
-            raise ValueError("until and for are both given: name the end by one of them")
+            raise ValueError("until: conflicts with for: name the end by one of them")
         if self.for_ is not None and not 0 < parse_duration(self.for_) <= MAX_TIMEOUT_S:
             raise ValueError("for: must be longer than 0s and at most 8784h")
         return self

@@ -70,7 +70,8 @@ PARSED: Final = (NewScheduleBody, SchedulePatch, BackfillBody)
 
 class TickView(Body):
     """A tick: `outcome` is `task` where a task was made, `waiting` where it will be made once the one before it has
-    ended, `skipped` where that one had not ended, `missed` where from this tick on nobody was there for it."""
+    ended, `skipped` where that one had not ended, `missed` where from this tick on nobody was there for it, `drained`
+    where its queue took no new tasks."""
 
     due_at: datetime
     kind: Kind
@@ -94,6 +95,8 @@ _VIEW: Final[JsonDict] = {
     "softTimeout": None,
     "concurrencyKey": None,
     "fairnessKey": None,
+    "affinityKey": None,
+    "resources": None,
     "from": "stored",
     "paused": None,
     "next": ["2026-11-30T09:30:00+01:00", "2026-12-01T09:30:00+01:00"],
@@ -132,6 +135,8 @@ class ScheduleView(Body):
     soft_timeout: str | None
     concurrency_key: str | None
     fairness_key: str | None
+    affinity_key: str | None
+    resources: dict[str, float | str] | None
     from_: str
     """`config`, or `stored` where something was said at run time."""
     paused: PauseView | None

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Path, Request, Response
 from pydantic import ValidationError
+from pydantic.alias_generators import to_camel
 from pydantic_core import from_json, to_json
 from starlette.exceptions import HTTPException
 
@@ -32,8 +33,8 @@ from asyncproc.core.rank import to_micros
 from asyncproc.core.schedule import MAX_LINE, Overlap, Plan, Tick, TickRecord, just_before
 from asyncproc.core.steering import Pause
 from asyncproc.core.task import QUEUE_NAME
-from asyncproc.errors import SettingsRefused
-from asyncproc.plans import ScheduleSettings, StoredSchedule, settings_of
+from asyncproc.errors import KeyRefused, SettingsRefused
+from asyncproc.plans import Keys, ScheduleSettings, StoredSchedule, settings_of, to_document
 from asyncproc.registry import UnknownTaskType
 from asyncproc.sections import Section
 from asyncproc.wire import Problem, instant
@@ -86,8 +87,8 @@ async def create_schedule(request: Request, door: TheDoor) -> Response:
     del said["name"]
     if name in door.settings.schedules:
         raise HTTPException(409, f"schedule {name} is in the configuration: PATCH changes it")
-    _fits(door, body)
-    await _change(door, PutSchedule(name, to_json(said), 0))
+    keys = _fits(door, body)
+    await _change(door, PutSchedule(name, to_document(said, keys), 0))
     return _json(await _look(door, name), 201)
 
 
@@ -113,11 +114,11 @@ async def change_schedule(name: ScheduleName, request: Request, door: TheDoor) -
         said = _merged({} if stored is None else stored.settings, asked)
         version = 0 if stored is None else stored.version
         try:
-            _fits(door, settings_of(door.settings.schedules.get(name), StoredSchedule(version, said, None)))
+            keys = _fits(door, settings_of(door.settings.schedules.get(name), StoredSchedule(version, said, None)))
         except ValidationError as error:
             raise refused(error) from None
         try:
-            await _change(door, PutSchedule(name, to_json(said), version))
+            await _change(door, PutSchedule(name, to_document(said, keys), version))
             break
         except SettingsRefused as error:
             if error.kind not in {"stale", "exists"} or not tries_left:
@@ -212,13 +213,16 @@ def _merged(said: Any, asked: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in merged.items() if value is not None}
 
 
-def _fits(door: Door, settings: ScheduleSettings) -> None:
-    """Raises `BodyRefused` where its tasks would be refused."""
+def _fits(door: Door, settings: ScheduleSettings) -> Keys:
+    """The keys that its type makes of its payload. Raises `BodyRefused` where its tasks would be refused."""
     flaw = flaw_of("payload", settings.payload)
     if flaw is not None:
         raise refuse([flaw])
     try:
         door.registry.validate(settings.task_type, settings.example())
+        return door.registry.schedule_keys(settings)
+    except KeyRefused as error:
+        raise wrong(to_camel(error.field), str(error)) from None
     except UnknownTaskType as error:
         raise wrong("taskType", str(error)) from None
     except ValidationError as error:

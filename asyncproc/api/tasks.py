@@ -4,7 +4,7 @@ from asyncio import sleep
 from typing import Annotated, Any, Final
 from uuid import UUID
 
-from fastapi import APIRouter, Body, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import ValidationError
 from pydantic.alias_generators import to_camel
 from pydantic_core import to_json
@@ -18,6 +18,7 @@ from asyncproc.api.dependencies import tied
 from asyncproc.api.door import Door, TheDoor
 from asyncproc.api.instants import wrong_instant
 from asyncproc.api.overflow import amended
+from asyncproc.api.small_body import described, parse
 from asyncproc.api.unique import Parsed
 from asyncproc.clock import id_text, wall_now
 from asyncproc.core.cancel import GRACE_S
@@ -148,13 +149,13 @@ async def retry(task_id: str, door: TheDoor) -> Response:
     "/task/{task_id}/cancel",
     response_model=CancelAnswer,
     responses={**ERRORS, **{status: {"model": ErrorBody} for status in (400, 404, 409)}},
+    openapi_extra=described(CancelBody, required=False),
 )
-async def cancel(
-    task_id: str, door: TheDoor, asked: Annotated[CancelBody, Body(default_factory=CancelBody)]
-) -> Response:
+async def cancel(task_id: str, request: Request, door: TheDoor) -> Response:
     """End a task. One that waits is cancelled when this is answered. One that runs is asked to end: it sees
     `ctx.cancelled`, an `async def` is cancelled, and after `grace` its process is ended; a success that comes first
     stands. 409 where it has ended."""
+    asked = await parse(request, CancelBody, door.admission.retries)
     known = task_id_of(task_id)
     grace_s = GRACE_S if asked.grace is None else parse_duration(asked.grace)
     with door.admission.retries.hold():

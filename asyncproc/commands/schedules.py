@@ -54,6 +54,8 @@ def _with_fields(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--back-off-duration", metavar="DURATION"),
         click.option("--concurrency-key"),
         click.option("--fairness-key"),
+        click.option("--affinity-key"),
+        click.option("--resources", metavar="JSON", help='What its worker is to have for it: {"num_gpus": 0.5}.'),
     ):
         command = option(command)
     return command
@@ -151,14 +153,16 @@ def backfill(client: Client, as_json: bool, name: str, from_: str, to: str, dry_
 
 def _said(fields: Mapping[str, Any]) -> dict[str, Any]:
     said = {to_camel(name): value for name, value in fields.items() if value is not None}
+    if "resources" in said:
+        said["resources"] = _parsed(said["resources"], "--resources")
     return {name: None if value == "null" else value for name, value in said.items()}
 
 
-def _parsed(payload: str) -> Any:
+def _parsed(text: str, of: str = "PAYLOAD") -> Any:
     try:
-        return json.loads(payload)
+        return json.loads(text)
     except ValueError as error:
-        raise click.BadParameter(f"is not JSON: {error}", param_hint="PAYLOAD") from None
+        raise click.BadParameter(f"is not JSON: {error}", param_hint=of) from None
 
 
 def _row(found: Mapping[str, Any]) -> dict[str, Any]:

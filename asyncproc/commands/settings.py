@@ -7,7 +7,20 @@ from typing import Any, Final
 import click
 
 _AS_TEXT: Final = frozenset(
-    {"aging", "timeout", "softTimeout", "pool", "rate", "memory", "recycleAbove", "targetWait", "idleAfter"}
+    {
+        "aging",
+        "timeout",
+        "softTimeout",
+        "pool",
+        "rate",
+        "memory",
+        "recycleAbove",
+        "targetWait",
+        "idleAfter",
+        "retentionSucceeded",
+        "retentionFailed",
+        "retentionCancelled",
+    }
 )
 
 HELP: Final = (

@@ -38,6 +38,7 @@ def steer(core: "Core", event: Steering) -> None:
             bulk_asked(core, event)
         case RulesChanged():
             core.backlog.obey(event.rules)
+            core.schedules.draining = event.rules.draining
             core.decision.replies.append(RulesReply(event.ticket))
         case QueueReranked():
             core.backlog.reread(event.queue, event.lanes)

@@ -86,6 +86,8 @@ class Enqueued:
     them is not as it was read, nothing of the event is done."""
     sizes: Sequence[int] = ()
     """Tasks of each of the requests that it is made of; empty: all are of one. A full queue refuses whole requests."""
+    whole: bool = False
+    """The requests lean on each other, or on what is replaced: where one is refused nothing of the event is done."""
 
 
 @dataclass(slots=True)

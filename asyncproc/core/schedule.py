@@ -30,7 +30,7 @@ class CatchUp(StrEnum):
 
 
 Kind: TypeAlias = Literal["tick", "trigger", "backfill"]
-Outcome: TypeAlias = Literal["task", "skipped", "waiting", "missed"]
+Outcome: TypeAlias = Literal["task", "skipped", "waiting", "missed", "drained"]
 """`missed` stands for all ticks from its instant on that were let go by at once."""
 
 

@@ -33,6 +33,8 @@ class Schedules:
     def __init__(self, grace_s: float) -> None:
         """A tick that is no later than `grace_s` is on time."""
         self._grace_s = grace_s
+        self.draining: frozenset[str] = frozenset()
+        """Queues that take no new tasks."""
         self._entries: dict[str, _Entry] = {}
         self._found: dict[str, Position] = {}
         self._lines: dict[str, list[Tick]] = {}
@@ -232,6 +234,9 @@ class Schedules:
 
     def _make(self, entry: _Entry, tick: Tick) -> None:
         schedule = entry.schedule
+        if schedule.options.queue in self.draining:
+            self._note(schedule.name, tick, "drained")
+            return
         self._new.append((tick.task_id, schedule.payload_at(tick.due_at), schedule.options, 0.0, NO_TERMS))
         self._note(schedule.name, tick, "task")
         entry.last_task = tick.task_id

@@ -86,6 +86,8 @@ class Rules:
     default: QueueRules = field(default_factory=QueueRules)
     pool_of: Mapping[str, str] = field(default_factory=dict)
     """Queue to pool, for the queues that a pool names."""
+    draining: frozenset[str] = frozenset()
+    """Queues that take no new tasks: for schedules alone, all others are told by whoever takes the tasks."""
 
     def queue(self, name: str) -> QueueRules:
         return self.queues.get(name, self.default)

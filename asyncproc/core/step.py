@@ -160,14 +160,16 @@ class Core:
     def _enqueued(self, event: Enqueued) -> None:
         reply = EnqueueReply(event.ticket)
         self.decision.replies.append(reply)
+        tasks, keys = event.tasks, event.keys
+        if self.overflow and not event.requested:
+            tasks, keys, reply.full = self.overflow.let_in(self, event)
+            if reply.full and event.whole:
+                return
         if event.replaced:
             if not replace(self, event.replaced):
                 reply.stale = True
                 return
             reply.replaced = [task.id for task, _ in event.replaced]
-        tasks, keys = event.tasks, event.keys
-        if self.overflow and not event.requested:
-            tasks, keys, reply.full = self.overflow.let_in(self, event)
         self._enqueue(tasks)
         self.decision.writes.keys.extend(keys)
         if event.requested:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from typing import Final, NamedTuple
+from uuid import UUID
 
 import psycopg
 from psycopg import AsyncConnection
@@ -35,9 +36,13 @@ class Request(NamedTuple):
     concurrency_key: str
     fairness_key: str
     created_by: str
+    affinity_key: str
+    resources: str | None
     ready_at: float
     start_by: float
     deadline: float
+    depends_on: list[UUID] | None
+    on_parent_failure: str | None
 
 
 class Bell:

@@ -1,11 +1,12 @@
 """Finished tasks go by whole partitions: those of the days to come are made ahead, those that are over are dropped.
 
-Idempotency keys and ticks of schedules that are over go row by row, some at a time.
+Where queues differ in how long they keep them, a partition goes when the last of it is over, and what is over before
+that goes out of it row by row. Idempotency keys and ticks of schedules that are over go row by row, some at a time.
 """
 
 import asyncio
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any, Final, LiteralString
@@ -19,6 +20,7 @@ from asyncproc.errors import EpochLost
 from asyncproc.storage.arrays import floats, register, texts
 from asyncproc.storage.connection import Connection, first_line, hardened, is_away
 from asyncproc.storage.statements import idempotency, partitions, reign, schedules
+from asyncproc.storage.thinning import Kept, Over, Thinning
 
 log = logging.getLogger(__name__)
 
@@ -57,19 +59,29 @@ class Swept:
     """Idempotency keys that were over and are deleted."""
     ticks: int = 0
     """The same of records of ticks."""
+    tasks: int = 0
+    """Finished tasks that were over and are deleted, of queues that keep them for less long than others."""
 
 
 class Retention:
     """Sweeps on a connection of its own, so that the cycle never waits for it.
 
-    `kept_s` says for how long each state is kept at least; what it does not name is kept for ever. `ticks_s` is
-    the same for the ticks of schedules.
+    `kept_s` says for how long each state is kept at least; what it does not name is kept for ever. `by_queue` is asked
+    by each sweep which queues differ; `ticks_s` is the same for the ticks of schedules.
     """
 
-    def __init__(self, conninfo: str, kept_s: Mapping[State, float], ticks_s: float = inf) -> None:
+    def __init__(
+        self,
+        conninfo: str,
+        kept_s: Mapping[State, float],
+        ticks_s: float = inf,
+        by_queue: Callable[[], Mapping[str, Mapping[State, float]]] = dict,
+    ) -> None:
         self._conninfo = conninfo
         self._kept_s = kept_s
         self._ticks_s = ticks_s
+        self._by_queue = by_queue
+        self._thinning = Thinning()
         self._monthly = monthly(kept_s)
 
     async def run(self, epoch: int) -> None:
@@ -94,6 +106,8 @@ class Retention:
             log.info("retention: %s is over and dropped", name)
         if swept.keys:
             log.info("retention: %d idempotency keys are over and deleted", swept.keys)
+        if swept.tasks:
+            log.info("retention: %d tasks of queues that keep them for less long are over and deleted", swept.tasks)
         if swept.ticks:
             log.info("retention: %d ticks of schedules are over and deleted", swept.ticks)
         for name, cause in swept.left.items():
@@ -110,26 +124,43 @@ class Retention:
                 return Swept()
             await self._prove(connection, epoch)
             await make_ahead(connection, None, self._monthly)
-            swept, waiting = Swept(), set()
-            over = await connection.execute(partitions.OVER, [texts(self._kept_s), floats(self._kept_s.values())])
-            for name, state, attached, detaching in await over.fetchall():
-                if state in waiting:
-                    continue
-                try:
-                    await _drop(connection, str(name), str(state), bool(attached), bool(detaching))
-                except psycopg.Error as error:
-                    if connection.closed:
-                        raise
-                    swept.left[str(name)] = first_line(error)
-                    if is_away(error):
-                        # A lock that was not to be had: whoever reads this state would be waited for again.
-                        waiting.add(state)
-                else:
-                    swept.dropped.append(str(name))
+            swept, kept = Swept(), Kept(self._kept_s, self._by_queue())
+            staying = await self._drop_over(connection, kept, swept)
             swept.keys = await _forget(connection, idempotency.FORGET_KEYS)
             if self._ticks_s < inf:
                 swept.ticks = await _forget(connection, schedules.FORGET_TICKS, self._ticks_s)
+            # Last: it may take longer than one sweep has, and goes on in the next one.
+            for partition, part in staying:
+                if part:
+                    swept.tasks += await self._thinning.thin(connection, partition, part)
             return swept
+
+    async def _drop_over(self, connection: Connection, kept: Kept, swept: Swept) -> list[tuple[str, Over]]:
+        """Partitions of which something is over and not all, with what that is."""
+        waiting: set[object] = set()
+        staying: list[tuple[str, Over]] = []
+        shortest = kept.shortest()
+        over = await connection.execute(partitions.OVER, [texts(shortest), floats(shortest.values())])
+        for name, state, age, attached, detaching in await over.fetchall():
+            if state in waiting:
+                continue
+            its, age_s = State(str(state)), float(str(age))
+            if attached and not detaching and age_s < kept.longest(its):
+                staying.append((str(name), kept.over(its, age_s)))
+                continue
+            try:
+                await _drop(connection, str(name), str(state), bool(attached), bool(detaching))
+                self._thinning.forget(str(name))
+            except psycopg.Error as error:
+                if connection.closed:
+                    raise
+                swept.left[str(name)] = first_line(error)
+                if is_away(error):
+                    # A lock that was not to be had: whoever reads this state would be waited for again.
+                    waiting.add(state)
+            else:
+                swept.dropped.append(str(name))
+        return staying
 
     async def _prove(self, connection: Connection, epoch: int) -> None:
         """A reign that is over must not drop by what it was told to keep."""

@@ -303,6 +303,7 @@ def spawn(numbers: list[int], ctx: TaskContext) -> None:
             back_off=2,
             concurrency_key=f"key {number}",
             fairness_key="ada",
+            resources={"num_gpus": 0.5},
         )
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from asyncproc import enqueue
 from asyncproc.changes import Put
+from asyncproc.core.shape import shape_text
 from asyncproc.core.states import State
 from asyncproc.rules import Stored, TypeRuleSettings
 from tests.actors.conftest import Deploy
@@ -31,13 +32,18 @@ def test_a_task_is_made_after_the_commit_with_all_that_rest_would_give_it(
     system.steer(Put("type", "Note", json.dumps({"maxTaskRetry": 5}).encode(), "merge"))
     system.registry.obey(Stored(types={"Note": TypeRuleSettings.model_validate({"maxTaskRetry": 5})}))
     payload = {"ledger": ledger.path, "n": 1}
+    asks = {"num_gpus": 0.5}
     with psycopg.connect(database) as caller:
         enqueue(caller, "Note", payload)
         caller.rollback()
         plain = enqueue(caller, "Note", payload)
         full = enqueue(
-            caller, "Note", payload, queue="q", priority=3, delay=3600, timeout=2, back_off=1, created_by="me"
-        )
+            caller, "Note", payload, queue="q", priority=3, delay=3600, timeout=2, back_off=1, created_by="me",
+            affinity_key="a", resources=asks, depends_on=[plain, plain],
+        )  # fmt: skip
+        keyed = enqueue(caller, "Keyed", {"customer": {"name": "ada"}})
+        # It waits for one that waits for an hour.
+        child = enqueue(caller, "Note", payload, depends_on=[full], on_parent_failure="skip")
         caller.commit()
     # What the worker finds wrong fails that task alone.
     ((invalid,),) = query(database, "SELECT asyncproc.enqueue('Note', '{\"n\": \"x\"}', back_off => '0s')::text")
@@ -53,7 +59,11 @@ def test_a_task_is_made_after_the_commit_with_all_that_rest_would_give_it(
     assert (task.state, task.queue, task.priority, task.timeout_s, task.backoff_s, task.created_by) == (
         State.SCHEDULED, "q", 3, 2.0, 1.0, "me"
     )  # fmt: skip
+    assert (task.affinity_key, task.resources, task.depends_on) == ("a", shape_text(asks), (UUID(plain).bytes,))
     assert task.ready_at == pytest.approx(task.created_at + 3600, abs=60)
+    assert there(system, child).state is State.BLOCKED
+    # What makes a key is code, and only the callers have that.
+    assert (there(system, keyed).concurrency_key, there(system, keyed).fairness_key) == ("", "shared")
 
     failed = system.ended(UUID(invalid).bytes)
     assert failed.state is State.FAILED

@@ -18,7 +18,7 @@ from asyncproc.core.retry import constant
 from asyncproc.core.states import State
 from asyncproc.core.task import NO_TERMS, KeyUsed, NewTask, Options, Task, TaskId
 from asyncproc.core.unique import NOT_ENDED, Holder, OnConflict, Wanted, Wish, to_be
-from asyncproc.errors import StorageUnavailable, TasksRejected
+from asyncproc.errors import Full, QueueFull, StorageUnavailable, TasksRejected
 from tests.actors.conftest import Deploy
 from tests.deployed import Ledger, System
 from tests.eventually import eventually, eventually_async
@@ -54,6 +54,8 @@ class Table:
     known: set[TaskId] = field(default_factory=set)
     failure: Exception | None = None
     away: str = ""
+    full: set[TaskId] = field(default_factory=set)
+    """Tasks for which there is no room."""
     stale: int = 0
     """How many commits find that what they were to replace has begun."""
     looked_for: int = 0
@@ -81,6 +83,8 @@ class Table:
         await self.go.wait()
         if self.failure is not None:
             raise self.failure
+        if full := self.full & {task[0] for task in tasks}:
+            raise QueueFull(tuple(Full((task_id,), task_id, "default", "", 9, 9) for task_id in full))
         if self.stale:
             self.stale -= 1
             return False
@@ -217,6 +221,30 @@ async def test_a_caller_that_goes_away_ends_nothing_for_the_others(table: Table,
 
 
 REPLACE = Wish(NOT_ENDED, on_conflict=OnConflict.REPLACE)
+
+
+async def test_without_room_for_one_those_that_lean_on_it_are_refused_and_the_others_decided_anew(
+    table: Table, unique: Unique
+) -> None:
+    table.go.set()
+    await unique.enqueue([request("there")])
+    full, leaning, good = request("full", "there", wish=REPLACE), request("full", "mine"), request("there", "good")
+    on_both = request("mine")
+    table.full = {full.tasks[0][0]}
+
+    outcomes = await unique.enqueue([full, leaning, good, on_both])
+
+    assert [isinstance(outcome, Refusal) and outcome.cause for outcome in outcomes] == [
+        Cause.FULL,
+        Cause.FULL,
+        False,
+        Cause.FULL,
+    ]
+    assert table.commits[1:] == [
+        [full.tasks[0][0], leaning.tasks[1][0], good.tasks[1][0]], [good.tasks[1][0]]
+    ]  # fmt: skip
+    assert table.rows["Note", "there"][0] == table.commits[0][0]
+    assert not {("Note", "full"), ("Note", "mine")} & table.rows.keys()
 
 
 async def test_the_last_of_those_that_replace_at_once_is_what_the_task_is_then(table: Table, unique: Unique) -> None:

@@ -68,6 +68,10 @@ def test_a_refusal_names_queue_number_limit_and_task_and_leaves_nothing(api: Api
     assert [answer.status_code for answer in (first, again, other)] == [200, 200, 200]
     full = api.http.post("/tasks/enqueue", json={"tasks": [{**unique, "unique": {"key": "another"}}]})
     assert (full.status_code, full.json()["errors"][0]["index"]) == (429, 0)
+    replaced = {**unique, "priority": 9, "unique": {"key": queue, "onConflict": "replace"}}
+    full = api.http.post("/tasks/enqueue", json={"tasks": [replaced, {**NOOP, "queue": queue}]})
+    assert (full.status_code, full.json()["errors"][0]["index"]) == (429, 1)
+    assert api.task(first.json()["tasks"][0]["id"])["priority"] == 0
 
 
 def test_the_newest_is_recorded_as_cancelled(api: Api, queue: str) -> None:

@@ -50,7 +50,9 @@ def test_a_queue_is_created_changed_and_deleted(api: Api) -> None:
     assert setting(api, "made", "timeout") == ("0s", "code")
     assert setting(api, "made", "aging") == ("off", "stored")
 
-    ask(api, "PUT", "/queues/made", {"maxRunning": 3, "backOff": {"base": "2s"}})
+    ask(api, "PUT", "/queues/made", {"maxRunning": 3, "backOff": {"base": "2s"}, "retentionFailed": "off"})
+    assert setting(api, "made", "retentionFailed") == ("off", "stored")
+    assert setting(api, "made", "retentionSucceeded") == ("168h", "code")
     assert setting(api, "made", "weight") == (1, "code")
     assert setting(api, "made", "maxRunning") == (3, "stored")
     assert setting(api, "made", "backOff")[0]["base"] == "2s"
@@ -73,9 +75,11 @@ def test_a_queue_that_nobody_named_is_not_changed_by_a_typing_error(api: Api) ->
     ("body", "problem"),
     [
         ({"weight": 0}, "weight: Input should be greater than or equal to 1"),
-        ({"weigth": 2}, "weigth: Extra inputs are not permitted"),
+        ({"weigth": 2}, "weigth: is not known: allowed are priority"),
         ({"maxRunning": 0}, "maxRunning: must be 1 or more, or off"),
         ({"aging": "1 minute"}, "aging: must be a duration"),
+        ({"retentionFailed": "5s"}, "retentionFailed: Input should be greater than or equal to 3600"),
+        ({"retentionFailed": "for long"}, "retentionFailed: must be a duration such as 7d or 36h, or off"),
         ({"timeout": "-5s"}, "timeout: Input should be greater than or equal to 0"),
         ({"pool": "no-such"}, "pool: there is no pool 'no-such': known are default"),
         ({"fairnessWeights": {"a": 0}}, "fairnessWeights.a"),
@@ -136,11 +140,11 @@ def test_a_pause_that_ends_by_itself_lets_go(api: Api, queue: str) -> None:
 @pytest.mark.parametrize(
     ("body", "problem"),
     [
-        ({"for": "1h", "until": "2030-01-01T00:00:00Z"}, "until and for are both given"),
+        ({"for": "1h", "until": "2030-01-01T00:00:00Z"}, "until: conflicts with for"),
         ({"for": "0s"}, "for: must be longer than 0s"),
         ({"until": "2030-01-01T00:00:00"}, "until: Input should have timezone info"),
         ({"until": "2020-01-01T00:00:00Z"}, "until: is over already"),
-        ({"why": "x"}, "why: Extra inputs are not permitted"),
+        ({"why": "x"}, "why: is not known: allowed are reason, by, until, for"),
         ({"reason": "\x00"}, "reason: contains NUL"),
     ],
 )

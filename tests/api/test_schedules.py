@@ -83,6 +83,41 @@ def test_a_paused_schedule_can_be_triggered_and_says_why_it_is_paused(api: Api, 
     assert (resumed["paused"], len(resumed["next"])) == (None, 5)
 
 
+def test_a_drained_queue_gets_no_tasks_and_the_ticks_say_so(api: Api, name: str) -> None:
+    queue = f"drained-{name}"
+    ask(api, "POST", "/queues", {"name": queue}, 201)
+    ask(api, "POST", f"/queues/{queue}/drain")
+    try:
+        create(api, name, **{**WORK, "queue": queue}, every="1s")
+        eventually(
+            lambda: [tick["outcome"] for tick in ask(api, "GET", f"/schedules/{name}")["ticks"]][:1] == ["drained"]
+        )
+        assert "is drained" in ask(api, "POST", f"/schedules/{name}/trigger", status=409)["error"]
+        assert made(api, name) == []
+        ask(api, "POST", f"/queues/{queue}/resume")
+        eventually(lambda: made(api, name))
+    finally:
+        ask(api, "POST", f"/queues/{queue}/resume")
+
+
+def test_its_type_makes_keys_for_its_tasks_as_for_others(api: Api, name: str) -> None:
+    keyed = {"taskType": "Keyed", "queue": IDLE_QUEUE, "every": "1h"}
+    bad = {"name": name, **keyed, "payload": {"customer": {}}}
+    assert ask(api, "POST", "/schedules", bad, 400)["errors"][0]["field"] == "concurrencyKey"
+    for payload, said, expected in (
+        ({"name": "ada"}, None, "ada"), ({"name": "bob"}, None, "bob"), ({"name": "bob"}, "own", "own"),
+    ):  # fmt: skip
+        changed = {"payload": {"customer": payload}, "concurrencyKey": said}
+        if expected == "ada":
+            create(api, name, **keyed, payload={"customer": payload}, resources={"num_gpus": 1}, affinityKey="home")
+        else:
+            ask(api, "PATCH", f"/schedules/{name}", changed)
+        task = api.task(ask(api, "POST", f"/schedules/{name}/trigger")["taskId"])
+        assert (task["concurrencyKey"], task["fairnessKey"], task["affinityKey"]) == (expected, "shared", "home")
+        assert task["resources"] == {"num_gpus": 1.0}
+    assert "$keys" not in ask(api, "GET", f"/schedules/{name}")
+
+
 def test_what_is_past_is_made_up_for_and_each_task_knows_its_instant(api: Api, name: str) -> None:
     create(api, name, **WORK, cron="0 6 * * *", timeZone="America/New_York", instantField="processType")
     span = {"from": "2026-03-07T00:00:00Z", "to": "2026-03-10T00:00:00Z"}

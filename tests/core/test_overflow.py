@@ -73,6 +73,20 @@ def test_a_key_of_a_refused_request_is_not_used_up(world: Bounded) -> None:
     assert [*world.table.keys] == ["a"]
 
 
+def test_a_refused_request_replaces_nothing_and_nor_do_those_that_lean_on_it(world: Bounded) -> None:
+    world.bound(REJECT, 2)
+    (there,) = world.enqueue_all(world.some(1))
+    other, too_many = world.some(1), world.some(2)
+    before, ticket = world.table.snapshot(), world.ticket()
+    keys = [(name, b"", b"", 60.0, ids(tasks)) for name, tasks in (("a", other), ("b", too_many))]
+    replaced = [(copy_of(world.row(there)), (there, b"new", *other[0][2:]))]
+    world.turn(Enqueued(ticket, other + too_many, keys, replaced=replaced, sizes=[1, 2], whole=True))
+    reply = world.answers[ticket]
+    assert isinstance(reply, EnqueueReply)
+    assert ([full.task_ids for full in reply.full], reply.replaced) == ([tuple(ids(too_many))], ())
+    assert world.table.snapshot() == before
+
+
 def test_the_newest_is_recorded_and_cancelled(world: Bounded) -> None:
     world.bound(NEWEST, 2)
     tasks = world.enqueue_all(world.some(4))
@@ -226,7 +240,8 @@ def world_leases(world: World) -> list[Granted]:
     return [Granted(row.id, row.lease, row.attempt, "w") for row in rows]
 
 
-def test_what_came_back_since_it_was_counted_is_reckoned_with() -> None:
+def test_what_comes_back_after_a_count_is_reckoned_with() -> None:
+    """They ran when it was counted, and were not among those that wait."""
     world = Bounded(CoreSettings(prefetch_s=0.0))
     world.bound(REJECT, 4)
     world.register("w", concurrency=3)
@@ -234,9 +249,9 @@ def test_what_came_back_since_it_was_counted_is_reckoned_with() -> None:
     while world.take("w"):
         pass
     held = world_leases(world)
-    assert not world.ask(world.some(1)).full
     world.drain()
+    assert not world.ask(world.some(2)).full  # 3 that had come and 2: it is counted, and these 2 are all
     for lease in held:
         world.report(lease, failed())
-    assert len(world.waiting()) == 1 + len(held) == 4
-    assert world.ask(world.some(1)).full
+    assert len(world.waiting()) == 5
+    assert world.ask(world.some(2)).full

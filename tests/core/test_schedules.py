@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 
 from asyncproc.core.decision import TicksReply
-from asyncproc.core.events import SchedulesChanged, TicksAsked
+from asyncproc.core.events import RulesChanged, SchedulesChanged, TicksAsked
 from asyncproc.core.schedule import MAX_LINE, CatchUp, Overlap, Schedule, Tick
 from asyncproc.core.schedules import MAX_TICKS_A_STEP
 from asyncproc.core.states import State
+from asyncproc.core.steering import Rules
 from asyncproc.core.task import Options, TaskId
 from simulation.timetable import Every
 from simulation.world import NOON, THRICE, Granted, World, succeeded
@@ -74,6 +75,19 @@ def test_each_tick_is_one_task() -> None:
     world.wait(5 * MINUTE)
     assert world.made() == [60, 120, 180, 240, 300]
     assert {row.options for row in world.table.live.values()} == {OPTIONS}
+
+
+def test_a_tick_makes_no_task_in_a_queue_that_is_drained() -> None:
+    world = Clockwork(a_schedule(overlap=Overlap.QUEUE))
+    world.wait(2 * MINUTE)
+    world.turn(RulesChanged(world.ticket(), Rules(draining=frozenset({"default"}))))
+    world.wait(MINUTE)
+    world.end()  # and the turn of those that wait for it comes
+    world.wait(MINUTE)
+    assert (world.made(), world.skipped("drained"), world.skipped("waiting")) == ([60], [120, 180, 240], [])
+    world.turn(RulesChanged(world.ticket(), Rules()))
+    world.wait(MINUTE)
+    assert world.made() == [60, 300]
 
 
 def test_a_tick_goes_to_a_worker_that_waits_in_its_own_step() -> None:

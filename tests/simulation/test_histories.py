@@ -17,8 +17,8 @@ HISTORIES = 150
 SEEDS_FOR_MUTANTS = 200
 RARE = {
     "forgets-what-it-brought", "hands-back-in-a-drain", "ignores-weights", "purges-as-read", "reads-while-unknown",
-    "replaces-what-runs", "returns-what-it-runs", "reuses-sessions", "skips-the-lease-check-on-return",
-    "takes-back-unasked", "trusts-any-epoch", "trusts-old-copies",
+    "reckons-with-nobody", "replaces-all-the-same", "replaces-what-runs", "returns-what-it-runs", "reuses-sessions",
+    "skips-the-lease-check-on-return", "takes-back-unasked", "trusts-any-epoch", "trusts-old-copies",
 }  # fmt: skip
 """Caught by `make simulate`, which takes more seeds."""
 

@@ -15,15 +15,18 @@ from asyncproc.clock import wall_now
 from asyncproc.core.decision import Writes
 from asyncproc.core.rank import MAX_PRIORITY, MIN_PRIORITY
 from asyncproc.core.retry import MAX_BACKOFF_S
-from asyncproc.core.task import MAX_DELAY_S, MAX_KEY, MAX_TIMEOUT_S, QUEUE_NAME, TaskId
+from asyncproc.core.shape import shape_text
+from asyncproc.core.task import MAX_DELAY_S, MAX_KEY, MAX_PARENTS, MAX_TIMEOUT_S, QUEUE_NAME, TaskId
 from asyncproc.errors import StorageUnavailable
+from asyncproc.storage import migrate as migrations
 from asyncproc.storage import requests
 from asyncproc.storage.batch import COPY_FROM, build
 from asyncproc.storage.connection import READER_OPTIONS, hardened
 from asyncproc.storage.cycle import Committed, Storage
 from asyncproc.storage.inspector import Inspector
 from asyncproc.storage.requests import Bell
-from asyncproc.storage.statements.requests import WAITING
+from asyncproc.storage.statements.requests import REFUSE, WAITING
+from asyncproc.transaction import Options
 from tests.storage.table import a_task, done, live, query, write, write_again
 
 MOST_BYTES: Final = 1_000
@@ -56,16 +59,21 @@ async def test_what_is_asked_for_is_read_as_it_was_said(database: str, inspector
     arguments = (
         "'send', '{\"a\": 1e5000}', queue => 'q', priority => 3, delay => '1 hour', start_by => now() + '2 hours',"
         " deadline => now() + '3 hours', timeout => '5s', soft_timeout => '4s', back_off => '1s',"
-        " concurrency_key => 'c', fairness_key => 'f', created_by => 'me'"
+        " concurrency_key => 'c', fairness_key => 'f', created_by => 'me', affinity_key => 'a',"
+        ' resources => \'{"num_gpus": 0.5, "memory": "2GiB"}\', depends_on => ARRAY[%s, %s]::uuid[],'
+        " on_parent_failure => 'run'"
     )
-    plain, full = ask(database), ask(database, arguments)
+    plain = ask(database)
+    full = ask(database, arguments, UUID(bytes=plain), UUID(bytes=plain))
 
     one, two = await requests.waiting(inspector, 10, MOST_BYTES)
 
     now = wall_now()
-    assert list(one) == [plain, b"{}", "greet", None, None, None, None, None, "", "", "", 0, 0, 0]
+    assert list(one) == [plain, b"{}", "greet", *[None] * 5, "", "", "", "", None, 0, 0, 0, None, None]
     assert list(two)[:11] == [full, b'{"a": 1e5000}', "send", "q", 3, 1.0, 5.0, 4.0, "c", "f", "me"]
-    assert [at - now for at in two[11:]] == [pytest.approx(hours * 3600, abs=60) for hours in (1, 2, 3)]
+    assert (two.affinity_key, two.resources) == ("a", "gpu0.5-mem2GiB")
+    assert (two.depends_on, two.on_parent_failure) == ([UUID(bytes=plain)] * 2, "run")
+    assert [at - now for at in two[13:16]] == [pytest.approx(hours * 3600, abs=60) for hours in (1, 2, 3)]
 
 
 @pytest.mark.usefixtures("known")
@@ -123,6 +131,22 @@ BAD: Final[dict[str, tuple[str, str]]] = {
     "key": (f"'greet', concurrency_key => repeat('x', {MAX_KEY + 1})", "concurrency_key is 201 characters"),
     "fairness key": (f"'greet', fairness_key => repeat('x', {MAX_KEY + 1})", "fairness_key is 201 characters"),
     "draining": ("'greet', queue => 'closed'", "queue closed drains"),
+    "affinity key": (f"'greet', affinity_key => repeat('x', {MAX_KEY + 1})", "affinity_key is 201 characters"),
+    "resources": ("'greet', resources => '[]'", "resources is array: it must be a JSON object"),
+    "no parent": (
+        "'greet', depends_on => ARRAY['01900000-0000-7000-8000-000000000000']::uuid[]",
+        "depends_on: there is no task 01900000-0000-7000-8000-000000000000",
+    ),
+    "null parent": ("'greet', depends_on => ARRAY[NULL]::uuid[]", "depends_on has a null: it must be ids of tasks"),
+    "many parents": (
+        f"'greet', depends_on => array_fill(gen_random_uuid(), ARRAY[{MAX_PARENTS + 1}])",
+        f"depends_on has {MAX_PARENTS + 1} ids: at most {MAX_PARENTS} are allowed",
+    ),
+    "parent failure": (
+        "'greet', on_parent_failure => 'stop'",
+        "on_parent_failure is 'stop': it must be fail, skip or run",
+    ),
+    "no parents": ("'greet', on_parent_failure => 'run'", "on_parent_failure is for tasks with depends_on"),
 }
 
 
@@ -146,6 +170,54 @@ def test_the_bounds_are_those_of_all_other_tasks(database: str) -> None:
         with pytest.raises(psycopg.errors.InvalidParameterValue, match=f"{name} is"):
             ask(database, f"'greet', {name} => make_interval(secs => {most + 1})")
     assert f"'{QUEUE_NAME}'" in query(database, "SELECT prosrc FROM pg_proc WHERE proname = 'enqueue'")[0][0]
+
+
+SHAPES: Final[tuple[dict[str, object], ...]] = (
+    {}, {"num_cpus": 0}, {"numCpus": 2, "num_gpus": 0.25}, {"num_gpus": 1.5}, {"numGpus": 4}, {"num_cpus": -1},
+    {"num_cpus": 100_001}, {"num_cpus": 0.00001}, {"num_cpus": "2"}, {"num_cpus": True}, {"num_cpus": None},
+    {"memory": 1}, {"memory": "1.5GiB"}, {"memory": "1024 MiB"}, {"memory": "2 tib"}, {"memory": "2XB"}, {"memory": -1},
+    {"memory": "1TB"}, {"memory": "2000TiB"}, {"memory": 1.5}, {"memory": 0}, {"memory": [1]}, {"GPU": 1}, {"a b": 1},
+    {"license": 1, "Z": 0.5, "a": 2, "z": 0}, {f"r{n}": 1 for n in range(8)}, {f"r{n}": 1 for n in range(9)},
+    {f"{n}" * 50: 1 for n in "abcdefg"}, {"license": {}}, {"license": "1"},
+)  # fmt: skip
+
+
+def test_resources_come_to_the_same_text_in_sql(database: str) -> None:
+    for asked in SHAPES:
+        try:
+            expected = shape_text(asked)
+        except ValueError:
+            with pytest.raises(psycopg.errors.InvalidParameterValue, match="resources: "):
+                query(database, "SELECT asyncproc.shape_text(%s)", Jsonb(asked))
+        else:
+            assert query(database, "SELECT asyncproc.shape_text(%s)", Jsonb(asked)) == [(expected,)], asked
+
+
+def test_sql_takes_what_python_takes(database: str) -> None:
+    (names,) = query(database, "SELECT proargnames FROM pg_proc WHERE oid = 'asyncproc.enqueue'::regproc")[0]
+    assert set(names) == {"task_type", "payload", *Options.__annotations__}
+
+
+async def test_callers_of_the_release_before_go_on(empty_database: str) -> None:
+    async with await psycopg.AsyncConnection.connect(empty_database, autocommit=True) as connection:
+        await migrations._apply(connection, {n: text for n, text in migrations._files().items() if n < 19})
+    database = empty_database
+    know = "INSERT INTO asyncproc.task_type VALUES ('greet', 'default', 1000);"
+    query(database, f"{know} CREATE ROLE clerk; GRANT EXECUTE ON FUNCTION asyncproc.enqueue TO clerk WITH GRANT OPTION")
+    try:
+        query(database, "CREATE VIEW made AS SELECT asyncproc.enqueue('greet', queue => 'q') AS id")
+        await migrations.migrate(database)
+        granted = "SELECT has_function_privilege('clerk', oid, 'EXECUTE WITH GRANT OPTION'), has_function_privilege("
+        rows = query(
+            database, f"{granted}'public', oid, 'EXECUTE') FROM pg_proc WHERE oid = 'asyncproc.enqueue'::regproc"
+        )
+        assert rows == [(True, False)]
+        made = query(database, "SELECT id FROM made")[0][0].bytes
+        assert asked(database) == [made]
+        query(database, REFUSE, [UUID(bytes=made)], ["why"])
+        assert query(database, "SELECT queue, cause FROM asyncproc.task_refused") == [("q", "why")]
+    finally:
+        query(database, "DROP OWNED BY clerk; DROP ROLE clerk")
 
 
 @pytest.mark.usefixtures("known")
@@ -293,7 +365,7 @@ async def test_a_request_of_which_no_task_can_be_kept_stays_and_hinders_nobody(
 
 @pytest.mark.usefixtures("known")
 def test_the_first_requests_are_found_without_reading_the_others(database: str) -> None:
-    query(database, "SELECT count(asyncproc.enqueue('greet')) FROM generate_series(1, 20000)")
+    query(database, "SELECT count(asyncproc.enqueue('greet')) FROM generate_series(1, 40000)")
     with psycopg.connect(hardened(database, "reader", READER_OPTIONS)) as reader:
         for analysed in (False, True):
             if analysed:

@@ -13,11 +13,12 @@ from asyncproc.core.decision import Writes
 from asyncproc.core.states import FINAL, State
 from asyncproc.core.task import TaskId
 from asyncproc.errors import EpochLost
-from asyncproc.storage import retention
+from asyncproc.storage import retention, thinning
 from asyncproc.storage.batch import build
 from asyncproc.storage.cycle import Storage
 from asyncproc.storage.inspector import Inspector
 from asyncproc.storage.retention import DAYS_AHEAD, Retention, Swept, make_ahead
+from asyncproc.storage.thinning import Over, Thinning
 from tests.storage.table import ERROR, NOW, a_task, done, query, write, write_again
 
 DAY_S: Final = 86_400.0
@@ -25,10 +26,10 @@ FEBRUARY_27: Final = datetime(2031, 2, 27, 2, tzinfo=UTC).timestamp()
 KEPT: Final = {State.SUCCEEDED: 7 * DAY_S, State.FAILED: 30 * DAY_S, State.CANCELLED: 7 * DAY_S}
 
 
-async def ended(storage: Storage, state: State, days_ago: float) -> TaskId:
+async def ended(storage: Storage, state: State, days_ago: float, queue: str = "default") -> TaskId:
     """A task that was made and ended so long ago."""
     at = wall_now() - days_ago * DAY_S
-    task = a_task(State.RUNNING, created_at=at, ready_at=at)
+    task = a_task(State.RUNNING, created_at=at, ready_at=at, queue=queue)
     task.id = int(at * 1000).to_bytes(6) + task.id[6:]
     await write(storage, inserts=[task])
     outcome: dict[str, Any] = (
@@ -83,6 +84,43 @@ async def test_what_is_kept_for_ever_stays(storage: Storage, database: str) -> N
     await Retention(database, {State.SUCCEEDED: DAY_S}).sweep(storage.epoch)
 
     assert set(done(database)) == {old}
+
+
+async def test_a_queue_may_keep_its_tasks_for_longer_or_less_long(
+    storage: Storage, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(thinning, "PAGES_AT_ONCE", 1)
+    by_queue = {"short": {State.SUCCEEDED: 2 * DAY_S}, "long": {State.SUCCEEDED: 60 * DAY_S}, "same": {}}
+    kept: list[TaskId] = []
+    for queue, least, state in [
+        ("short", 2, State.SUCCEEDED), ("default", 7, State.SUCCEEDED), ("long", 60, State.SUCCEEDED),
+        ("same", 7, State.SUCCEEDED), ("short", 30, State.FAILED), ("long", 30, State.FAILED),
+    ]:  # fmt: skip
+        # Some are a page and more, and all are of the same two days.
+        for ago in (1.0, 4.0, 9.0, 40.0, 70.0):
+            ids = [await ended(storage, state, ago, queue) for _ in range(5)]
+            kept += ids if ago <= least else []
+    sweeper = Retention(database, KEPT, by_queue=lambda: by_queue)
+
+    swept = await sweeper.sweep(storage.epoch)
+
+    assert set(done(database)) == set(kept)
+    assert swept.tasks == 5 * (3 + 2 + 2)
+    assert await sweeper.sweep(storage.epoch) == Swept()
+    by_queue["long"] = {State.SUCCEEDED: DAY_S}
+    assert (await sweeper.sweep(storage.epoch)).tasks == 5 * 1
+    gone = (await Retention(database, KEPT, by_queue=lambda: by_queue).sweep(storage.epoch)).tasks
+    assert gone == 0, "a new reign looks again, and finds nothing"
+
+
+async def test_what_was_broken_off_goes_on_where_it_was(storage: Storage, database: str) -> None:
+    old = [await ended(storage, State.SUCCEEDED, 4, "short") for _ in range(3)]
+    (name,) = {row[0] for row in query(database, "SELECT tableoid::regclass::text FROM asyncproc.task_done")}
+    connection, over = storage._connection or pytest.fail("no connection"), Over(("short",), these=True)
+    thin = Thinning()
+    thin._next_page[name.rpartition(".")[2]] = (over, 1)
+    assert await thin.thin(connection, name.rpartition(".")[2], over) == 0
+    assert await thin.thin(connection, name.rpartition(".")[2], Over(("long",), these=False)) == len(old)
 
 
 async def test_the_days_to_come_are_there_ahead(storage: Storage, database: str) -> None:

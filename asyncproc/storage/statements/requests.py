@@ -5,12 +5,15 @@ from typing import Final, LiteralString
 CHANNEL: Final = "asyncproc_enqueue"
 LISTEN: Final[LiteralString] = f"LISTEN {CHANNEL}"
 # In:   number of rows, bytes of payload.
-# Out:  committed requests in the order of their ids, at least one where there is one, none beyond the bytes.
+# Out:  committed requests in the order of their ids, at least one where there is one, none beyond the bytes; of those
+#       that depend on tasks each such task is some bytes too.
 # Plan: the primary key from its beginning: whatever was asked for earlier may be committed later.
 WAITING: Final[LiteralString] = """
     SELECT uuid_send(id), convert_to(payload::text, 'UTF8'), type, queue, priority, backoff_s, timeout_s,
-        soft_timeout_s, concurrency_key, fairness_key, created_by, coalesce(extract(epoch FROM ready_at), 0)::float8,
-        coalesce(extract(epoch FROM start_by), 0)::float8, coalesce(extract(epoch FROM deadline), 0)::float8
+        soft_timeout_s, concurrency_key, fairness_key, created_by, affinity_key, resources,
+        coalesce(extract(epoch FROM ready_at), 0)::float8,
+        coalesce(extract(epoch FROM start_by), 0)::float8, coalesce(extract(epoch FROM deadline), 0)::float8,
+        depends_on, on_parent_failure
     FROM (
         SELECT r.*, sum(size) OVER (ORDER BY id) - size AS bytes_before
         FROM (SELECT * FROM asyncproc.task_request ORDER BY id LIMIT %s) r
