@@ -14,8 +14,10 @@ TOKEN: Final = "token"
 
 
 def close(settings: RaySettings) -> list[str]:
-    """Make the Ray that is about to start ask for a token; returns what to warn of. Raises `ConfigError`."""
-    mode = os.environ.setdefault(MODE, TOKEN).lower()
+    """Look at how a Ray will be that is about to start here; returns what to warn of. Raises `ConfigError`."""
+    # Unset it is left to Ray, which then asks for a token: it has read the variable when it was imported, so what is
+    # set here would reach the processes that it starts and not this one.
+    mode = os.environ.get(MODE, TOKEN).lower()
     problems, warnings = [], []
     if mode != TOKEN:
         told = f"{MODE} is {mode!r}: whoever reaches a port of this Ray can run code on this machine"

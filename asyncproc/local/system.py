@@ -18,7 +18,7 @@ from ray import serve
 from ray.exceptions import RayError
 
 from asyncproc.actors.deployment import QUEUE_NAME
-from asyncproc.actors.exposure import close
+from asyncproc.actors.exposure import check_this_ray, close
 from asyncproc.clock import monotonic
 from asyncproc.config import Settings
 from asyncproc.config_file import PREFIX
@@ -117,6 +117,7 @@ def _start_ray(settings: Settings, stack: ExitStack) -> None:
     except (RayError, RuntimeError, ValueError, TimeoutError, OSError) as error:
         raise NotStarted(f"Ray did not start: {error}") from error
     stack.callback(ray.shutdown)
+    check_this_ray(settings.ray)
 
 
 def start_api(settings: Settings, app: serve.Application) -> None:

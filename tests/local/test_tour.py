@@ -63,8 +63,12 @@ def ports_that_nobody_is_given(number: int) -> list[int]:
 
 @pytest.fixture
 def environment() -> dict[str, str]:
-    """Ports that are free, and the command that is tested."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("ASYNCPROC_")}
+    """Ports that are free, and the command that is tested. What a reader does not set is not set either."""
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("ASYNCPROC_") and name != "RAY_AUTH_MODE"
+    }
     port, dashboard = ports_that_nobody_is_given(2)
     return inherited | {
         "PATH": f"{Path(sys.executable).parent}:{inherited['PATH']}",
