@@ -133,6 +133,7 @@ class Retention:
             for partition, part in staying:
                 if part:
                     swept.tasks += await self._thinning.thin(connection, partition, part)
+            await connection.execute(partitions.END_SWEEP, [partitions.SWEEP_LOCK_KEY])
             return swept
 
     async def _drop_over(self, connection: Connection, kept: Kept, swept: Swept) -> list[tuple[str, Over]]:

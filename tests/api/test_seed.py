@@ -58,8 +58,8 @@ def posted(api: Api) -> list[dict[str, Any]]:
 
 def test_the_service_says_that_it_is_up(api: Api) -> None:
     healthy = {"status": "healthy", "queueActor": "ok", "workers": "2 answer", "postgres": "ok"}
-    # The second worker may still be on its way.
-    eventually(lambda: api.http.get("/healthz").json() == healthy)
+    # The second worker may still be on its way; a pool that another test asked for may be warned of.
+    eventually(lambda: healthy.items() <= api.http.get("/healthz").json().items())
     assert api.http.get("/healthz").status_code == 200
 
 

@@ -2,6 +2,7 @@
 
 from argparse import Namespace
 from pathlib import Path
+from subprocess import CalledProcessError
 
 import pytest
 
@@ -24,10 +25,11 @@ def test_a_row_can_be_measured(machine: Machine, name: str) -> None:
     assert BY_NAME[name].measure(machine).value > 0
 
 
-def test_a_row_can_be_measured_in_a_process_of_its_own() -> None:
-    line = apart(BY_NAME["start"], Namespace(runs=1, scale=0.005))
+def test_a_row_that_prints_nothing_in_its_own_process_ends_the_run() -> None:
+    nonesuch = Row("nonesuch", "s", 1, False, lambda machine: Measured(0, {}))
 
-    assert (line["name"], line["unit"]) == ("start", "s")
+    with pytest.raises(CalledProcessError):
+        apart(nonesuch, Namespace(runs=1, scale=0.005))
 
 
 def test_the_median_run_speaks_for_a_row() -> None:

@@ -47,3 +47,5 @@ FINALIZE: Final[LiteralString] = "ALTER TABLE asyncproc.{parent} DETACH PARTITIO
 DROP: Final[LiteralString] = "DROP TABLE asyncproc.{partition}"
 # Out: whether this connection may sweep; another one does where not.
 TRY_SWEEP: Final[LiteralString] = "SELECT pg_try_advisory_lock(%s)"
+# The end of its session does it too, but only once the server has noticed.
+END_SWEEP: Final[LiteralString] = "SELECT pg_advisory_unlock(%s)"
