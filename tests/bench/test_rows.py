@@ -20,7 +20,7 @@ def machine(ray_cluster: None, postgres: str, serve_url: str, tmp_path: Path) ->
     return Machine(postgres, tmp_path, serve_url, scale=0.005)
 
 
-@pytest.mark.parametrize("name", ["enqueue_http_single", "drain", "latency", "restart", "transaction"])
+@pytest.mark.parametrize("name", ["enqueue_http_single", "drain", "latency", "transaction"])
 def test_a_row_can_be_measured(machine: Machine, name: str) -> None:
     assert BY_NAME[name].measure(machine).value > 0
 

@@ -13,7 +13,7 @@ from simulation.faults import Fault
 from simulation.history import History
 from simulation.mutants import MUTANTS, Mutant, hunt
 
-HISTORIES = 150
+HISTORIES = 100
 SEEDS_FOR_MUTANTS = 200
 RARE = {
     "forgets-what-it-brought", "hands-back-in-a-drain", "ignores-weights", "purges-as-read", "reads-while-unknown",
