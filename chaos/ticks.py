@@ -59,8 +59,8 @@ MISSING: Final = """
     ) s
 """
 TASKS: Final = """
-    SELECT (SELECT count(*) FROM asyncproc.task_done WHERE created_by LIKE 'schedule tick-%'),
-        (SELECT count(*) FROM asyncproc.task_live WHERE created_by LIKE 'schedule tick-%'),
+    SELECT (SELECT count(*) FROM asyncproc.task_done WHERE starts_with(created_by, 'schedule tick-')),
+        (SELECT count(*) FROM asyncproc.task_live WHERE starts_with(created_by, 'schedule tick-')),
         (SELECT count(*) FROM asyncproc.tick)
 """
 LATE: Final = """
