@@ -81,7 +81,7 @@ def test_a_queue_that_nobody_named_is_not_changed_by_a_typing_error(api: Api) ->
         ({"retentionFailed": "5s"}, "retentionFailed: Input should be greater than or equal to 3600"),
         ({"retentionFailed": "for long"}, "retentionFailed: must be a duration such as 7d or 36h, or off"),
         ({"timeout": "-5s"}, "timeout: Input should be greater than or equal to 0"),
-        ({"pool": "no-such"}, "pool: there is no pool 'no-such': known are default"),
+        ({"pool": "no-such"}, "pool: there is no pool 'no-such': known are "),
         ({"fairnessWeights": {"a": 0}}, "fairnessWeights.a"),
         ({"fairnessWeights": {"a\x00": 1}}, "contains NUL"),
         ([], "Input should be an object"),

@@ -10,6 +10,7 @@ import pytest
 
 from asyncproc.clock import wall_now
 from asyncproc.core.decision import Writes
+from asyncproc.core.retention import Over
 from asyncproc.core.states import FINAL, State
 from asyncproc.core.task import TaskId
 from asyncproc.errors import EpochLost
@@ -18,7 +19,7 @@ from asyncproc.storage.batch import build
 from asyncproc.storage.cycle import Storage
 from asyncproc.storage.inspector import Inspector
 from asyncproc.storage.retention import DAYS_AHEAD, Retention, Swept, make_ahead
-from asyncproc.storage.thinning import Over, Thinning
+from asyncproc.storage.thinning import Thinning
 from tests.storage.table import ERROR, NOW, a_task, done, query, write, write_again
 
 DAY_S: Final = 86_400.0
@@ -174,7 +175,8 @@ async def test_a_sweep_neither_waits_for_a_reader_for_long_nor_makes_the_cycle_w
     storage: Storage, database: str, reader: "psycopg.Connection[tuple[Any, ...]]", monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention, "_OPTIONS", "-c lock_timeout=1s -c statement_timeout=1s")
-    old = await ended(storage, State.SUCCEEDED, 9)
+    # At noon: in the first hour of a day the partition before its own is made too, and would go first.
+    old = await ended(storage, State.SUCCEEDED, 9 + wall_now() % DAY_S / DAY_S - 0.5)
     reader.rollback()
     reader.execute("SELECT count(*) FROM asyncproc.task_done")
     sweeper = Retention(database, KEPT)
