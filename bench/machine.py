@@ -103,6 +103,17 @@ def actors(system: System) -> list[psutil.Process]:
     return [psutil.Process(pid_of(actor)) for actor in (system.queue(), *system.workers().values())]
 
 
+def postgres_of(system: System) -> tuple[int, list[psutil.Process]]:
+    """The process id of the backend that writes for the QueueActor, and all processes of its Postgres."""
+    writer = query(
+        system,
+        "SELECT pid FROM pg_stat_activity WHERE application_name = 'asyncproc-queue' AND datname = current_database()",
+    )[0]
+    server = psutil.Process(writer).parent()
+    assert server is not None
+    return writer, [server, *server.children()]
+
+
 def pss_mb(process: psutil.Process) -> float:
     return float(process.memory_full_info().pss) / 1e6
 

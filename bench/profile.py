@@ -17,7 +17,7 @@ from asyncproc.core.task import NO_LIMITS, NO_TERMS, NewTask
 from asyncproc.executor import Executor
 from asyncproc.registry import from_settings
 from asyncproc.storage.batch import build
-from bench.machine import Machine, actors, query
+from bench.machine import Machine, actors, postgres_of
 from bench.rows import TEXT, held, no_ops, send, wait_until_done, warm_up
 
 NUMBER: Final = 40_000
@@ -28,18 +28,13 @@ def by_process(machine: Machine) -> dict[str, float]:
     """Microseconds of CPU a task in each process, while a backlog of no-ops drains."""
     with machine.system() as system:
         warm_up(machine, system)
-        writer = query(
-            system, "SELECT pid FROM pg_stat_activity WHERE application_name = 'asyncproc-queue' AND datname ="
-            " current_database()"
-        )[0]  # fmt: skip
-        postgres = psutil.Process(writer).parent()
-        assert postgres is not None
+        writer, postgres = postgres_of(system)
         queue, *workers = actors(system)
         groups = {
             "QueueActor": [queue],
             "workers": workers,
             "Postgres, the writing backend": [psutil.Process(writer)],
-            "Postgres, all else": [p for p in postgres.children() if p.pid != writer],
+            "Postgres, all else": [process for process in postgres if process.pid != writer],
         }
         with held(system) as let_go:
             send(system, no_ops(system, NUMBER))

@@ -24,7 +24,7 @@ from asyncproc.clock import wall_now
 from asyncproc.core.task import NewTask
 from asyncproc.serving import application
 from bench.client import answers_only, free_port, post_bodies
-from bench.machine import PARKED, WORKERS, Machine, actors, pss_mb, query
+from bench.machine import PARKED, WORKERS, Machine, actors, postgres_of, pss_mb, query
 from tests.deployed import System
 from tests.eventually import eventually
 
@@ -372,12 +372,11 @@ def idle(machine: Machine) -> Measured:
     actor without any code uses, for Ray's own threads run in every actor."""
     with machine.system() as system:
         warm_up(machine, system)
-        postgres = psutil.Process(query(system, "SELECT pg_backend_pid()")[0]).parent()
-        assert postgres is not None
+        _, postgres = postgres_of(system)
         empty: Any = ray.remote(_Empty).options(num_cpus=0).remote()
         empty_process = psutil.Process(ray.get(empty.pid.remote()))
         time.sleep(machine.scaled(5))
-        processes = [*actors(system), postgres, *postgres.children(), empty_process]
+        processes = [*actors(system), *postgres, empty_process]
         names = {process.pid: process.name() for process in processes}
         before = _cpu_s(processes)
         seconds = machine.scaled(30)

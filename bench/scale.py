@@ -11,15 +11,13 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
-import psutil
-
 from asyncproc.core.decision import Decision, PollReply
 from asyncproc.core.events import SUCCEEDED, Enqueued, Event, Outcome, Polled, Registered
 from asyncproc.core.settings import CoreSettings
 from asyncproc.core.step import Core
 from asyncproc.core.task import NO_TERMS, Options
 from asyncproc.storage.batch import build
-from bench.machine import PARKED, Machine, actors, machine, query
+from bench.machine import PARKED, Machine, actors, machine, postgres_of, query
 from bench.rows import held, no_ops, send, wait_until_done, warm_up
 from simulation.world import NOON, ONCE
 from tests.deployed import System
@@ -115,13 +113,8 @@ class _Watch:
 
     def __init__(self, system: System) -> None:
         self._system = system
-        writer = query(
-            system, "SELECT pid FROM pg_stat_activity WHERE application_name = 'asyncproc-queue' AND datname ="
-            " current_database()"
-        )[0]  # fmt: skip
-        postgres = psutil.Process(writer).parent()
-        assert postgres is not None
-        self._groups = {"queue_actor": actors(system)[:1], "postgres": [postgres, *postgres.children()]}
+        _, postgres = postgres_of(system)
+        self._groups = {"queue_actor": actors(system)[:1], "postgres": postgres}
         self._at, self._before = time.monotonic(), self._now()
 
     def _now(self) -> dict[str, float]:
