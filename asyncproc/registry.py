@@ -80,7 +80,9 @@ class Registry:
         """By type, what makes its tasks the only ones of their kind where they do not say."""
 
     def obey(self, stored: Stored) -> None:
-        """Enqueue by these settings from now on."""
+        """Enqueue by these settings from now on; costs nothing where it does already."""
+        if stored is self._stored:
+            return
         self._stored = stored
         self._served = served_types(self._settings, stored)
         self._known.clear()

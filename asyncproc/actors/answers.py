@@ -122,6 +122,16 @@ async def or_refusal(call: Awaitable[A]) -> A | Refusal:
         return Refusal.of(error)
 
 
+K = TypeVar("K")
+
+
+def expect(answer: object, kind: type[K]) -> K:
+    """What was asked for is answered by its kind and no other. Raises `TypeError`: that is a defect."""
+    if not isinstance(answer, kind):
+        raise TypeError(f"asked for {kind.__name__}, answered {type(answer).__name__}")
+    return answer
+
+
 class Health(NamedTuple):
     """`storage` and `workers` are `ok`-like words for people; the booleans are what counts."""
 

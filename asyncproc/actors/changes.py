@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, NamedTuple
 
-from asyncproc.actors.answers import Cancelled
+from asyncproc.actors.answers import Cancelled, expect
 from asyncproc.actors.inbox import Inbox
 from asyncproc.clock import monotonic
 from asyncproc.core.asked import Action, Change
@@ -238,15 +238,11 @@ class Changes:
 
     async def _change(self, task: Task, change: Change) -> ChangeReply:
         reply = await self._inbox.ask(lambda ticket: ChangeAsked(ticket, task, change))
-        if not isinstance(reply, ChangeReply):
-            raise TypeError(f"asked for a change, answered {type(reply).__name__}")
-        return reply
+        return expect(reply, ChangeReply)
 
     async def _retry(self, task: Task) -> bool:
         reply = await self._inbox.ask(lambda ticket: RetryAsked(ticket, task))
-        if not isinstance(reply, RetryReply):
-            raise TypeError(f"asked for a retry, answered {type(reply).__name__}")
-        return reply.refused is None
+        return expect(reply, RetryReply).refused is None
 
     async def _whose_keys_are_free(self, tasks: Sequence[Task]) -> Sequence[Task]:
         """Those that may be run again: of a unique key one, and that only where no other has it that has not ended."""
@@ -266,9 +262,7 @@ class Changes:
         if order.action is Action.RETRY:
             tasks = await self._whose_keys_are_free(tasks)
         reply = await self._inbox.ask(lambda ticket: BulkAsked(ticket, order.action, tasks, order.change, reason))
-        if not isinstance(reply, BulkReply):
-            raise TypeError(f"asked for many changes, answered {type(reply).__name__}")
-        return reply
+        return expect(reply, BulkReply)
 
 
 def _not_ended(task: Task) -> Wanted:

@@ -13,7 +13,7 @@ MODE: Final = "RAY_AUTH_MODE"
 TOKEN: Final = "token"
 
 
-def close(settings: RaySettings) -> list[str]:
+def check_start(settings: RaySettings) -> list[str]:
     """Look at how a Ray will be that is about to start here; returns what to warn of. Raises `ConfigError`."""
     # Unset it is left to Ray, which then asks for a token: it has read the variable when it was imported, so what is
     # set here would reach the processes that it starts and not this one.

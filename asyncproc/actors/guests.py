@@ -51,7 +51,8 @@ class Guests:
         if not witness:
             raise ValueError(f"{worker} has no witness")
         if worker not in self._watches:
-            self._watches[worker] = asyncio.get_running_loop().create_task(self._watch(worker, witness[0]))
+            self._watches[worker] = watch = asyncio.get_running_loop().create_task(self._watch(worker, witness[0]))
+            watch.add_done_callback(lambda watch: self._watched(worker, watch))
 
     async def find(self, workers: Iterable[str]) -> set[str]:
         """Those whose actors Ray knows to be there. They introduce themselves again, or fall silent."""
@@ -71,10 +72,15 @@ class Guests:
             log.info("%s may be gone: %s", worker, type(error).__name__)
         await self._is_dead(worker)
         log.info("%s is gone", worker)
-        del self._watches[worker]
         # Where it said before that it leaves, nothing is held against it.
         self._lost(WorkerLost(worker, "its process was killed or crashed, or Ray Serve ended it", charged=True))
         self._gone.pop(worker, asyncio.Event()).set()
+
+    def _watched(self, worker: str, watch: "asyncio.Task[None]") -> None:
+        """A watch that failed leaves the worker to its silence, and to the watch that its next registration begins."""
+        del self._watches[worker]
+        if not watch.cancelled() and (error := watch.exception()) is not None:
+            log.error("%s is not watched any more: %s", worker, error, exc_info=error)
 
     async def _is_dead(self, worker: str) -> None:
         """Returns once it is. That it cannot be reached is no proof of that."""

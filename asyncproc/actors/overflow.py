@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Container, Sequence
 
+from asyncproc.actors.answers import expect
 from asyncproc.actors.commits import AWAY_AFTER_S, FIRST_RETRY_S, LAST_RETRY_S, Commits
 from asyncproc.clock import monotonic
 from asyncproc.core.crowd import Crowd, Place
@@ -60,8 +61,7 @@ def without(
 
 def admitted(reply: Reply) -> EnqueueReply:
     """Raises `QueueFull` where some of the requests found no room; the others are committed."""
-    if not isinstance(reply, EnqueueReply):
-        raise TypeError(f"asked for {EnqueueReply.__name__}, answered {type(reply).__name__}")
-    if reply.full:
-        raise QueueFull(tuple(reply.full))
-    return reply
+    enqueued = expect(reply, EnqueueReply)
+    if enqueued.full:
+        raise QueueFull(tuple(enqueued.full))
+    return enqueued

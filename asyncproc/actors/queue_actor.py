@@ -6,10 +6,10 @@ import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
-from typing import Final, TypeVar
+from typing import Final
 
 from asyncproc import failpoints
-from asyncproc.actors.answers import Cancelled, Cause, Health, Refusal, or_refusal
+from asyncproc.actors.answers import Cancelled, Cause, Health, Refusal, expect, or_refusal
 from asyncproc.actors.changes import ChangeOutcome, Changes
 from asyncproc.actors.commits import FIRST_RETRY_S, LAST_RETRY_S, Commits, completed, correct
 from asyncproc.actors.deployment import Deployment
@@ -32,7 +32,7 @@ from asyncproc.changes import Change
 from asyncproc.clock import AnchoredClock, monotonic, wall_now
 from asyncproc.core.asked import Change as TaskChange
 from asyncproc.core.batches import Batching
-from asyncproc.core.decision import PollReply, RegisterReply, Reply
+from asyncproc.core.decision import PollReply, RegisterReply
 from asyncproc.core.events import (
     Draining,
     Enqueued,
@@ -236,7 +236,7 @@ class QueueActor:
         reply = await self._inbox.ask(
             lambda ticket: Registered(ticket, worker, pool, concurrency, held, types, batching, patient)
         )
-        registered = _expect(reply, RegisterReply)
+        registered = expect(reply, RegisterReply)
         if seen_epoch > self._storage.epoch:
             log.warning("%s; %s has met epoch %d", EpochLost(self._storage.epoch), worker, seen_epoch)
             os._exit(1)
@@ -257,7 +257,7 @@ class QueueActor:
         reply = await self._inbox.ask(
             lambda ticket: Polled(ticket, worker, session, outcomes, returned, leaving, notes)
         )
-        answer = _expect(reply, PollReply)
+        answer = expect(reply, PollReply)
         return self._storage.epoch, answer.leases, answer.recalled, answer.stops
 
     async def witness(self, worker: str) -> None:
@@ -407,15 +407,6 @@ class QueueActor:
             return 0
         now, poll_s = self._clock.now(), self._core.settings.poll_s
         return sum(1 for worker in self._core.workers.values() if worker.polls or now - worker.heard_at < poll_s)
-
-
-R = TypeVar("R")
-
-
-def _expect(reply: Reply, kind: type[R]) -> R:
-    if not isinstance(reply, kind):
-        raise TypeError(f"asked for {kind.__name__}, answered {type(reply).__name__}")
-    return reply
 
 
 def _supervised(task: "asyncio.Task[None]") -> "asyncio.Task[None]":

@@ -64,7 +64,6 @@ class Requests:
         self._inspector = inspector
         self._inbox = inbox
         self._steering = steering
-        self._obeyed: Stored | None = None
         self._known_by: Stored | None = None
         self._bell = Bell(deployment.conninfo)
 
@@ -97,17 +96,12 @@ class Requests:
         """Pools may bring new ones along while the reign lasts."""
         if (stored := self._steering.stored) is self._known_by:
             return
-        self._obey()
+        self._registry.obey(stored)
         queues = {name: self._registry.get(name).queue for name in self._registry.names()}
         if queues != self._queues:
             await self._storage.between(requests.know_types, queues, self._max_payload_bytes)
             self._queues = queues
         self._known_by = stored
-
-    def _obey(self) -> None:
-        if (stored := self._steering.stored) is not self._obeyed:
-            self._registry.obey(stored)
-            self._obeyed = stored
 
     async def _drain(self) -> None:
         while found := await requests.waiting(self._inspector, AT_ONCE, BYTES_AT_ONCE):
@@ -123,7 +117,7 @@ class Requests:
         await self._storage.between(requests.refuse, causes)
 
     def _tasks(self, found: list[Request]) -> list[NewTask]:
-        self._obey()
+        self._registry.obey(self._steering.stored)
         shared: dict[tuple[object, ...], Options] = {}
         return [
             (

@@ -7,6 +7,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
+from asyncproc.actors.answers import expect
 from asyncproc.actors.inbox import Inbox
 from asyncproc.changes import AskTicks, DeleteSchedule, PutSchedule, ScheduleChange
 from asyncproc.config import Settings
@@ -109,9 +110,7 @@ class Scheduling:
         known = self._known.get(asked.name)
         if known is not None and (queue := known.schedule.options.queue) in self._draining:
             raise QueueDraining((queue,), ())
-        reply = await self._inbox.ask(lambda ticket: TicksAsked(ticket, asked.name, ticks))
-        if not isinstance(reply, TicksReply):
-            raise TypeError(f"asked for ticks, answered {type(reply).__name__}")
+        reply = expect(await self._inbox.ask(lambda ticket: TicksAsked(ticket, asked.name, ticks)), TicksReply)
         if reply.is_full:
             raise SettingsRefused(
                 "full", f"{MAX_LINE} ticks of schedule {asked.name} may wait for the task before them, and no more"

@@ -97,10 +97,8 @@ class Served:
         self._steering = steering
         self._enqueue = enqueue
         self._registry = Declared(deployment.types, deployment.settings)
-        self._obeyed: Stored | None = None
         # Of its own: whoever looks must not hold up those who enqueue.
         self._inspector = Inspector(deployment.conninfo, 1)
-        self._is_open = False
         self._hosting = asyncio.Lock()
 
     async def answer(self, asked: Asked) -> Answer | Refusal:
@@ -117,9 +115,7 @@ class Served:
                 return await (await self._reader()).some_counts(queue, MOST_COUNTED)
 
     async def _reader(self) -> Inspector:
-        if not self._is_open:
-            self._is_open = True
-            await self._inspector.open()
+        await self._inspector.open()  # which changes nothing where it is
         return self._inspector
 
     async def _host(self, queue: str, handlers: Mapping[str, int | None]) -> Hosted:
@@ -154,9 +150,7 @@ class Served:
         most = self._settings.api.max_task_bytes
         if len(call.payload) > most:
             raise TasksRejected({call.id: f"its arguments are {len(call.payload)} bytes: at most {most} are allowed"})
-        if (stored := self._steering.stored) is not self._obeyed:
-            self._registry.obey(stored)
-            self._obeyed = stored
+        self._registry.obey(self._steering.stored)
         wishes = call.wishes
         options = self._registry.options_for(
             call.handler,

@@ -18,7 +18,7 @@ from ray import serve
 from ray.exceptions import RayError
 
 from asyncproc.actors.deployment import QUEUE_NAME
-from asyncproc.actors.exposure import check_this_ray, close
+from asyncproc.actors.exposure import check_start, check_this_ray
 from asyncproc.clock import monotonic
 from asyncproc.config import Settings
 from asyncproc.config_file import PREFIX
@@ -58,7 +58,7 @@ def up(settings: Settings, start_dir: Path, say: Say) -> None:
     if (other := note.read(start_dir)) is not None:
         raise AlreadyRunning(f"process {other.pid} runs it already: `asyncproc down` stops it")
     from_settings(settings, start_dir)
-    warnings = close(settings.ray)
+    warnings = check_start(settings.ray)
     _check_ports(settings)
     stopping = threading.Event()
     with ExitStack() as stack:

@@ -1,9 +1,8 @@
 """An adapter's way to the QueueActor of the same Ray: no address and no password to configure."""
 
 from collections.abc import Sequence
-from typing import TypeVar
 
-from asyncproc.actors.answers import Cancelled, Health, Refusal
+from asyncproc.actors.answers import Cancelled, Health, Refusal, expect
 from asyncproc.actors.calls import Calls
 from asyncproc.actors.deployment import QueueHandle
 from asyncproc.actors.gateway import Gateway
@@ -13,8 +12,6 @@ from asyncproc.core.cancel import GRACE_S
 from asyncproc.core.record import TaskRecord
 from asyncproc.core.states import State
 from asyncproc.core.task import TaskId
-
-K = TypeVar("K")
 
 
 class Client:
@@ -32,17 +29,17 @@ class Client:
 
     async def host(self, host: Host) -> Hosted:
         """Raises `SettingsRefused`, `StorageUnavailable` and `QueueUnavailable`."""
-        return _expect(await self._ask(self._hosts, host), Hosted)
+        return expect(await self._ask(self._hosts, host), Hosted)
 
     async def look(self, task_id: TaskId) -> TaskRecord | None:
         """Raises `StorageUnavailable` and `QueueUnavailable`."""
         found = await self._ask(self._looks, LookAt(task_id))
-        return None if found is None else _expect(found, TaskRecord)
+        return None if found is None else expect(found, TaskRecord)
 
     async def count(self, queue: str) -> dict[State, int] | None:
         """Raises the same."""
         found = await self._ask(self._looks, Count(queue))
-        return None if found is None else _expect(found, dict)
+        return None if found is None else expect(found, dict)
 
     async def cancel(self, task_id: TaskId) -> Cancelled:
         """Raises the same."""
@@ -77,9 +74,3 @@ def _error(refusal: Refusal, call: Call) -> Exception:
     own = tuple(entry for entry in refusal.rejected if entry[0] == call.id)
     full = tuple(each for each in refusal.full if each.first == call.id)
     return refusal._replace(rejected=own, full=full or refusal.full).error()
-
-
-def _expect(answer: object, kind: type[K]) -> K:
-    if not isinstance(answer, kind):
-        raise TypeError(f"asked for {kind.__name__}, answered {type(answer).__name__}")
-    return answer

@@ -79,9 +79,6 @@ class Consumer:
                 return True
         return False
 
-    def is_talking(self) -> bool:
-        return not self._life.done()
-
     def _vouch(self, actor: Any) -> list[Any]:
         """A call that does not end while both live: asked for anew where it has, or where another one reigns."""
         before = self._witness

@@ -15,12 +15,13 @@ import psycopg
 from psycopg import AsyncConnection
 from psycopg.sql import SQL, Identifier
 
+from asyncproc.core.retention import Kept, Over
 from asyncproc.core.states import FINAL, State
 from asyncproc.errors import EpochLost
 from asyncproc.storage.arrays import floats, register, texts
 from asyncproc.storage.connection import Connection, first_line, hardened, is_away
 from asyncproc.storage.statements import idempotency, partitions, reign, schedules
-from asyncproc.storage.thinning import Kept, Over, Thinning
+from asyncproc.storage.thinning import Thinning
 
 log = logging.getLogger(__name__)
 

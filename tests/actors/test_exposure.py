@@ -5,7 +5,7 @@ import os
 import pytest
 import ray
 
-from asyncproc.actors.exposure import check_this_ray, close
+from asyncproc.actors.exposure import check_start, check_this_ray
 from asyncproc.config import RaySettings
 from asyncproc.errors import ConfigError
 from tests.actors.conftest import Deploy
@@ -18,7 +18,7 @@ def ray_settings(**values: object) -> RaySettings:
 def test_where_nobody_says_it_the_token_is_left_to_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_AUTH_MODE")
 
-    assert close(ray_settings()) == []
+    assert check_start(ray_settings()) == []
     assert "RAY_AUTH_MODE" not in os.environ, "Ray has read it long ago"
 
 
@@ -26,21 +26,21 @@ def test_a_start_without_a_token_is_refused_until_it_is_allowed(monkeypatch: pyt
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
 
     with pytest.raises(ConfigError, match=r"RAY_AUTH_MODE is 'disabled'.*set ray.withoutToken to true to allow it"):
-        close(ray_settings())
-    (warning,) = close(ray_settings(withoutToken=True))
+        check_start(ray_settings())
+    (warning,) = check_start(ray_settings(withoutToken=True))
     assert warning.endswith("ray.withoutToken allows it")
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "8.8.8.8", "db.example.org", ""])
 def test_a_dashboard_that_others_may_reach_is_refused_until_it_is_allowed(host: str) -> None:
     with pytest.raises(ConfigError, match=r"ray.dashboardHost .*set ray.publicDashboard to true to allow it"):
-        close(ray_settings(dashboardHost=host))
-    assert len(close(ray_settings(dashboardHost=host, publicDashboard=True))) == 1
+        check_start(ray_settings(dashboardHost=host))
+    assert len(check_start(ray_settings(dashboardHost=host, publicDashboard=True))) == 1
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "[::1]", "10.1.2.3", "192.168.0.7", "127.0.0.2"])
 def test_a_dashboard_on_loopback_or_a_private_network_is_not(host: str) -> None:
-    assert close(ray_settings(dashboardHost=host)) == []
+    assert check_start(ray_settings(dashboardHost=host)) == []
 
 
 def test_a_ray_that_was_started_without_a_token_is_refused_too(monkeypatch: pytest.MonkeyPatch) -> None:
