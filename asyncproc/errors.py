@@ -309,6 +309,19 @@ class WorkerDied(AsyncprocError):
 
 
 @dataclass(eq=False)
+class MemoryShort(AsyncprocError):
+    """The memory of a node was about to end, and of what was suspected there this attempt took most."""
+
+    taken: int
+
+    def __str__(self) -> str:
+        return (
+            f"the memory of its node was about to end, of which it took {self.taken / 2**30:.1f} GiB; its process was"
+            " ended. Ask for `memory` in the resources of its type, or for fewer at once"
+        )
+
+
+@dataclass(eq=False)
 class CellUnavailable(AsyncprocError):
     """A task that may take its process down could not be given one of its own."""
 

@@ -19,6 +19,7 @@ from asyncproc.core.events import (
     Polled,
     Registered,
     Released,
+    WorkerLost,
 )
 from asyncproc.core.replace import replace as replace_tasks
 from asyncproc.core.settings import CoreSettings
@@ -61,10 +62,10 @@ class ForgetsTheLost(_MindsWorkers):
     """The tasks of a lost worker stay where they were."""
 
     class Minds(Attendance):
-        def lose(self, name: str, cause: str, charged: bool) -> None:
-            if (worker := self.workers.get(name)) is not None:
+        def lose(self, event: WorkerLost) -> None:
+            if (worker := self.workers.get(event.worker)) is not None:
                 worker.held.clear()
-            super().lose(name, cause, charged)
+            super().lose(event)
 
 
 class ForgetsTheUndelivered(_MindsWorkers):
@@ -132,12 +133,20 @@ class ChargesAnInnocent(_MindsWorkers):
     """The first death of its worker fails whoever is aboard alone."""
 
     class Minds(Attendance):
-        def lose(self, name: str, cause: str, charged: bool) -> None:
-            worker = self.workers.get(name)
+        def lose(self, event: WorkerLost) -> None:
+            worker = self.workers.get(event.worker)
             for task_id in [] if worker is None else worker.held:
                 task = self._core.tasks[task_id]
                 task.losses = max(1, task.losses)
-            super().lose(name, cause, charged)
+            super().lose(event)
+
+
+class ChargesWhoWasTakenAlong(_MindsWorkers):
+    """That a worker died together with the QueueActor proves as much as that it died alone."""
+
+    class Minds(Attendance):
+        def lose(self, event: WorkerLost) -> None:
+            super().lose(replace(event, proof=1))
 
 
 class MovesTheLostBack(_MindsWorkers):
@@ -343,6 +352,6 @@ CORES: Final = (
     IgnoresReturns, TakesBackUnasked, TakesPagesLast, ChargesTheLost, ChargesAnInnocent, MovesTheLostBack,
     ReusesSessions, HearsOldRegistrations, HandsBackInADrain, BlamesTheWorkers, GivesUpEarly, KeepsTheImpatientWaiting,
     EnqueuesTwice, LeavesPollsWaiting, SleepsOn, RestsEveryOtherStep, GrantsWhileDraining, CountsTwice, ConfinesNobody,
-    ForgetsTheLastNote, ForgetsWhatWasLeft, ReplacesAllTheSame,
+    ForgetsTheLastNote, ForgetsWhatWasLeft, ReplacesAllTheSame, ChargesWhoWasTakenAlong,
     LeavesTheReleased, OverlooksTheReleased, OwesNothing, SeesSuccessAlone,
 )  # fmt: skip

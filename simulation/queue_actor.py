@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeAlias
 
+from asyncproc.core.dangers import TAKEN_ALONG
 from asyncproc.core.decision import BulkReply, ChangeReply, Decision, EnqueueReply, PollReply, Reply, RetryReply
 from asyncproc.core.events import (
     BulkAsked,
@@ -263,7 +264,7 @@ class QueueActor:
             return
         loaded = self.scene.table.load()
         gone = sorted({task.worker for task in loaded.running} - self._living())
-        lost = [WorkerLost(name, "it was gone when the reign began", charged=False) for name in gone]
+        lost = [WorkerLost(name, "it was gone when the reign began", proof=TAKEN_ALONG) for name in gone]
         self._core = self.scene.make_core(self.scene.settings, self.epoch)
         self._referee = Referee(self.scene, self._core, self.epoch)
         rules = self.scene.rules

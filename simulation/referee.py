@@ -54,8 +54,9 @@ class Referee:
         self._stepped_at: float | None = None
         self._counters = replace(core.counters)
         self._known: set[str] = set()
-        self._lost: dict[str, bool] = {}
-        """Workers given up in this step, and whether those aboard are suspected."""
+        self._lost: dict[str, int] = {}
+        """Workers given up in this step, and how many deaths before prove a task aboard guilty: 0 where none is
+        suspected."""
         self._given_back: list[TaskId] = []
         """Tasks that came back unstarted in this step."""
         self._draining = False
@@ -159,7 +160,7 @@ class Referee:
         self._lost = {}
         for event in events:
             if isinstance(event, WorkerLost):
-                self._lost.setdefault(event.worker, event.charged)
+                self._lost.setdefault(event.worker, event.proof if event.charged else 0)
             elif isinstance(event, Registered) or (isinstance(event, Polled) and _is_heard(replies.get(event.ticket))):
                 self._quiet_s[event.worker] = 0.0
         self._excuse_the_patient(settings.poll_s)
@@ -167,7 +168,7 @@ class Referee:
             quiet_s = self._quiet_s.get(worker, 0.0)
             patient = quiet_s >= settings.poll_s + settings.silence_s - 1e-3
             require(patient, Rule.INNOCENT_WORKER, f"{worker} is given up after {quiet_s:.3f} s")
-            self._lost[worker] = True
+            self._lost[worker] = 1
         if any(isinstance(event, Registered | Polled) and event.worker in self._lost for event in events):
             self._shares.give_up()
         for worker in self._lost:
@@ -201,15 +202,16 @@ class Referee:
                 for other in table.live.values()
                 if other.state is State.RUNNING and other.worker == row.worker and other.id not in ended
             ]
-            require(self._lost.get(row.worker), Rule.INNOCENT_TASK, f"{row.worker} of {name(task_id)} did not die")
+            proof = self._lost.get(row.worker, 0)
+            require(proof, Rule.INNOCENT_TASK, f"{row.worker} of {name(task_id)} did not die")
             require(aboard == [task_id], Rule.INNOCENT_TASK, f"{name(task_id)} was not alone on {row.worker}")
-            require(row.losses, Rule.INNOCENT_TASK, f"{name(task_id)} was never suspected")
+            require(row.losses >= proof, Rule.INNOCENT_TASK, f"{name(task_id)} had {row.losses} losses of {proof}")
         self._given_back = []
         for task_id, _, losses in writes.requeued:
             row = table.live[task_id]
             if row.worker not in self._lost and not losses:
                 self._given_back.append(task_id)
-            suspected = self._lost.get(row.worker, False) and row.state is State.RUNNING
+            suspected = self._lost.get(row.worker, 0) > 0 and row.state is State.RUNNING
             # Given back in the same step as its worker was lost, it may be either.
             require(
                 row.losses <= losses <= row.losses + suspected,

@@ -265,8 +265,8 @@ class World:
         ticket = self.poll(lease.worker, (lease.task, lease.number, *outcome[2:]))
         return self.granted(ticket, lease.worker)
 
-    def lose(self, worker: str, charged: bool = True) -> None:
-        self.turn(WorkerLost(worker, "killed by signal 9", charged))
+    def lose(self, worker: str, charged: bool = True, proof: int = 1) -> None:
+        self.turn(WorkerLost(worker, "killed by signal 9", charged, proof))
 
     # ---- what is there to see
 

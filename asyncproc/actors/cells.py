@@ -15,14 +15,18 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from threading import Condition, Lock, Thread
+from time import sleep
 from typing import Final
 
+import psutil
+
 from asyncproc.actors.cell_process import ENDED, FORKED, Order
+from asyncproc.actors.memory import LOOK_S, MemoryLine
 from asyncproc.actors.watchdog import extended
 from asyncproc.clock import monotonic
 from asyncproc.core.events import KILLED, Lease, Outcome
 from asyncproc.core.task import NO_LIMITS, TaskId, TimeLimits
-from asyncproc.errors import CellUnavailable, SetupTooLong, TimeLimitExceeded, WorkerDied
+from asyncproc.errors import CellUnavailable, MemoryShort, SetupTooLong, TimeLimitExceeded, WorkerDied
 from asyncproc.executor import as_killed, failed
 from asyncproc.notes import Notebook
 from asyncproc.parents import Chunk, ParentsReader, ParentsUnread
@@ -55,6 +59,8 @@ class _Cell:
     extended_s: float = 0.0
     """By how much they were put off."""
     exceeds: Callable[[float], Exception] = TimeLimitExceeded
+    took: int = 0
+    """Bytes of memory, where it was ended for them."""
 
     def send(self, kind: str, content: object) -> None:
         with self.sending:
@@ -63,6 +69,13 @@ class _Cell:
     def begin(self, limits: TimeLimits, exceeds: Callable[[float], Exception]) -> None:
         """What it does from now on may take so long."""
         self.began, self.limits, self.exceeds, self.extended_s = monotonic(), limits, exceeds, 0.0
+
+    def takes(self) -> int:
+        """Bytes of memory."""
+        try:
+            return psutil.Process(self.pid).memory_info().rss
+        except psutil.Error:
+            return 0
 
     def limit_s(self) -> float:
         return extended(self.limits, self.extended_s)
@@ -181,7 +194,8 @@ class Cells:
                     cell.connection.close()  # it died while it was idle
                 if self._forker is None or self._forker.over:
                     self._forker = _Forker(self._order)
-                    Thread(target=self._sweep, args=(self._forker,), name="cells", daemon=True).start()
+                    for keep in (self._sweep, self._guard):
+                        Thread(target=keep, args=(self._forker,), name="cells", daemon=True).start()
                 return self._forker, self._forker.fork()
             except BaseException:
                 self._busy -= 1
@@ -207,6 +221,20 @@ class Cells:
                         self._forker = None
                     break
         forker.close()
+
+    def _guard(self, forker: "_Forker") -> None:
+        """While suspects run, end the one that takes most when memory ends: it goes by itself, and not with all that
+        Ray ends then."""
+        line = MemoryLine()
+        while not forker.over:
+            sleep(LOOK_S)
+            if not (self._by_task and line.is_crossed()):
+                continue
+            taken = {cell: cell.takes() for _, cell in list(self._by_task.values())}
+            most = max(taken, key=taken.__getitem__, default=None)
+            if most is not None and taken[most] > line.margin and not any(cell.took for cell in taken):
+                most.took = taken[most]
+                forker.kill(most.pid)
 
 
 class _Forker:
@@ -282,6 +310,8 @@ class _Forker:
 
 def _why_it_died(cell: _Cell, lease: Lease, code: int | None) -> Outcome:
     seconds, limit_s = monotonic() - cell.began, cell.limit_s()
+    if cell.took:
+        return as_killed(failed(lease, MemoryShort(cell.took), seconds, ""))
     if limit_s and seconds >= limit_s:
         return as_killed(failed(lease, cell.exceeds(limit_s), seconds, ""))
     return as_killed(failed(lease, WorkerDied(_words(code)), seconds, ""))

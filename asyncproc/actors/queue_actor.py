@@ -32,6 +32,7 @@ from asyncproc.changes import Change
 from asyncproc.clock import AnchoredClock, monotonic, wall_now
 from asyncproc.core.asked import Change as TaskChange
 from asyncproc.core.batches import Batching
+from asyncproc.core.dangers import TAKEN_ALONG
 from asyncproc.core.decision import PollReply, RegisterReply
 from asyncproc.core.events import (
     Draining,
@@ -398,7 +399,7 @@ class QueueActor:
         self._commits.away = ""
         log.info("epoch %d begins: %d tasks run, %d workers live", self._storage.epoch, len(loaded.running), len(alive))
         gone = sorted({task.worker for task in loaded.running} - alive)
-        lost = [WorkerLost(name, "it was gone when the reign began", charged=False) for name in gone]
+        lost = [WorkerLost(name, "it was gone when the reign began", proof=TAKEN_ALONG) for name in gone]
         return [RulesChanged(0, rules), loaded, self._steering.schedules, *lost]
 
     def _answering(self) -> int:

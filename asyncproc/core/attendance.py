@@ -7,7 +7,7 @@ from asyncproc.core.alarms import Alarms
 from asyncproc.core.cancel import remind
 from asyncproc.core.decision import PollReply, RegisterReply
 from asyncproc.core.endings import died, lost
-from asyncproc.core.events import Polled, Registered
+from asyncproc.core.events import Polled, Registered, WorkerLost
 from asyncproc.core.notes import take_notes
 from asyncproc.core.task import Task, TaskId
 from asyncproc.core.workers import Poll, Worker
@@ -125,9 +125,9 @@ class Attendance:
         self._alarms.set(worker, core.now + core.settings.poll_s)
         return worker
 
-    def lose(self, name: str, cause: str, charged: bool) -> None:
+    def lose(self, event: WorkerLost) -> None:
         core = self._core
-        worker = self.workers.pop(name, None)
+        worker = self.workers.pop(event.worker, None)
         if worker is None:
             return
         pool = core.backlog.pool(worker.pool)
@@ -136,14 +136,14 @@ class Attendance:
         core.decision.replies.extend(PollReply(poll.ticket, None) for poll in worker.polls)
         worker.polls.clear()
         alone = len(worker.held) == 1
-        charged = charged and not worker.leaving
+        charged = event.charged and not worker.leaving
         core.counters.lost += len(worker.held)
         for task_id in worker.held:
             task = core.tasks[task_id]
             core.backlog.stopped(task)
-            if charged and task.losses and alone and task.stop_reason is None:
+            if charged and task.losses >= event.proof and alone and task.stop_reason is None:
                 # Nobody else can have done it.
-                died(core, task, cause)
+                died(core, task, event.cause)
                 continue
             task.losses += charged
             self.requeue(task)
@@ -170,7 +170,7 @@ class Attendance:
                 core.backlog.pool(worker.pool).place(worker)
                 silent_at = worker.heard_at + settings.poll_s + settings.silence_s
                 if silent_at <= core.now:
-                    self.lose(worker.name, f"silent for {core.now - worker.heard_at:.0f} s", charged=True)
+                    self.lose(WorkerLost(worker.name, f"silent for {core.now - worker.heard_at:.0f} s"))
                     continue
                 next_at = min(silent_at, core.now + settings.poll_s)
             self._alarms.set(worker, next_at)

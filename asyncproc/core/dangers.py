@@ -7,6 +7,11 @@ REMEMBERED_S: Final = 600.0
 MOST: Final = 1_000
 
 
+TAKEN_ALONG: Final = 3
+"""Deaths of its worker that prove nothing of a task, when the QueueActor died at the same time: whatever took that
+down, the whole machine at worst, may have taken the worker along. What never survives comes to an end all the same."""
+
+
 def runs_alone(losses: int) -> bool:
     """Of a task that was aboard when so many workers died. At first it is told apart by a process of its own; when
     that did not keep its worker alive, nobody else may be there."""

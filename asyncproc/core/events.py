@@ -145,6 +145,9 @@ class WorkerLost:
     worker: str
     cause: str
     charged: bool = True
+    proof: int = 1
+    """After so many deaths before this one, all of which it was aboard of, a task that was alone is held to have done
+    it."""
 
 
 @dataclass(slots=True)

@@ -143,7 +143,7 @@ class Core:
             case Registered():
                 self.attendance.register(event)
             case WorkerLost():
-                self.attendance.lose(event.worker, event.cause, event.charged)
+                self.attendance.lose(event)
             case Refused():
                 self._refused(event.ids)
             case Loaded():

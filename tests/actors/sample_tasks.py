@@ -123,6 +123,10 @@ def die(ledger: str, n: int, ctx: TaskContext, how: str = "killed") -> None:
             os.abort()
         case "segfaults":
             ctypes.string_at(0)
+        case "hoards":
+            hoard = b"x" * (400 << 20)
+            signal.pause()
+            del hoard
         case _:
             os.kill(os.getpid(), signal.SIGKILL)
             signal.pause()

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -193,6 +194,25 @@ def test_a_process_serves_one_task_after_the_other(cells: Cells, ledger: Ledger)
     assert run(cells, lease("Note", ledger=ledger.path, n=5))[2] == SUCCEEDED
     assert len({trace.pid for trace in ledger.traces()}) == 1
     assert os.getpid() not in {trace.pid for trace in ledger.traces()}
+
+
+def test_the_largest_is_ended_where_the_memory_of_its_node_ends_and_none_that_is_small(
+    cells: Cells, ledger: Ledger, gate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_memory_usage_threshold", "0")
+    monkeypatch.setattr("asyncproc.actors.memory.MOST_MARGIN", 300 << 20)
+    ended: list[int] = []
+    beside = lease("Hold", ledger=ledger.path, n=1, gate=str(gate))
+    small = Thread(target=lambda: ended.append(run(cells, beside)[2]))
+    small.start()
+    eventually(lambda: len(ledger.traces()) == 1)
+
+    large = run(cells, lease("Die", ledger=ledger.path, n=2, how="hoards"))
+
+    gate.touch()
+    small.join()
+    assert (large[2], ended) == (KILLED, [SUCCEEDED])
+    assert re.match(r"MemoryShort: the memory of its node was about to end, of which it took 0\.[3-5] GiB; ", large[4])
 
 
 def test_tasks_at_the_same_time_have_a_process_each(cells: Cells, ledger: Ledger, gate: Path) -> None:

@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from asyncproc.core.dangers import TAKEN_ALONG
 from asyncproc.core.events import Polled, WorkerLost
 from asyncproc.core.retry import constant
 from asyncproc.core.settings import CoreSettings
@@ -65,6 +66,20 @@ def test_a_proven_pill_is_charged_each_time_until_its_attempts_are_used_up() -> 
         world.lose(worker)
     assert world.state(task) is State.FAILED
     assert world.row(task).attempt == 2
+
+
+def test_who_dies_together_with_the_queue_actor_is_suspected_and_charged_only_when_it_never_survives() -> None:
+    world = World()
+    task = world.enqueue(retry=ONCE)
+    for losses in range(1, TAKEN_ALONG + 1):
+        world.lease(task, worker=f"w{losses}")
+        world.restart()
+        world.lose(f"w{losses}", proof=TAKEN_ALONG)
+        assert (world.state(task), world.row(task).losses) == (State.QUEUED, losses)
+    world.lease(task, worker="last")
+    world.restart()
+    world.lose("last", proof=TAKEN_ALONG)
+    assert world.state(task) is State.FAILED
 
 
 def test_a_worker_ended_on_purpose_makes_no_suspects() -> None:
