@@ -108,7 +108,7 @@ def of_the_core(workers: int, rounds: int = 2_000) -> dict[str, float]:
 # ---- the QueueActor itself
 
 
-class _Watch:
+class Watch:
     """CPU seconds of the QueueActor and of Postgres, and bytes of WAL, since it was made."""
 
     def __init__(self, system: System) -> None:
@@ -154,7 +154,7 @@ async def _crowd(system: System, workers: int, seconds: float, known: bool) -> t
 
     living = [asyncio.ensure_future(live(1_000 + number)) for number in range(workers)]
     await asyncio.sleep(15.0)
-    before, watch = asked, _Watch(system)
+    before, watch = asked, Watch(system)
     await asyncio.sleep(seconds)
     share, number = watch.share(), asked - before
     assert not any(each.done() for each in living), "a worker was turned away"
@@ -197,15 +197,15 @@ def of_tasks(the_machine: Machine, rows: int, singles: int) -> dict[str, dict[st
     found: dict[str, dict[str, float]] = {}
     with the_machine.system() as system:
         warm_up(the_machine, system)
-        watch = _Watch(system)
+        watch = Watch(system)
         send(system, no_ops(system, singles, per_call=1, queue=PARKED), at_once=1)
         found["commit"] = watch.per(singles)
-        watch = _Watch(system)
+        watch = Watch(system)
         send(system, no_ops(system, rows, queue=PARKED))
         found["enqueue"] = watch.per(rows)
         with held(system) as let_go:
             send(system, no_ops(system, rows))
-            watch = _Watch(system)
+            watch = Watch(system)
             let_go()
             wait_until_done(system, rows)
         found["run"] = watch.per(rows)

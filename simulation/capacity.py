@@ -53,7 +53,10 @@ class Costs:
 
     @classmethod
     def measured(cls, path: Path = MEASURED) -> "Costs":
-        found: Mapping[str, Any] = json.loads(path.read_text())
+        return cls.of(json.loads(path.read_text()))
+
+    @classmethod
+    def of(cls, found: Mapping[str, Any]) -> "Costs":
         task: Mapping[str, Mapping[str, float]] = found["task"]
         exchange = float(found["exchange_us"])
         return cls(
@@ -79,6 +82,8 @@ class Load:
     run_s: float = 0.005
     tasks_a_call: int = 100
     prefetch_s: float = CoreSettings().prefetch_s
+    backlog: int = 0
+    """Of each shard: what waits from the beginning."""
 
 
 @dataclass(slots=True)
@@ -150,9 +155,12 @@ class _Shard:
         self._options = Options("Work", "default", 0, ONCE, "capacity")
         self._made_at: dict[TaskId, float] = {}
         self._open = 0
+        if load.backlog:
+            self.core.step([Enqueued(next(self._tickets), self._tasks(load.backlog))], agenda.now)
         for number in range(load.workers // load.shards):
             self._settle(_Worker(f"w{number}"))
-        self._offer()
+        if load.tasks_a_second:
+            self._offer()
 
     # ---- calls and cycles
 
@@ -202,12 +210,13 @@ class _Shard:
         self.agenda.after(gap_s, self._offer)
         if self._open < CALLS:
             self._open += 1
-            now = self.agenda.now
-            tasks: list[NewTask] = [
-                (next(self._ids).to_bytes(16), b"", self._options, 0.0, NO_TERMS) for _ in range(self.load.tasks_a_call)
-            ]
-            self._made_at.update((task[0], now) for task in tasks)
+            tasks = self._tasks(load.tasks_a_call)
             self._call(lambda ticket: Enqueued(ticket, tasks), self._enqueued)
+
+    def _tasks(self, number: int) -> list[NewTask]:
+        ids = [next(self._ids).to_bytes(16) for _ in range(number)]
+        self._made_at.update(dict.fromkeys(ids, self.agenda.now))
+        return [(task_id, b"", self._options, 0.0, NO_TERMS) for task_id in ids]
 
     def _enqueued(self, reply: EnqueueReply) -> None:
         self._open -= 1
@@ -215,11 +224,14 @@ class _Shard:
     # ---- workers
 
     def _settle(self, worker: _Worker) -> None:
-        """It has been there for long, and waits; that costs nothing here."""
+        """It has been there for long, and waits; that costs nothing here, unless there is something to take at once."""
         registered = Registered(next(self._tickets), worker.name, "default", self.load.slots, [])
         (reply,) = self.core.step([registered], self.agenda.now).replies
         assert isinstance(reply, RegisterReply)
         worker.session, ticket = reply.session, next(self._tickets)
+        if self.load.backlog:
+            self._listen(worker)
+            return
         self.core.step([Polled(ticket, worker.name, worker.session, [])], self.agenda.now)
         self._calls[ticket] = partial(self._heard, worker)
 

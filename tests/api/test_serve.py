@@ -20,6 +20,8 @@ from tests.eventually import eventually
 
 QUEUE = "consumed"
 ENDED = ("SUCCESS", "FAILURE", "REVOKED")
+HARDLY_SILENT_S = 20.0
+"""A worker is given up for its silence after 30."""
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +79,27 @@ def test_tasks_come_by_rest_and_by_the_adapter_and_a_killed_replica_loses_none(
     assert ledger.runs() == {victim.n: 2, bystander.n: 1}, "who lives on is adopted by the next QueueActor"
     found = adapter.get_task_status_sync(kept.id)
     assert (found.status, found.result) == ("SUCCESS", 2)
+
+
+def test_a_replica_that_dies_before_the_next_queue_actor_heard_of_it_loses_its_task_as_soon(
+    api: Api, adapter: Any, ledger: Ledger, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    kept = adapter.enqueue_task_sync("hold", kwargs=hold(ledger, 1, gate))
+    (victim,) = eventually(ledger.traces)
+    epoch = api.system.health().epoch
+    os.kill(victim.pid, signal.SIGSTOP)
+    try:
+        api.system.kill_queue()
+        eventually(lambda: api.system.health().epoch > epoch and api.system.health().storage_ok)
+    finally:
+        os.kill(victim.pid, signal.SIGKILL)
+    again = eventually(lambda: ledger.traces()[1:], within_s=HARDLY_SILENT_S)[0]
+    gate.touch()
+
+    assert again.worker != victim.worker
+    assert api.ended(kept.id)["result"] == 1
+    assert ledger.runs() == {1: 2}
 
 
 async def test_handlers_may_be_async_and_so_may_all_calls(

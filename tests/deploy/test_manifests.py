@@ -1,9 +1,10 @@
 """What is handed to others to start a cluster with is well-formed, closed, and keeps the database from workers.
 
-The files for `ray up` are held against the schema that Ray ships. The one for KubeRay cannot be: its schema is in no
-package, and what is held here are the fields that the file uses, as KubeRay 1.6 documents them.
+The files for `ray up` are held against the schema that Ray ships. KubeRay's is in no package: its file is held against
+what rayservice.py says of it, and with KUBERAY_CRD=FILE against all of a published one.
 """
 
+import os
 import re
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +14,8 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from asyncproc.config import Settings
+from tests.deploy.custom_resource import problems, schema_of
+from tests.deploy.rayservice import RAY_SERVICE
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 FOR_RAY_UP: Final = ("cluster.yaml", "deploy/cluster.aws.yaml", "deploy/cluster.gcp.yaml")
@@ -66,62 +69,33 @@ def test_compose_publishes_to_this_machine_alone() -> None:
 
 # ---- Kubernetes
 
-POD: Final = {
-    "containers": {
-        "name": str, "image": str, "env": list, "ports": list, "resources": dict, "startupProbe": dict,
-        "readinessProbe": dict, "livenessProbe": dict, "volumeMounts": list,
-    },
-    "volumes": {"name": str, "configMap": dict},
-    "terminationGracePeriodSeconds": int,
-}  # fmt: skip
-GROUP: Final = {"rayStartParams": {str: str}, "template": {"spec": POD}}
-SERVICE: Final = {
-    "upgradeStrategy": {"type": ("None", "NewCluster", "NewClusterWithIncrementalUpgrade")},
-    "serveConfigV2": str,
-    "rayClusterConfig": {
-        "rayVersion": str,
-        "authOptions": {"mode": ("disabled", "token"), "secretName": str},
-        "enableInTreeAutoscaling": bool,
-        "autoscalerOptions": {
-            "idleTimeoutSeconds": int,
-            "upscalingMode": ("Default", "Aggressive", "Conservative"),
-            "resources": dict,
-        },
-        "headGroupSpec": GROUP,
-        "workerGroupSpecs": {"groupName": str, "replicas": int, "minReplicas": int, "maxReplicas": int, **GROUP},
-    },
-}
-"""Fields and their types; a tuple is an enumeration, and a mapping where a list stands describes its members."""
-
-
-def fits(value: Any, form: Any, where: str) -> None:
-    if isinstance(form, tuple):
-        assert value in form, f"{where} is {value!r}"
-    elif isinstance(form, type):
-        assert type(value) is form, f"{where} is a {type(value).__name__}"
-    elif isinstance(value, list):
-        for number, member in enumerate(value):
-            fits(member, form, f"{where}[{number}]")
-    elif str in form:
-        assert all(type(key) is str and type(member) is form[str] for key, member in value.items()), where
-    else:
-        for key, member in value.items():
-            assert key in form, f"{where} has no field {key}"
-            fits(member, form[key], f"{where}.{key}")
-
 
 def objects() -> dict[str, dict[str, Any]]:
     return {each["kind"]: each for each in yaml.safe_load_all((ROOT / "deploy" / "kuberay.yaml").read_text())}
 
 
+def both_ways() -> list[dict[str, Any]]:
+    """The RayService as it stands, and with the lines for a Redis."""
+    text = (ROOT / "deploy" / "kuberay.yaml").read_text()
+    with_redis = re.sub(r"^    # (gcs|  )", r"    \1", text, flags=re.MULTILINE)
+    found = [each for one in (text, with_redis) for each in yaml.safe_load_all(one) if each["kind"] == "RayService"]
+    assert ["gcsFaultToleranceOptions" in each["spec"]["rayClusterConfig"] for each in found] == [False, True]
+    return found
+
+
 def test_the_rayservice_uses_fields_that_there_are() -> None:
-    service = objects()["RayService"]
-    assert (service["apiVersion"], service["spec"]["rayClusterConfig"]["rayVersion"]) == ("ray.io/v1", "2.60.0")
-    fits(service["spec"], SERVICE, "spec")
-    for group in service["spec"]["rayClusterConfig"]["workerGroupSpecs"]:
-        assert 0 <= group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
-    with pytest.raises(AssertionError, match="no field minReplica"):
-        fits({"minReplica": 1}, SERVICE["rayClusterConfig"]["workerGroupSpecs"], "spec")  # type: ignore[index]
+    for service in both_ways():
+        assert (service["apiVersion"], service["spec"]["rayClusterConfig"]["rayVersion"]) == ("ray.io/v1", "2.60.0")
+        assert problems(RAY_SERVICE, service) == []
+        for group in service["spec"]["rayClusterConfig"]["workerGroupSpecs"]:
+            assert 0 <= group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+
+
+@pytest.mark.skipif("KUBERAY_CRD" not in os.environ, reason="KUBERAY_CRD names no ray.io_rayservices.yaml")
+def test_the_rayservice_fits_a_published_schema() -> None:
+    schema = schema_of(yaml.safe_load(Path(os.environ["KUBERAY_CRD"]).read_text()), "v1")
+    for service in both_ways():
+        assert problems(schema, service) == []
 
 
 def test_what_serve_is_given_on_kubernetes_is_a_serve_config() -> None:

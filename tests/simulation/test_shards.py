@@ -42,6 +42,12 @@ def test_a_crowd_of_workers_costs_two_exchanges_a_task() -> None:
     assert found.queue_actor == pytest.approx(found.exchanges * COSTS.exchange + found.commits * COSTS.cycle, rel=0.1)
 
 
+def test_where_tasks_wait_the_answer_to_a_report_brings_the_next_one() -> None:
+    load = replace(SMALL, workers=20, tasks_a_second=0.0, prefetch_s=SMALL.run_s / 2, backlog=2_000)
+    found = carry(load, COSTS, warm_s=0.2, seconds=0.5)
+    assert found.exchanges == pytest.approx(found.done, rel=0.1)
+
+
 def test_where_exchanges_bound_a_second_shard_more_than_doubles_what_they_carry() -> None:
     one, two = (carry(load, COSTS, 0.5, 0.5) for load in (SMALL, replace(SMALL, shards=2)))
     assert not one.keeps_up(SMALL)
