@@ -353,7 +353,7 @@ class Backlog:
             if task.state is State.RUNNING:
                 self.count(task)
         for stream in self._streams.values():
-            stream.rules = rules.queue(stream.queue)
+            stream.obey(rules.queue(stream.queue))
             stream.paused = self._is_paused(stream.queue)
             self._move(stream)
             for lane in stream.lanes.values():
