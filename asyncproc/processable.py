@@ -225,6 +225,8 @@ class Processable(BaseModel):
 
     task_options: ClassVar[TaskOptions] = TaskOptions("Processable")
     _keys: ClassVar[dict[str, str]] = {}
+    _exact: ClassVar[frozenset[str]] = frozenset()
+    """Keys that are right as they are: names and aliases of the fields."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         # Read below, once the fields are known; `object` would refuse them here.
@@ -276,14 +278,14 @@ class Processable(BaseModel):
         for field_name, info in cls.model_fields.items():
             cls._keys[field_name.casefold()] = field_name
             cls._keys[(info.alias or field_name).casefold()] = field_name
+        cls._exact = frozenset(key for at, info in cls.model_fields.items() for key in (at, info.alias or at))
 
     @model_validator(mode="before")
     @classmethod
     def _match_keys(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
-        fields = cls.model_fields
-        exact = {key for name, info in fields.items() for key in (name, info.alias)}
+        exact = cls._exact
         if value.keys() <= exact:
             return value
         matched = {k: v for k, v in value.items() if k in exact}
@@ -294,7 +296,7 @@ class Processable(BaseModel):
                 matched.setdefault(key, item)
             elif target not in taken:
                 # By the name under which an error shows it: the one that clients know.
-                matched[fields[target].alias or target] = item
+                matched[cls.model_fields[target].alias or target] = item
         return matched
 
     @classmethod

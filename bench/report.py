@@ -32,6 +32,8 @@ def write(lines: list[Line], profile: dict[str, Any], postgres: str, folder: Pat
         "|---|---|---|---|---|---|---|",
         *(_row(line) for line in lines),
         "",
+        "What bounds the rows that miss: [docs/speed.md](../docs/speed.md).",
+        "",
         "## Where the microseconds go",
         "",
         "CPU a task by process, while a backlog of no-ops drains:",

@@ -369,7 +369,7 @@ def restart(machine: Machine) -> Measured:
 
 def idle(machine: Machine) -> Measured:
     """Per cent of a core that the QueueActor, the workers and Postgres use while nothing happens; beside it, what an
-    actor without any code uses, for Ray's own threads run in every actor."""
+    actor without any code uses, for Ray's own threads run in every actor, and what is left without those."""
     with machine.system() as system:
         warm_up(machine, system)
         _, postgres = postgres_of(system)
@@ -385,7 +385,10 @@ def idle(machine: Machine) -> Measured:
         ray.kill(empty)
         an_empty_actor = used.pop(empty_process.pid)
         ours = sum(value for pid, value in used.items() if not names[pid].startswith("postgres"))
-        return Measured(sum(used.values()), {"actors": ours, "an_empty_actor": an_empty_actor})
+        without_rays = sum(used.values()) - len(actors(system)) * an_empty_actor
+        return Measured(
+            sum(used.values()), {"actors": ours, "an_empty_actor": an_empty_actor, "without_rays_own": without_rays}
+        )
 
 
 class _Empty:

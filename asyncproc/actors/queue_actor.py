@@ -13,6 +13,7 @@ from asyncproc.actors.answers import Cancelled, Cause, Health, Refusal, expect, 
 from asyncproc.actors.changes import ChangeOutcome, Changes
 from asyncproc.actors.commits import FIRST_RETRY_S, LAST_RETRY_S, Commits, completed, correct
 from asyncproc.actors.deployment import Deployment
+from asyncproc.actors.garbage import search_seldom
 from asyncproc.actors.guests import Guests, is_guest
 from asyncproc.actors.inbox import Inbox
 from asyncproc.actors.long_works import LongWorks
@@ -310,6 +311,7 @@ class QueueActor:
 
     async def _rule(self) -> None:
         events: list[Event] = await self._take_over()
+        search_seldom()
         self._core = core = Core(self._deployment.settings.core(), self._storage.epoch)
         loop = asyncio.get_running_loop()
         self._keeper = _supervised(loop.create_task(self._scaler.run()))

@@ -12,6 +12,7 @@ from asyncproc.actors.cell_process import Order, make_executor
 from asyncproc.actors.cells import Cells
 from asyncproc.actors.conversation import Conversation
 from asyncproc.actors.deployment import QueueHandle
+from asyncproc.actors.garbage import spare_what_stays
 from asyncproc.actors.parents import QueueParents
 from asyncproc.actors.slots import Slots
 from asyncproc.actors.task_log import TaskLog
@@ -108,6 +109,7 @@ class WorkerActor:
         self._slots = slots
         self._conversation.types = tuple(registry.names())
         self._conversation.batching = executor.batching
+        spare_what_stays()
         self._imported.set()
         await self._conversation.run(slots)
 

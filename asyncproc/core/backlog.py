@@ -196,10 +196,12 @@ class Backlog:
         for task in page.tasks:
             if task.id in self.tasks:
                 continue
-            if task.state is State.QUEUED:
-                self.admit(task)
-            else:
+            if task.state is not State.QUEUED:
                 self.defer(task)
+            elif lane is None or task.losses:
+                self.admit(task)
+            elif lane.push(task):
+                self.tasks[task.id] = task
         if lane is not None:
             self._touched[lane] = None
             if not len(lane) and lane.end is None and lane.shut is None:
@@ -353,7 +355,7 @@ class Backlog:
             if task.state is State.RUNNING:
                 self.count(task)
         for stream in self._streams.values():
-            stream.rules = rules.queue(stream.queue)
+            stream.obey(rules.queue(stream.queue))
             stream.paused = self._is_paused(stream.queue)
             self._move(stream)
             for lane in stream.lanes.values():

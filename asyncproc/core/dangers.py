@@ -21,16 +21,17 @@ def runs_alone(losses: int) -> bool:
 class Dangers:
     """Types of which an attempt lately cost its process: all their tasks are confined."""
 
-    __slots__ = ("_until",)
+    __slots__ = ("until",)
 
     def __init__(self) -> None:
-        self._until: dict[str, float] = {}
+        self.until: dict[str, float] = {}
+        """When each is trusted again; mostly there is none, and nobody needs to ask."""
 
     def note(self, type_name: str, now: float) -> None:
-        self._until.pop(type_name, None)
-        if len(self._until) >= MOST:
-            del self._until[next(iter(self._until))]
-        self._until[type_name] = now + REMEMBERED_S
+        self.until.pop(type_name, None)
+        if len(self.until) >= MOST:
+            del self.until[next(iter(self.until))]
+        self.until[type_name] = now + REMEMBERED_S
 
     def has(self, type_name: str, now: float) -> bool:
-        return bool(self._until) and self._until.get(type_name, 0.0) > now
+        return self.until.get(type_name, 0.0) > now

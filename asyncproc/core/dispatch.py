@@ -34,6 +34,9 @@ class Dispatcher:
         self._settings = settings
         self._claim = claim
         self._bytes = 0
+        self._estimated: Lane | None = None
+        """The lane looked at last: mostly the next task is of the same, and its run time need not be looked up anew."""
+        self._usual_s = 0.0
         self._at_home: dict[str, tuple[Worker, list[Lease]]] = {}
         """Workers that were given tasks for their affinity, and are not answered yet."""
         self.granted: list[Worker] = []
@@ -44,6 +47,7 @@ class Dispatcher:
     def begin(self) -> None:
         """A new step."""
         self._bytes, self.is_cut = 0, False
+        self._estimated = None
         self.granted.clear()
 
     def dispatch(self, pool: Pool, now: float) -> list[PollReply]:
@@ -69,7 +73,7 @@ class Dispatcher:
         """Workers to give short work ahead, as long as short work is next."""
         for worker in list(islice(pool.ahead.values(), pool.startable())):
             lane = pool.lineup.head(now)
-            if lane is None or self._estimate(lane) >= self._settings.prefetch_s:
+            if lane is None or self._estimate(lane, lane.best) >= self._settings.prefetch_s:
                 return
             if is_overrun(worker, now, self._settings.overrun_s):
                 del pool.ahead[worker.name]
@@ -112,7 +116,7 @@ class Dispatcher:
             if task.terms is not NO_TERMS and is_over(task, now):
                 self._expire(task)
                 continue
-            estimate_s = estimate(lane)
+            estimate_s = estimate(lane, task)
             joins = self._joins(worker, lane, now) if waits else False
             if not joins and (len(leases) >= most or not worker.has_room(estimate_s, prefetch_s, max_held)):
                 break
@@ -155,7 +159,7 @@ class Dispatcher:
         return None
 
     def _has_room(self, lane: Lane, worker: Worker) -> bool:
-        return worker.has_room(self._estimate(lane), self._settings.prefetch_s, self._settings.max_held)
+        return worker.has_room(self._estimate(lane, lane.best), self._settings.prefetch_s, self._settings.max_held)
 
     def _joins(self, worker: Worker, lane: Lane, now: float) -> bool:
         batch = worker.open.get(lane.key[0])
@@ -176,17 +180,18 @@ class Dispatcher:
                         return
                     if worker.taken > worker.concurrency:
                         lane.stream.ahead_rank = max(lane.stream.ahead_rank, task.rank)
-                    estimate_s = self._estimate(lane)
+                    estimate_s = self._estimate(lane, task)
                     task = lane.stream.serve(lane, now)
                     leases.append(self._claim(task, worker, estimate_s if estimate_s < prefetch_s else 0.0))
 
-    def _estimate(self, lane: Lane) -> float:
-        """Run time of the best task of the lane, in seconds."""
-        estimate_s = self._run_times.estimate(lane.key[0])
-        # A large payload takes long to send, however short its task runs; and what is metered is to start when it is
-        # given out.
-        is_slow = lane.is_metered or lane.best.left_out
-        return max(estimate_s, self._settings.prefetch_s) if is_slow else estimate_s
+    def _estimate(self, lane: Lane, task: Task) -> float:
+        """Run time of a task of the lane, in seconds."""
+        if lane is not self._estimated:
+            # What is metered is to start when it is given out.
+            least_s = self._settings.prefetch_s if lane.is_metered else 0.0
+            self._estimated, self._usual_s = lane, max(self._run_times.estimate(lane.key[0]), least_s)
+        # A large payload takes long to send, however short its task runs.
+        return max(self._usual_s, self._settings.prefetch_s) if task.left_out else self._usual_s
 
     def _affords(self, size: int) -> bool:
         self.is_cut = self._bytes > 0 and self._bytes + size > self._settings.lease_bytes

@@ -1,5 +1,6 @@
 """The ready tasks of a queue that meet the same gates, and the share of a fairness key among them."""
 
+from collections.abc import Callable
 from heapq import heappop, heappush, heapreplace
 from typing import TYPE_CHECKING
 
@@ -16,13 +17,14 @@ if TYPE_CHECKING:
 class Lane:
     """Tasks of one queue, type, fairness key and concurrency key, in rank order; the rest of them is on disk."""
 
-    __slots__ = ("_coming", "_window", "behind", "draws", "is_metered", "key", "share", "shut", "stream")
+    __slots__ = ("_coming", "_window", "behind", "draws", "is_metered", "key", "peek", "share", "shut", "stream")
 
     def __init__(self, stream: "Stream", share: "Share", key: LaneKey, end: Key | None) -> None:
         self.stream = stream
         self.share = share
         self.key = key
         self._window = Window(end)
+        self.peek: Callable[[], tuple[float, bytes, Task] | None] = self._window.peek
         self._coming = 0
         self.behind = 0
         """Ready tasks that are on disk alone, as far as is known."""
@@ -54,7 +56,7 @@ class Lane:
             self.behind += 1
             return False
         self._count(1)
-        head = self._window.peek()
+        head = self.peek()
         if head is not None and head[2] is task:
             if self.shut is None:
                 self.share.offer(self)
@@ -65,13 +67,10 @@ class Lane:
                 self.shut.park(self)
         return True
 
-    def peek(self) -> tuple[float, bytes, Task] | None:
-        return self._window.peek()
-
     @property
     def best(self) -> Task:
         """Of a lane that is not empty."""
-        head = self._window.peek()
+        head = self.peek()
         if head is None:
             raise AssertionError(f"{self.key} was offered with nothing in it")
         return head[2]
@@ -82,7 +81,7 @@ class Lane:
 
     def take(self, task: Task, now: float) -> Task:
         """Start a task that need not be the one in front."""
-        head = self._window.peek()
+        head = self.peek()
         if head is not None and head[2] is task:
             return self.pop(now)
         self._window.discard(task.rank, task)
@@ -105,7 +104,7 @@ class Lane:
             return None
         if any(gate.kind != "type" for gate, _ in self.draws) or self.closed(now) is not None:
             return None
-        head = self._window.peek()
+        head = self.peek()
         return None if head is None else head[2]
 
     def pop(self, now: float) -> Task:
@@ -120,7 +119,7 @@ class Lane:
 
     def discard(self, task: Task) -> None:
         """Take a waiting task out."""
-        head = self._window.peek()
+        head = self.peek()
         self._window.discard(task.rank, task)
         self._count(-1)
         if head is not None and head[2] is task and self.shut is None:

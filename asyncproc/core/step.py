@@ -47,6 +47,7 @@ from asyncproc.core.states import State, Trigger, after
 from asyncproc.core.task import NO_TERMS, NewTask, Task, TaskId
 from asyncproc.core.workers import RunTimes, Worker
 
+_SUCCEEDED: Final = after(State.RUNNING, Trigger.SUCCEED)
 MAX_DUE_A_STEP: Final = 5_000
 """A million tasks due at one instant become ready over many cycles, so that each stays short."""
 
@@ -230,12 +231,13 @@ class Core:
             self.counters.stale_outcomes += 1
             return
         worker.release(task_id)
-        self.backlog.stopped(task)
+        if task.draws:
+            self.backlog.stopped(task)
         self.run_times.observe(task.options.type, seconds)
         if ending != SUCCEEDED:
             unsuccessful(self, task, ending, error, body, spread)
             return
-        task.state = after(State.RUNNING, Trigger.SUCCEED)
+        task.state = _SUCCEEDED
         del self.tasks[task_id]
         self.counters.succeeded += 1
         self.decision.writes.succeeded.append((task_id, lease, body))
@@ -257,7 +259,7 @@ class Core:
         task.attempt += 1
         task.worker = worker.name
         task.started_at = self.now
-        worker.hold(task.id, estimate_s, alone=runs_alone(task.losses))
+        worker.hold(task.id, estimate_s, alone=task.losses > 0 and runs_alone(task.losses))
         self.counters.claimed += 1
         if task.left_out and not task.payload:
             self.decision.payloads.append(task.id)
@@ -268,7 +270,9 @@ class Core:
         options = task.options
         if options.affinity_key:
             self.backlog.pool(worker.pool).homes.ran(task, worker.name)
-        confined = task.losses > 0 or self.dangers.has(options.type, self.now)
+        confined = task.losses > 0
+        if self.dangers.until and not confined:
+            confined = self.dangers.has(options.type, self.now)
         if worker.batching and options.type in worker.batching:
             worker.put_together(task.id, options.type, self.now, confined)
         return (

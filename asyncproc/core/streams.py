@@ -19,7 +19,7 @@ class Stream:
 
     __slots__ = (
         "_sole", "active", "ahead_rank", "coming", "held", "lanes", "lineup", "name", "paid", "parked", "passed",
-        "paused", "queue", "rules", "shape", "shares", "starved", "touched", "waiting",
+        "paused", "queue", "rules", "shape", "shares", "starved", "touched", "waiting", "weight",
     )  # fmt: skip
 
     def __init__(
@@ -29,7 +29,7 @@ class Stream:
         self.queue = queue
         self.shape = shape
         self.name = pool_name(queue, shape)
-        self.rules = rules
+        self.obey(rules)
         self.lineup = lineup
         self.touched = touched
         self.lanes: dict[LaneKey, Lane] = {}
@@ -53,9 +53,10 @@ class Stream:
         self.ahead_rank = float("-inf")
         """No lease that a worker was given ahead has a worse rank than this."""
 
-    @property
-    def weight(self) -> float:
-        return self.rules.weight
+    def obey(self, rules: QueueRules) -> None:
+        """Go by these rules from now on."""
+        self.rules = rules
+        self.weight: float = rules.weight
 
     @property
     def startable(self) -> int:
@@ -94,8 +95,11 @@ class Stream:
 
     def serve(self, lane: Lane, now: float, task: Task | None = None) -> Task:
         """Take what `head` showed, or another one of its lane, and let the queue and the fairness key pay for it."""
-        self.lineup.pay(self, free=self.paid > 0)
-        self.paid = max(0, self.paid - 1)
+        if self.paid:
+            self.paid -= 1
+            self.lineup.pay(self, free=True)
+        else:
+            self.lineup.pay(self)
         if self._sole is None:
             self.shares.pay(lane.share)
         return lane.pop(now) if task is None else lane.take(task, now)

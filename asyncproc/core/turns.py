@@ -86,12 +86,12 @@ class Turns(Generic[M]):
     def pay(self, member: M, *, free: bool = False) -> None:
         """The member that `head` showed is served; `free` where it has paid for that before."""
         # One that was starved serves out what it was owed: the time of the others does not go back with it.
-        self.now = max(self.now, member.passed)
-        entry = (member.passed, member.name)
+        passed, name, heap = member.passed, member.name, self._heap
+        if passed > self.now:
+            self.now = passed
         if not free:
             member.passed += 1.0 / member.weight
-        after = (member.passed, member.name)
-        if self._heap and self._heap[0] == entry:
-            heapreplace(self._heap, after)
+        if heap and heap[0] == (passed, name):
+            heapreplace(heap, (member.passed, name))
         else:
-            heappush(self._heap, after)
+            heappush(heap, (member.passed, name))

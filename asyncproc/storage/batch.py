@@ -50,8 +50,9 @@ class Batch:
     ended: list[Statement]
     """What goes before the new rows."""
     insert: Statement | None
+    """New rows, where they are few."""
     copy: bytes | None
-    """The same new rows for COPY, where they are many."""
+    """New rows for COPY, where they are many."""
     after: list[Statement]
     """What goes behind them."""
     started: list[tuple[TaskId, int]]
@@ -66,10 +67,12 @@ class Batch:
 
     def insert_again(self) -> Statement | None:
         """The same new rows for a replay, which leaves alone what has been finished meanwhile."""
-        if self.insert is None:
+        inserts = self.writes.inserts
+        if not inserts:
             return None
-        since = not_ended_before(task.id for task in self.writes.inserts)
-        return Statement(moves.INSERT_AGAIN, [*self.insert.parameters, since], self.insert.expected)
+        insert = self.insert or _insert(inserts)
+        since = not_ended_before(task.id for task in inserts)
+        return Statement(moves.INSERT_AGAIN, [*insert.parameters, since], insert.expected)
 
 
 def build(writes: Writes, now: float) -> Batch:
@@ -79,10 +82,11 @@ def build(writes: Writes, now: float) -> Batch:
     overflown = _statement(moves.CANCEL, writes.overflown, (uuids, bigints, texts), after=(now,))
     ended = {row[0] for row in writes.overflown}
     started.extend((task.id, task.lease) for task in inserts if task.state is State.RUNNING)
+    copy = _copy(inserts) if len(inserts) >= COPY_FROM else None
     return Batch(
         ended=_ended(writes, now),
-        insert=_insert(inserts) if inserts else None,
-        copy=_copy(inserts) if len(inserts) >= COPY_FROM else None,
+        insert=_insert(inserts) if inserts and copy is None else None,
+        copy=copy,
         after=[statement for statement in (claim, overflown) if statement is not None],
         started=started,
         waiting=[

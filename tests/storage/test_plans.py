@@ -19,7 +19,7 @@ from asyncproc.core.states import State
 from asyncproc.core.task import TaskId
 from asyncproc.storage import inspector
 from asyncproc.storage.arrays import PgArray, bigints, floats, ints, texts, uuids
-from asyncproc.storage.batch import Statement, build
+from asyncproc.storage.batch import COPY_FROM, Statement, build
 from asyncproc.storage.connection import READER_OPTIONS, WRITER_OPTIONS, Connection, hardened, open_writer
 from asyncproc.storage.cycle import Storage
 from asyncproc.storage.rows import not_ended_before
@@ -210,7 +210,7 @@ def _batches(ids: Ids) -> dict[str, Statement]:
     }
     for name, statement in (
         ("claim", batch.after[0]),
-        ("insert", batch.insert),
+        ("insert", build(Writes(inserts=writes.inserts[: COPY_FROM - 1]), NOW).insert),
         ("insert again", batch.insert_again()),
     ):
         assert statement is not None
