@@ -8,12 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from asyncproc.clock import monotonic
 from asyncproc.config import ApiSettings
 from asyncproc.errors import TooManyRequests
 
 MAX_HEALTH: Final = 64
 MAX_CHANGES: Final = 32
 NO_BYTES: Final = 0
+TURN_S: Final = 0.001
+"""Work of one kind that is done before others get their turn."""
 
 
 class Room:
@@ -71,6 +74,34 @@ class Held:
             self.size = size
 
 
+class Turns:
+    """Work of one kind, of however many requests: one after the other, and a little at a time.
+
+    The loop runs all that is ready before it looks for what is new. Where fifty small bodies came together, or the
+    answers to fifty requests that one commit has carried, whoever came meanwhile would wait for all of them, and may
+    only want to be refused.
+    """
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+        self._spent_s = 0.0
+        self._since = 0.0
+
+    async def __aenter__(self) -> None:
+        await self._lock.acquire()
+        self._since = monotonic()
+
+    async def __aexit__(self, *_: object) -> None:
+        try:
+            self._spent_s += monotonic() - self._since
+            if self._spent_s >= TURN_S:
+                self._spent_s = 0.0
+                # Within the lock: the others queue up there, and each of them is woken in a turn of its own.
+                await asyncio.sleep(0)
+        finally:
+            self._lock.release()
+
+
 class Admission:
     """The rooms of one replica."""
 
@@ -82,11 +113,8 @@ class Admission:
         self.changes = Room("to change tasks or settings", MAX_CHANGES, "no more are taken")
         self.health = Room("for health", MAX_HEALTH, "no more are taken")
         self._rooms = (self.enqueues, self.reads, self.retries, self.changes, self.health)
-        self.parsing = asyncio.Lock()
-        """Bodies are parsed one after the other: the loop runs all that is ready before it looks for what is new, and
-        whoever came during a hundred bodies would wait for all of them."""
-        self.answering = asyncio.Lock()
-        """The same for the answers to requests that one commit has carried."""
+        self.parsing = Turns()
+        self.answering = Turns()
 
     def in_hand(self) -> int:
         """Requests of all kinds."""
