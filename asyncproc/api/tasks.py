@@ -66,6 +66,7 @@ async def enqueue(request: Request, door: TheDoor) -> Response:
     """
     key = idempotency.key_of(request)
     size = declared_size(request, door.limits.max_body_bytes)
+    door.refuse_late()
     with door.admission.enqueues.hold(size) as held:
         await door.stored.known()
         body = await read(request, door.limits.max_body_bytes, held)
