@@ -117,13 +117,30 @@ async def test_what_is_small_together_is_done_in_one_turn(monkeypatch: pytest.Mo
     assert work.seen == [*range(50), -1]
 
 
-async def test_a_turn_that_is_cancelled_is_the_next_one_s(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("turns_before", [1, 2], ids=["while it waits", "when it is to begin"])
+async def test_the_turn_of_one_that_is_cancelled_is_another_s(
+    monkeypatch: pytest.MonkeyPatch, turns_before: int
+) -> None:
     work = Work(monkeypatch, TURN_S)
     calls = [asyncio.create_task(work.do(n)) for n in range(4)]
-    await asyncio.sleep(0)
-    # The first has done its work and lets others go on, the second waits for it.
-    for call in calls[:2]:
-        call.cancel()
-    await asyncio.wait(calls)
-    assert [call.cancelled() for call in calls] == [True, True, False, False]
+    for _ in range(turns_before):
+        await asyncio.sleep(0)
+    calls[1].cancel()
+    async with asyncio.timeout(10):
+        await asyncio.wait(calls)
+    assert [call.cancelled() for call in calls] == [False, True, False, False]
     assert [n for n in work.seen if n >= 0] == [0, 2, 3]
+
+
+async def test_one_that_stops_in_the_middle_of_its_work_is_alone_with_it() -> None:
+    turns = Turns()
+    seen: list[int] = []
+
+    async def do(n: int) -> None:
+        async with turns:
+            seen.append(n)
+            await asyncio.sleep(0)
+            seen.append(n)
+
+    await asyncio.gather(*(do(n) for n in range(2)))
+    assert seen == [0, 0, 1, 1]
