@@ -89,6 +89,20 @@ class TooManyRequests(AsyncprocError):
 
 
 @dataclass(eq=False)
+class TooSlow(AsyncprocError):
+    """Those before it wait for so long already that this request would hardly be committed in time; it was not looked
+    at."""
+
+    waited_s: float
+
+    def __str__(self) -> str:
+        return (
+            f"requests to enqueue have waited for {self.waited_s:.1f} s already (api.enqueueTimeout): send it again a"
+            " bit later"
+        )
+
+
+@dataclass(eq=False)
 class DiskNearlyFull(AsyncprocError):
     """No new tasks are taken before there is room again; what was taken before goes on."""
 

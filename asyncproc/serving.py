@@ -35,6 +35,9 @@ REFUSALS_AT_ONCE: Final = 1_000
 """Requests that a replica works on beyond all that it admits, so that one that is over a limit is told so at once."""
 HEALTH_CHECK_S: Final = 1.0
 """How soon Serve sees that a replica died; with its own ten seconds a single one was away for as long."""
+ONE_LOOP: Final = {"env_vars": {"RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0"}}
+"""Serve's part of a request and ours on one event loop. By its default each has a thread, and under load a request
+waits several times for one of them to hand the interpreter to the other."""
 MAX_QUEUED: Final = 1_000
 """Requests that wait for a replica; past them Serve answers 503."""
 
@@ -61,7 +64,7 @@ def application(settings: Settings, start_dir: Path, *, storage_later: bool = Fa
         max_ongoing_requests=_in_hand(settings.api),
         max_queued_requests=MAX_QUEUED,
         backpressure_config=BackpressureConfig(status_code=503, retry_after_s=RETRY_AFTER_S),
-        ray_actor_options={"num_cpus": 0, "resources": ON_THE_HEAD},
+        ray_actor_options={"num_cpus": 0, "resources": ON_THE_HEAD, "runtime_env": ONE_LOOP},
         health_check_period_s=HEALTH_CHECK_S,
         graceful_shutdown_timeout_s=settings.api.enqueue_timeout + 5,
         logging_config=LoggingConfig(enable_access_log=False),

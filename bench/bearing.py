@@ -3,7 +3,8 @@
 import asyncio
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import repeat
 from typing import Any, Final
 from uuid import UUID
 
@@ -14,7 +15,7 @@ import ray
 import asyncproc
 from asyncproc.actors.places import Standing
 from asyncproc.clock import monotonic, wall_now
-from bench.client import flood
+from bench.client import Told, beside, flood
 from bench.machine import PARKED, Machine, actors, pss_mb, query
 from bench.rows import PATIENCE_S, Measured, Row, api, body, fill, reign_anew, stamps, warm_up
 from tests.deployed import System
@@ -25,7 +26,12 @@ ILL: Final = 20
 CONNECTIONS: Final = 300
 PER_REQUEST: Final = 100
 OFFERED: Final = 150_000
-"""Tasks a second: ten times what the machine of the report can take and run."""
+"""Tasks a second: ten times what the machine of the report can take and run. So many would be sent if each answer came
+at once; a connection that waits for one sends nothing."""
+REFUSED: Final = (429, 503)
+EXPECTED: Final = (200, *REFUSED)
+EVERY_S: Final = 0.2
+PARKED_TASKS: Final = 1_000
 BURST_WORKERS: Final = 6
 COMMITS: Final = 300
 
@@ -76,38 +82,35 @@ def _ended(system: System, type_name: str, number: int) -> None:
 
 
 def overload(machine: Machine) -> Measured:
-    """Ten times the load that can be borne, for two minutes: how long a refusal takes in 99 of 100 cases. All that was
-    accepted must end, and the memory of QueueActor and workers stay what it was in the first minute."""
+    """Far more than can be borne, for two minutes: how long a refusal takes in 99 of 100 cases, for clients of which
+    each sends again at once; and beside it for such as heed `Retry-After`, and the waits of those who ask for health,
+    read a task or cancel one meanwhile. All that was accepted must end, and the memory of QueueActor and workers stay
+    what it was in the first minute."""
     with api(machine) as (url, system):
         warm_up(machine, system)
-        seconds = machine.scaled(120)
+        parked = iter(_parked(system))
         sizes: list[float] = []
-        told = asyncio.run(
-            flood(
-                url,
-                body(PER_REQUEST, "default"),
-                CONNECTIONS,
-                OFFERED / PER_REQUEST,
-                seconds,
-                lambda: sizes.append(_size_mb(system)),
-            )
-        )
-        accepted = PER_REQUEST * len(told.get(200, []))
+        seconds = machine.scaled(120)
+        told, others = asyncio.run(_flooded(url, parked, seconds, lambda: sizes.append(_size_mb(system)), heeds=False))
+        heeded, _ = asyncio.run(_flooded(url, parked, machine.scaled(30), lambda: None, heeds=True))
+        accepted = PER_REQUEST * sum(len(each.get(200, [])) for each in (told, heeded))
         _drain(system)
         (done,) = query(system, "SELECT count(*) FROM asyncproc.task_done WHERE type = 'NoOp' AND state = 'succeeded'")
-    refused = sorted(wait for status, waits in told.items() if status in (429, 503) for wait in waits)
-    odd = {status: len(waits) for status, waits in told.items() if status not in (200, 429, 503)}
+    odd = {status: len(waits) for each in (told, heeded) for status, waits in each.items() if status not in EXPECTED}
     if odd or done < accepted:
         raise AssertionError(f"{done} of {accepted} accepted tasks ended; answers with other statuses: {odd}")
+    refused = _refused(told)
     if not refused:
         raise AssertionError("nothing was refused: this is no overload")
     half = len(sizes) // 2
     return Measured(
-        refused[int(0.99 * len(refused))],
+        _p99(refused),
         {
             "refused": float(len(refused)),
             "p50": statistics.median(refused),
-            "accepted tasks/s": accepted / seconds,
+            "p99 where Retry-After is heeded": _p99(_refused(heeded)),
+            **{f"{name} p99": _p99(waits) for name, waits in others.items()},
+            "accepted tasks/s": PER_REQUEST * len(told.get(200, [])) / seconds,
             "sent tasks/s": PER_REQUEST * sum(map(len, told.values())) / seconds,
             "MB in the first half": max(sizes[:half] or [0.0]),
             "MB in the second half": max(sizes[half:]),
@@ -115,10 +118,46 @@ def overload(machine: Machine) -> Measured:
     )
 
 
+async def _flooded(
+    url: str, parked: Iterator[str], seconds: float, look: Callable[[], None], *, heeds: bool
+) -> tuple[Told, dict[str, list[float]]]:
+    """What the flood was told, and the waits of those who did something else meanwhile, none of whom may be refused."""
+    one = next(parked)
+    asked: dict[str, Iterator[tuple[str, str]]] = {
+        "health": repeat(("GET", "/healthz")),
+        "read": repeat(("GET", f"/task/{one}")),
+        "cancel": (("POST", f"/task/{each}/cancel") for each in parked),
+    }
+    rate = OFFERED / PER_REQUEST
+    sent = asyncio.ensure_future(
+        flood(url, body(PER_REQUEST, "default"), CONNECTIONS, rate, seconds, look, heeds=heeds)
+    )
+    each = await asyncio.gather(*(beside(url, requests, EVERY_S, sent) for requests in asked.values()))
+    others = dict(zip(asked, each, strict=True))
+    if odd := {name: list(told) for name, told in others.items() if set(told) != {200}}:
+        raise AssertionError(f"not all that was no enqueue was answered with 200: {odd}")
+    return await sent, {name: told[200] for name, told in others.items()}
+
+
+def _parked(system: System) -> list[str]:
+    """Tasks enough to cancel."""
+    return [
+        str(UUID(bytes=task_id)) for task_id in system.enqueue("NoOp", *[{"text": ""}] * PARKED_TASKS, queue=PARKED)
+    ]
+
+
+def _refused(told: Told) -> list[float]:
+    return [wait for status, waits in told.items() if status in REFUSED for wait in waits]
+
+
+def _p99(waits: list[float]) -> float:
+    return sorted(waits)[int(0.99 * len(waits))] if waits else 0.0
+
+
 def _drain(system: System) -> None:
     """Asked once a second only: to look for what is left among millions takes its time."""
     until = monotonic() + PATIENCE_S
-    while query(system, "SELECT EXISTS (SELECT FROM asyncproc.task_live)")[0]:
+    while query(system, "SELECT EXISTS (SELECT FROM asyncproc.task_live WHERE queue <> %s)", PARKED)[0]:
         if monotonic() > until:
             raise AssertionError(f"tasks are left after {PATIENCE_S:g} s")
         time.sleep(1)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
 
 from fastapi import FastAPI, Request
@@ -53,13 +53,17 @@ async def _post(url: str, body: bytes, number: int, connections: int) -> Posted:
     return Posted(time.perf_counter() - since, waits)
 
 
+Told = dict[int, list[float]]
+"""Waits for answers in milliseconds, by status."""
+
+
 async def flood(
-    url: str, body: bytes, connections: int, rate: float, seconds: float, look: Callable[[], None]
-) -> dict[int, list[float]]:
-    """Post the body so many times a second in all, each connection one at a time, whatever the answers are. Returns the
-    waits in milliseconds by status; `look` is called every five seconds, in a thread."""
+    url: str, body: bytes, connections: int, rate: float, seconds: float, look: Callable[[], None], *, heeds: bool
+) -> Told:
+    """Post the body so many times a second in all, each connection one at a time. One that is refused `heeds` what
+    `Retry-After` says, or sends again as if nothing were. `look` is called every five seconds, in a thread."""
     parts, request = _request(url, body)
-    told: dict[int, list[float]] = {}
+    told: Told = {}
     begin = time.perf_counter()
 
     async def connection(number: int) -> None:
@@ -69,9 +73,11 @@ async def flood(
             while due < begin + seconds:
                 await asyncio.sleep(max(0.0, due - time.perf_counter()))
                 since = time.perf_counter()
-                status, _ = await _exchange(reader, writer, request)
+                status, head = await _exchange(reader, writer, request)
                 told.setdefault(status, []).append(1_000 * (time.perf_counter() - since))
                 due = max(due + connections / rate, since)
+                if heeds and (wait_s := _header(head, b"retry-after")):
+                    due = max(due, time.perf_counter() + int(wait_s))
         finally:
             await _close(writer)
 
@@ -86,20 +92,46 @@ async def flood(
     return told
 
 
+async def beside(url: str, asked: Iterator[tuple[str, str]], every_s: float, until: "asyncio.Future[Any]") -> Told:
+    """Ask one after the other, by method and path, over one connection, until something else is done."""
+    parts = urlsplit(url)
+    told: Told = {}
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port, limit=1 << 24)
+    try:
+        while not until.done():
+            method, path = next(asked)
+            since = time.perf_counter()
+            status, _ = await _exchange(reader, writer, _head(parts, method, path, 0))
+            told.setdefault(status, []).append(1_000 * (time.perf_counter() - since))
+            await asyncio.wait([until], timeout=every_s)
+    finally:
+        await _close(writer)
+    return told
+
+
 def _request(url: str, body: bytes) -> tuple[SplitResult, bytes]:
     parts = urlsplit(url)
+    return parts, _head(parts, "POST", "/tasks/enqueue", len(body)) + body
+
+
+def _head(parts: SplitResult, method: str, path: str, size: int) -> bytes:
     head = (
-        f"POST /tasks/enqueue HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n"
+        f"{method} {path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {size}\r\n\r\n"
     )
-    return parts, head.encode() + body
+    return head.encode()
+
+
+def _header(head: bytes, name: bytes) -> bytes:
+    """Its value, empty where it is not there."""
+    return head.lower().partition(b"\r\n" + name + b":")[2].partition(b"\r\n")[0].strip()
 
 
 async def _exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> tuple[int, bytes]:
     """The status of the answer, and its head."""
     writer.write(request)
     answer = await reader.readuntil(b"\r\n\r\n")
-    await reader.readexactly(int(answer.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]))
+    await reader.readexactly(int(_header(answer, b"content-length")))
     return int(answer[9:12]), answer
 
 

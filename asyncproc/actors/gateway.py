@@ -54,6 +54,10 @@ class Gateway:
         """The same of a request without a key, but with wishes. Raises `UniqueConflict` too."""
         return await self._unique.carry(request, len(request.tasks), request.size)
 
+    def waited_s(self) -> float:
+        """How long requests to enqueue wait already before they are sent."""
+        return max(self._plain.waited_s(), self._keyed.waited_s(), self._unique.waited_s())
+
     async def retry(self, task_id: TaskId) -> bool:
         """Run a failed task again: whether it was one. Raises `QueueUnavailable`, `StorageUnavailable` and
         `UniqueConflict`."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 from asyncproc import failpoints
+from asyncproc.clock import monotonic
 from asyncproc.errors import QueueUnavailable
 
 MAX_TASKS_A_CALL: Final = 5_000
@@ -27,6 +28,7 @@ class _Request(Generic[R, A]):
     size: int
     """Bytes of what it carries."""
     done: "asyncio.Future[A]"
+    since: float
 
     def fits(self, tasks: int, size: int) -> bool:
         """Whether it can join a call that carries so much."""
@@ -47,9 +49,14 @@ class Lane(Generic[R, A]):
         """Requests that wait for a call."""
         return len(self._waiting)
 
+    def waited_s(self) -> float:
+        """How long the first of them has waited."""
+        return monotonic() - self._waiting[0].since if self._waiting else 0.0
+
     async def carry(self, content: R, tasks: int, size: int) -> A:
         """The outcome of the request; an exception is raised. What was sent goes on, whoever stops waiting for it."""
-        request: _Request[R, A] = _Request(content, tasks, size, asyncio.get_running_loop().create_future())
+        done: asyncio.Future[A] = asyncio.get_running_loop().create_future()
+        request = _Request(content, tasks, size, done, monotonic())
         self._waiting.append(request)
         if self._sending < CALLS_AT_ONCE:
             self._sending += 1

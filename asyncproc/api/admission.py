@@ -4,16 +4,21 @@ Each kind has room of its own: however many enqueue, tasks are looked at and ret
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from asyncproc.clock import monotonic
 from asyncproc.config import ApiSettings
 from asyncproc.errors import TooManyRequests
 
 MAX_HEALTH: Final = 64
 MAX_CHANGES: Final = 32
 NO_BYTES: Final = 0
+TURN_S: Final = 0.004
+"""Work of one kind that is done before others get their turn."""
+MOST_A_TURN: Final = 100
 
 
 class Room:
@@ -71,6 +76,61 @@ class Held:
             self.size = size
 
 
+class Turns:
+    """Work of one kind, of however many requests: a little in each turn of the loop.
+
+    The loop runs all that is ready before it looks for what is new. Where fifty small bodies came together, or the
+    answers to fifty requests that one commit has carried, whoever came meanwhile would wait for all of them, and may
+    only want to be refused. Not one request a turn either: a turn costs, most of all where another thread waits for it.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._active = 0
+        """Those that work in this turn, or stopped in the middle of their work to let others go on."""
+        self._is_over = False
+        self._spent_s = 0.0
+        self._mean_s = TURN_S
+        self._since = 0.0
+
+    async def __aenter__(self) -> None:
+        if self._active or self._is_over:
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(waiter)
+            try:
+                await waiter
+            except asyncio.CancelledError:
+                if not waiter.cancelled():
+                    self._leave()
+                raise
+        else:
+            self._active = 1
+        self._since = monotonic()
+
+    async def __aexit__(self, *_: object) -> None:
+        took_s = monotonic() - self._since
+        self._spent_s += took_s
+        self._mean_s += (took_s - self._mean_s) / 8
+        self._leave()
+
+    def _leave(self) -> None:
+        self._active -= 1
+        if not self._active and not self._is_over and (self._waiting or self._spent_s >= TURN_S):
+            self._is_over = True
+            asyncio.get_running_loop().call_soon(self._begin)
+
+    def _begin(self) -> None:
+        """A turn, of as many as are likely to end in it."""
+        self._is_over = False
+        self._spent_s = 0.0
+        most = max(1, int(TURN_S / max(self._mean_s, TURN_S / MOST_A_TURN)))
+        while self._waiting and self._active < most:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                self._active += 1
+                waiter.set_result(None)
+
+
 class Admission:
     """The rooms of one replica."""
 
@@ -82,11 +142,8 @@ class Admission:
         self.changes = Room("to change tasks or settings", MAX_CHANGES, "no more are taken")
         self.health = Room("for health", MAX_HEALTH, "no more are taken")
         self._rooms = (self.enqueues, self.reads, self.retries, self.changes, self.health)
-        self.parsing = asyncio.Lock()
-        """Bodies are parsed one after the other: the loop runs all that is ready before it looks for what is new, and
-        whoever came during a hundred bodies would wait for all of them."""
-        self.answering = asyncio.Lock()
-        """The same for the answers to requests that one commit has carried."""
+        self.parsing = Turns()
+        self.answering = Turns()
 
     def in_hand(self) -> int:
         """Requests of all kinds."""

@@ -50,6 +50,7 @@ from asyncproc.errors import (
     TasksRejected,
     TooManyOperations,
     TooManyRequests,
+    TooSlow,
     UniqueConflict,
 )
 from asyncproc.wire import CancelBody, EnqueueBody, Problem
@@ -62,6 +63,7 @@ _STATUS: Final[dict[type[AsyncprocError], int]] = {
     StorageUnavailable: 503,
     QueueUnavailable: 503,
     Overloaded: 503,
+    TooSlow: 503,
     DiskNearlyFull: 503,
     TasksRejected: 400,
     KeyReused: 422,

@@ -14,6 +14,7 @@ from asyncproc.api.stored import StoredCopy
 from asyncproc.api.watch import Watch
 from asyncproc.clock import TaskIds
 from asyncproc.config import ApiSettings, Settings
+from asyncproc.errors import TooSlow
 from asyncproc.registry import Registry
 from asyncproc.storage.inspector import Inspector
 
@@ -36,6 +37,13 @@ class Door:
     @property
     def limits(self) -> ApiSettings:
         return self.settings.api
+
+    def refuse_late(self) -> None:
+        """Raises `TooSlow` where requests to enqueue wait for half of the time that they have: another one would only
+        find that out at its end, its outcome unknown."""
+        waited_s = self.gateway.waited_s()
+        if waited_s > self.limits.enqueue_timeout / 2:
+            raise TooSlow(waited_s)
 
     async def close(self) -> None:
         self.stored.stop()

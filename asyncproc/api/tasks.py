@@ -65,9 +65,10 @@ async def enqueue(request: Request, door: TheDoor) -> Response:
     the answer of the first.
     """
     key = idempotency.key_of(request)
-    await door.stored.known()
     size = declared_size(request, door.limits.max_body_bytes)
+    door.refuse_late()
     with door.admission.enqueues.hold(size) as held:
+        await door.stored.known()
         body = await read(request, door.limits.max_body_bytes, held)
         if key is not None:
             return _json(await idempotency.enqueue(key, body, door, _parse, _answer))
@@ -79,8 +80,6 @@ async def enqueue(request: Request, door: TheDoor) -> Response:
         await door.gateway.enqueue(tasks)
         async with door.admission.answering:
             answer = _answer(tasks)
-            if len(tasks) > TASKS_AT_ONCE:
-                await sleep(0)
         return _json(await amended(answer, tasks, cancelling, door.inspector) if cancelling else answer)
 
 

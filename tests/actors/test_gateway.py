@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from asyncproc.actors import lane
 from asyncproc.actors.answers import Health, Refusal
 from asyncproc.actors.calls import MAX_UNANSWERED
 from asyncproc.actors.gateway import Gateway
@@ -102,6 +103,33 @@ async def test_a_request_that_is_never_answered_ends_with_an_error_that_says_so(
     answers = await asyncio.gather(*(door.enqueue(a_task()) for _ in range(5)), return_exceptions=True)
 
     assert {type(answer) for answer in answers} == {QueueUnavailable}
+
+
+async def test_how_long_requests_wait_to_be_sent_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(lane, "monotonic", lambda: now)
+    actor = Actor()
+    door = gateway(actor)
+    sent = [asyncio.create_task(door.enqueue(a_task()))]
+    await eventually_async(lambda: _has_called(actor, 1))
+    sent += [asyncio.create_task(door.enqueue(a_task())) for _ in range(CALLS_AT_ONCE - 1)]
+    await eventually_async(lambda: _has_called(actor, CALLS_AT_ONCE))
+    now = 1.0
+    assert door.waited_s() == 0.0  # they are on their way
+    sent.append(asyncio.create_task(door.enqueue(a_task())))
+    await asyncio.sleep(0)
+    now = 3.0
+    sent.append(asyncio.create_task(door.enqueue(a_task())))
+    await asyncio.sleep(0)
+    now = 4.0
+    assert door.waited_s() == 3.0
+    actor.answer.set()
+    await asyncio.gather(*sent)
+    assert door.waited_s() == 0.0
+
+
+async def _has_called(actor: Actor, times: int) -> bool:
+    return len(actor.calls) == times
 
 
 async def test_calls_that_nobody_answers_are_bounded_and_come_back_when_they_are_answered() -> None:

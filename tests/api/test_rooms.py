@@ -5,7 +5,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from asyncproc.api.admission import Admission, Room
+from asyncproc.api import admission
+from asyncproc.api.admission import TURN_S, Admission, Room, Turns
 from asyncproc.config import ApiSettings
 from asyncproc.errors import TooManyRequests
 
@@ -75,6 +76,71 @@ async def test_a_request_that_is_cancelled_leaves_nothing_behind() -> None:
 
 
 def test_each_kind_has_room_of_its_own() -> None:
-    admission = Admission(ApiSettings.model_validate({"maxEnqueues": 1}))
-    with admission.enqueues.hold(), admission.reads.hold(), admission.retries.hold(), admission.health.hold():
+    rooms = Admission(ApiSettings.model_validate({"maxEnqueues": 1}))
+    with rooms.enqueues.hold(), rooms.reads.hold(), rooms.retries.hold(), rooms.health.hold():
         pass
+
+
+class Work:
+    """Requests that come at once, each of which takes `takes_s` of a clock of its own. `seen` is the order in which
+    they were worked on, among them as -1 somebody who came while the first of them was."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, takes_s: float) -> None:
+        self.turns = Turns()
+        self.seen: list[int] = []
+        self._now, self._takes_s = 0.0, takes_s
+        self._newcomer: asyncio.Task[None] | None = None
+        monkeypatch.setattr(admission, "monotonic", lambda: self._now)
+
+    async def do(self, n: int) -> None:
+        async with self.turns:
+            if self._newcomer is None:
+                self._newcomer = asyncio.create_task(self._look())
+            self.seen.append(n)
+            self._now += self._takes_s
+
+    async def _look(self) -> None:
+        self.seen.append(-1)
+
+
+async def test_whoever_comes_while_many_are_worked_on_does_not_wait_for_all_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    work = Work(monkeypatch, TURN_S)
+    await asyncio.gather(*(work.do(n) for n in range(50)))
+    assert work.seen == [0, -1, *range(1, 50)]
+
+
+async def test_what_is_small_together_is_done_in_one_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    work = Work(monkeypatch, TURN_S / 100)
+    await asyncio.gather(*(work.do(n) for n in range(50)))
+    assert work.seen == [*range(50), -1]
+
+
+@pytest.mark.parametrize("turns_before", [1, 2], ids=["while it waits", "when it is to begin"])
+async def test_the_turn_of_one_that_is_cancelled_is_another_s(
+    monkeypatch: pytest.MonkeyPatch, turns_before: int
+) -> None:
+    work = Work(monkeypatch, TURN_S)
+    calls = [asyncio.create_task(work.do(n)) for n in range(4)]
+    for _ in range(turns_before):
+        await asyncio.sleep(0)
+    calls[1].cancel()
+    async with asyncio.timeout(10):
+        await asyncio.wait(calls)
+    assert [call.cancelled() for call in calls] == [False, True, False, False]
+    assert [n for n in work.seen if n >= 0] == [0, 2, 3]
+
+
+async def test_one_that_stops_in_the_middle_of_its_work_is_alone_with_it() -> None:
+    turns = Turns()
+    seen: list[int] = []
+
+    async def do(n: int) -> None:
+        async with turns:
+            seen.append(n)
+            await asyncio.sleep(0)
+            seen.append(n)
+
+    await asyncio.gather(*(do(n) for n in range(2)))
+    assert seen == [0, 0, 1, 1]
