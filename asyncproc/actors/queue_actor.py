@@ -1,4 +1,4 @@
-"""The singleton that turns the cycle: gather, decide, commit, answer. It has no rule of its own."""
+"""The singleton: what can be asked of it, and its reign from the takeover to the end. It has no rule of its own."""
 
 import asyncio
 import logging
@@ -11,7 +11,8 @@ from typing import Final
 from asyncproc import failpoints
 from asyncproc.actors.answers import Cancelled, Cause, Health, Refusal, expect, or_refusal
 from asyncproc.actors.changes import ChangeOutcome, Changes
-from asyncproc.actors.commits import FIRST_RETRY_S, LAST_RETRY_S, Commits, completed, correct
+from asyncproc.actors.commits import FIRST_RETRY_S, LAST_RETRY_S, Commits
+from asyncproc.actors.cycle import Cycle
 from asyncproc.actors.deployment import Deployment
 from asyncproc.actors.garbage import search_seldom
 from asyncproc.actors.guests import Guests, is_guest
@@ -30,7 +31,7 @@ from asyncproc.actors.served import Answer, Asked, Served
 from asyncproc.actors.steering import Steering
 from asyncproc.actors.unique import Unique
 from asyncproc.changes import Change
-from asyncproc.clock import AnchoredClock, monotonic, wall_now
+from asyncproc.clock import AnchoredClock, wall_now
 from asyncproc.core.asked import Change as TaskChange
 from asyncproc.core.batches import Batching
 from asyncproc.core.dangers import TAKEN_ALONG
@@ -43,7 +44,6 @@ from asyncproc.core.events import (
     Note,
     Outcome,
     Polled,
-    Refused,
     Registered,
     RulesChanged,
     WorkerLost,
@@ -53,7 +53,7 @@ from asyncproc.core.rank import to_micros
 from asyncproc.core.record import Order
 from asyncproc.core.step import Core
 from asyncproc.core.task import KeyUsed, NewTask, Task, TaskId
-from asyncproc.errors import AsyncprocError, EpochLost, SchemaTooNew, StorageUnavailable, TasksRejected
+from asyncproc.errors import AsyncprocError, EpochLost, SchemaTooNew, StorageUnavailable
 from asyncproc.parents import Chunk
 from asyncproc.precedence import kept_by_queue
 from asyncproc.storage.cycle import Storage
@@ -290,7 +290,7 @@ class QueueActor:
         await asyncio.gather(self._pools.drain(grace_s), self._guests.drain(self._scaler.held, grace_s))
         await self._inbox.flush()
 
-    # ---- the cycle
+    # ---- the reign
 
     async def _answers(self, keys: Sequence[tuple[str, bytes]]) -> dict[str, bytes | None]:
         return await self._inspector.answers(keys, self._clock.now())
@@ -328,54 +328,7 @@ class QueueActor:
                 self._requests.run(),
             )
         ]
-        # First by itself: only once the rules and the schedules are known can be said what is full.
-        events, wake_at = await self._cycle(core, events)
-        while True:
-            if not events:
-                timeout_s = None if wake_at is None else max(0.0, wake_at - self._clock.now())
-                events = await self._inbox.gather(timeout_s)
-            else:
-                events += self._inbox.take()
-            events, wake_at = await self._cycle(core, events)
-
-    async def _cycle(self, core: Core, events: list[Event]) -> tuple[list[Event], float | None]:
-        """One turn; returns the events that follow from it and the instant to turn again at the latest."""
-        now, since = self._clock.now(), monotonic()
-        failpoints.hit("queue.after_receive")
-        events = await self._counting.told(core, events, now)
-        decision = core.step(events, now)
-        failpoints.hit("queue.after_decision")
-        committed = await self._commits.write(decision, now)
-        self._inbox.pace(monotonic() - since)
-        # A row that went between its claim and the reading of its payload is refused like one that was never claimed.
-        unread = [task_id for task_id in decision.payloads if task_id not in committed.payloads]
-        unread += [task_id for task_id in decision.checkpoints if task_id not in committed.checkpoints]
-        unwritten = {*committed.refused, *committed.rejected, *unread}
-        if committed.rejected:
-            self._refuse_tasks(events, committed.rejected)
-        for reply in decision.replies:
-            if unwritten:
-                correct(reply, unwritten)
-            if (committed.payloads or committed.checkpoints) and isinstance(reply, PollReply) and reply.leases:
-                reply.leases = [completed(lease, committed) for lease in reply.leases]
-            self._inbox.answer(reply)
-        failpoints.hit("queue.after_answer")
-        core.answered(self._clock.now())
-        follow_up: list[Event] = [Refused([*unwritten])] if unwritten else []
-        if committed.released is not None:
-            follow_up.append(committed.released)
-        return [*follow_up, *committed.pages], decision.wake_at
-
-    def _refuse_tasks(self, events: list[Event], rejected: dict[TaskId, str]) -> None:
-        """Tell whoever enqueued a task that Postgres will not have; its neighbours are committed."""
-        for event in events:
-            if isinstance(event, Enqueued):
-                tasks = [*event.tasks, *(new for _, new in event.replaced)]
-                causes = {task[0]: rejected[task[0]] for task in tasks if task[0] in rejected}
-                if causes:
-                    self._inbox.refuse(event.ticket, TasksRejected(causes))
-
-    # ---- the reign
+        await Cycle(core, self._inbox, self._commits, self._counting, self._clock).run(events)
 
     async def _take_over(self) -> list[Event]:
         """Begin the reign: schema, epoch, what runs; whoever ran it and is no more has lost it."""
