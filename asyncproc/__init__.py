@@ -3,7 +3,8 @@
 from asyncproc.batch import Batch
 from asyncproc.errors import AsyncprocError, ExtensionRefused, NoteRefused, SoftTimeLimitExceeded
 from asyncproc.parents import Parent, Parents
-from asyncproc.processable import Processable, TaskContext, task
+from asyncproc.processable import Processable, task
+from asyncproc.task_context import TaskContext
 from asyncproc.transaction import enqueue, enqueue_async
 from asyncproc.unique import Unique
 from asyncproc.verdicts import Fail, Retry, Snooze

@@ -15,8 +15,9 @@ from asyncproc.core.events import FAILED, FAILED_FOR_GOOD, KILLED, RETRY_LATER, 
 from asyncproc.core.task import NewTask, Options, TaskId
 from asyncproc.notes import Notebook, NoteLimits
 from asyncproc.preparation import SETUP_S, Preparation
-from asyncproc.processable import Processable, TaskContext, is_async, keys_of
+from asyncproc.processable import Processable, is_async, keys_of
 from asyncproc.registry import Registry, UnknownTaskType
+from asyncproc.task_context import TaskContext
 from asyncproc.verdicts import Fail, Retry, Snooze
 
 Extend: TypeAlias = Callable[[float], None]

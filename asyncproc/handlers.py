@@ -8,7 +8,8 @@ from typing import Any, Final, Self
 from pydantic import ConfigDict, model_validator
 from pydantic_core import PydanticSerializationError, to_json
 
-from asyncproc.processable import Processable, TaskContext
+from asyncproc.processable import Processable
+from asyncproc.task_context import TaskContext
 from asyncproc.verdicts import Fail
 
 POSITIONAL: Final = "*args"

@@ -10,9 +10,10 @@ from asyncproc import Fail
 from asyncproc.config import Settings
 from asyncproc.handlers import HandlerCall, current_task, handler_type, payload_of
 from asyncproc.pool_settings import PoolRuleSettings
-from asyncproc.processable import Processable, TaskContext
+from asyncproc.processable import Processable
 from asyncproc.registry import Registry, TaskType, UnknownTaskType
 from asyncproc.rules import Stored
+from asyncproc.task_context import TaskContext
 
 CTX = TaskContext("id", 1, "queue", "worker")
 

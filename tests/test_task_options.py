@@ -7,7 +7,7 @@ from typing import Final
 import pytest
 
 from asyncproc.plans import ScheduleSettings
-from asyncproc.processable import TaskContext
+from asyncproc.task_context import TaskContext
 from asyncproc.transaction import Options
 from asyncproc.wire import TaskBody
 

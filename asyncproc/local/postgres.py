@@ -16,11 +16,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from time import sleep
 from typing import Final
 from urllib.parse import quote
 
 import psutil
 
+from asyncproc.clock import monotonic
 from asyncproc.errors import AsyncprocError, ConfigError
 
 _MAJOR: Final = 18
@@ -30,6 +32,9 @@ _STOP_S: Final = 60
 _SOCKET_LOCK: Final = ".s.PGSQL.5432.lock"
 _SOCKET_PATH_MAX: Final = 107
 _LOG_LINES: Final = 20
+_IN_USE: Final = "is still in use"
+_LEFTOVERS_S: Final = 10.0
+_LEFTOVERS_WAIT_S: Final = 0.1
 
 _SETTINGS: Final = {
     "listen_addresses": "",
@@ -151,12 +156,19 @@ class EmbeddedPostgres:
             _let_through(programs, self._data_dir)
         options = f"-k '{socket_dir}'"
         arguments = ["-D", str(self._data_dir), "-l", str(self._log), "-o", options, "-w", "-t", str(_START_S), "start"]
-        try:
-            # pg_ctl gives the server a session of its own: no terminal and no process group reaches it.
-            _run(programs / "pg_ctl", arguments, account, self._data_dir)
-        except EmbeddedPostgresFailed as failed:
-            tail = self._log.read_text(errors="replace").splitlines()[-_LOG_LINES:] if self._log.exists() else []
-            raise EmbeddedPostgresFailed(failed.program, "\n".join([failed.output, *tail])) from None
+        until = monotonic() + _LEFTOVERS_S
+        while True:
+            try:
+                # pg_ctl gives the server a session of its own: no terminal and no process group reaches it.
+                _run(programs / "pg_ctl", arguments, account, self._data_dir)
+            except EmbeddedPostgresFailed as failed:
+                tail = self._log.read_text(errors="replace").splitlines()[-_LOG_LINES:] if self._log.exists() else []
+                if monotonic() > until or not any(_IN_USE in line for line in tail):
+                    raise EmbeddedPostgresFailed(failed.program, "\n".join([failed.output, *tail])) from None
+                # The processes of a server that was killed see that, and end, a moment later.
+                sleep(_LEFTOVERS_WAIT_S)
+            else:
+                return
 
     def _socket_dir(self, account: pwd.struct_passwd | None) -> Path:
         """The data directory, where a socket's path may be that long; else a short name that stands for it."""

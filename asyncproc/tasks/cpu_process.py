@@ -2,7 +2,8 @@
 
 from pydantic import Field
 
-from asyncproc.processable import Processable, TaskContext
+from asyncproc.processable import Processable
+from asyncproc.task_context import TaskContext
 
 
 class FailsOnPurpose(Exception):

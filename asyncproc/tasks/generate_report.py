@@ -5,7 +5,8 @@ from typing import Protocol, TypedDict
 from pydantic import Field
 
 from asyncproc.config import SmtpSettings
-from asyncproc.processable import Processable, TaskContext
+from asyncproc.processable import Processable
+from asyncproc.task_context import TaskContext
 from asyncproc.tasks.send_email import SendEmail
 
 Row = tuple[str, str, str, int, float | None, float | None]

@@ -7,7 +7,8 @@ from email.message import EmailMessage
 from pydantic import Field
 
 from asyncproc.config import SmtpSettings
-from asyncproc.processable import Processable, TaskContext
+from asyncproc.processable import Processable
+from asyncproc.task_context import TaskContext
 
 log = logging.getLogger(__name__)
 

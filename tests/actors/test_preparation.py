@@ -21,8 +21,9 @@ from asyncproc.core.states import State
 from asyncproc.core.task import NO_LIMITS, TimeLimits
 from asyncproc.notes import Notebook, NoteLimits
 from asyncproc.parents import Chunk
-from asyncproc.processable import Processable, TaskContext
+from asyncproc.processable import Processable
 from asyncproc.registry import RegistryError, _resolve, from_settings
+from asyncproc.task_context import TaskContext
 from asyncproc.tasks.generate_report import Row
 from tests.actors.conftest import Deploy
 from tests.actors.sample_models import lines

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from asyncproc.config import SmtpSettings
-from asyncproc.processable import TaskContext
+from asyncproc.task_context import TaskContext
 from asyncproc.tasks import CPUProcess, GenerateReport, SendEmail
 from asyncproc.tasks.cpu_process import FailsOnPurpose
 from asyncproc.tasks.generate_report import Figures, NoFigures, Row, build_report

@@ -11,7 +11,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 from asyncproc.config import SmtpSettings
-from asyncproc.processable import TaskContext
+from asyncproc.task_context import TaskContext
 from asyncproc.tasks import SendEmail
 
 
