@@ -61,6 +61,8 @@ class _Cell:
     exceeds: Callable[[float], Exception] = TimeLimitExceeded
     took: int = 0
     """Bytes of memory, where it was ended for them."""
+    is_spent: bool = False
+    """Somebody ends its process, whatever its task comes to meanwhile: it gets no other."""
 
     def send(self, kind: str, content: object) -> None:
         with self.sending:
@@ -123,8 +125,10 @@ class Cells:
         except (OSError, EOFError, pickle.UnpicklingError, AttributeError, ValueError) as error:
             log.info("the child process of a task is lost: %r", error)
         finally:
-            del self._by_task[lease[0]]
-        if outcome is not None and outcome[2] != KILLED:
+            with self._changed:
+                del self._by_task[lease[0]]
+        # Nobody marks it any more.
+        if outcome is not None and outcome[2] != KILLED and not cell.is_spent:
             self._put_back(cell)
             return outcome
         forker.kill(cell.pid)
@@ -140,10 +144,14 @@ class Cells:
             with suppress(OSError):
                 found[1].send("stop", task_id)
 
-    def kill(self, task_id: TaskId) -> None:
-        """End the process of a task."""
-        if (found := self._by_task.get(task_id)) is not None:
-            found[0].kill(found[1].pid)
+    def kill(self, task_id: TaskId, took: int = 0) -> None:
+        """End the process of a task, because of so many bytes of memory or on request; nothing where it does not run
+        here any more."""
+        with self._changed:
+            if (found := self._by_task.get(task_id)) is None:
+                return
+            found[1].is_spent, found[1].took = True, took
+        found[0].kill(found[1].pid)
 
     def _converse(self, cell: _Cell, lease: Lease) -> Outcome | None:
         """None where the child does not end the task though its time is over."""
@@ -230,11 +238,13 @@ class Cells:
             sleep(LOOK_S)
             if not (self._by_task and line.is_crossed()):
                 continue
-            taken = {cell: cell.takes() for _, cell in list(self._by_task.values())}
+            running = [(task_id, cell) for task_id, (_, cell) in list(self._by_task.items())]
+            if any(cell.is_spent for _, cell in running):
+                continue  # what it took comes back first
+            taken = {task_id: cell.takes() for task_id, cell in running}
             most = max(taken, key=taken.__getitem__, default=None)
-            if most is not None and taken[most] > line.margin and not any(cell.took for cell in taken):
-                most.took = taken[most]
-                forker.kill(most.pid)
+            if most is not None and taken[most] > line.margin:
+                self.kill(most, taken[most])
 
 
 class _Forker:

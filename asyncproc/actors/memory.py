@@ -27,4 +27,4 @@ class MemoryLine:
         self._line = max(share * total, total - free if free >= 0 else 0.0) - self.margin
 
     def is_crossed(self) -> bool:
-        return bool(get_used_memory() > self._line)  # type: ignore[no-untyped-call]
+        return bool(get_used_memory() > self._line)  # type: ignore[no-untyped-call]  # Ray does not annotate it

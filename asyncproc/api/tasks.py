@@ -171,10 +171,14 @@ async def cancel(task_id: str, request: Request, door: TheDoor) -> Response:
 async def _parse(body: bytes, door: Door) -> Parsed:
     """Raises `BodyRefused`."""
     async with door.admission.parsing:
-        return await _accept(await parse_enqueue(body, door.limits.max_tasks), door)
+        bodies = await parse_enqueue(body, door.limits.max_tasks)
+        tasks = await _accept(bodies, door)
+    # Not in turn: it may ask Postgres, and nobody else's body waits for that.
+    tasks = await tied(bodies, tasks, door.inspector)
+    return await unique.with_wishes(bodies, tasks, door.registry)
 
 
-async def _accept(bodies: list[TaskBody], door: Door) -> Parsed:
+async def _accept(bodies: list[TaskBody], door: Door) -> list[NewTask]:
     """Tasks as the QueueActor takes them. Raises `BodyRefused` naming every offending task."""
     problems: list[Problem] = []
     too_large: list[Problem] = []
@@ -214,8 +218,7 @@ async def _accept(bodies: list[TaskBody], door: Door) -> Parsed:
         tasks.append((door.ids.make(), payload, options, delay_s, terms))
     if problems or too_large:
         raise refuse([*problems, *too_large], 400 if problems else 413)
-    tasks = await tied(bodies, tasks, door.inspector)
-    return await unique.with_wishes(bodies, tasks, door.registry)
+    return tasks
 
 
 def _options(body: TaskBody, payload: bytes, door: Door, shared: dict[tuple[object, ...], Options]) -> Options:

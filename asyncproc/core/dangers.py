@@ -5,8 +5,6 @@ from typing import Final
 REMEMBERED_S: Final = 600.0
 """A type that did not take its process down for this long is trusted again."""
 MOST: Final = 1_000
-
-
 TAKEN_ALONG: Final = 3
 """Deaths of its worker that prove nothing of a task, when the QueueActor died at the same time: whatever took that
 down, the whole machine at worst, may have taken the worker along. What never survives comes to an end all the same."""

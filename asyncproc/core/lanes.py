@@ -25,6 +25,7 @@ class Lane:
         self.key = key
         self._window = Window(end)
         self.peek: Callable[[], tuple[float, bytes, Task] | None] = self._window.peek
+        """The best of it, which each grant looks at several times: without a call in between."""
         self._coming = 0
         self.behind = 0
         """Ready tasks that are on disk alone, as far as is known."""

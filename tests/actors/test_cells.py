@@ -17,7 +17,7 @@ import pytest
 
 from asyncproc.actors import cells as cells_module
 from asyncproc.actors.cell_process import Order, make_executor
-from asyncproc.actors.cells import Cells
+from asyncproc.actors.cells import Cells, _Cell
 from asyncproc.clock import TaskIds, id_text
 from asyncproc.config import Settings
 from asyncproc.core.events import FAILED, KILLED, SUCCEEDED, Lease, Outcome
@@ -213,6 +213,23 @@ def test_the_largest_is_ended_where_the_memory_of_its_node_ends_and_none_that_is
     small.join()
     assert (large[2], ended) == (KILLED, [SUCCEEDED])
     assert re.match(r"MemoryShort: the memory of its node was about to end, of which it took 0\.[3-5] GiB; ", large[4])
+
+
+def test_a_process_that_was_told_to_end_when_its_task_just_had_gets_no_other(
+    cells: Cells, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    converse = cells._converse
+
+    def ended_at_the_last_moment(cell: _Cell, granted: Lease) -> Outcome | None:
+        outcome = converse(cell, granted)
+        cells.kill(granted[0])
+        return outcome
+
+    with monkeypatch.context() as patched:
+        patched.setattr(cells, "_converse", ended_at_the_last_moment)
+        assert run(cells, lease("Note", ledger=ledger.path, n=1))[2] == SUCCEEDED
+    assert not cells._idle
+    assert run(cells, lease("Note", ledger=ledger.path, n=2))[2] == SUCCEEDED
 
 
 def test_tasks_at_the_same_time_have_a_process_each(cells: Cells, ledger: Ledger, gate: Path) -> None:

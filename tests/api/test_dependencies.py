@@ -1,8 +1,11 @@
 """Tasks that depend on tasks, as a client sees them."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+import psycopg
 import pytest
 
 from tests.api.conftest import IDLE_QUEUE, Api
@@ -129,3 +132,24 @@ def test_what_cannot_be_is_refused_by_index_and_field(
     assert (problem["index"], problem["field"]) == (index, field)
     assert message in problem["message"]
     assert api.listed(createdBy=creator) == []
+
+
+def test_who_asks_for_parents_that_postgres_is_slow_to_find_keeps_nobody_else_waiting(api: Api) -> None:
+    with (
+        ThreadPoolExecutor(1) as pool,
+        psycopg.connect(api.system.deployment.conninfo, autocommit=True) as somebody,
+        psycopg.connect(api.system.deployment.conninfo) as locking,
+    ):
+        locking.execute("LOCK TABLE asyncproc.task_done IN ACCESS EXCLUSIVE MODE")
+        late = pool.submit(api.http.post, "/tasks/enqueue", json={"tasks": [IDLE | {"dependsOn": [str(uuid4())]}]})
+        eventually(lambda: somebody.execute(_WAITS_FOR_THE_LOCK).fetchone())
+
+        assert [task["status"] for task in api.enqueue(IDLE)] == ["queued"]
+        assert not late.done()
+        locking.rollback()
+        assert late.result().status_code == 400
+
+
+_WAITS_FOR_THE_LOCK = (
+    "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%task_live WHERE id%'"
+)
